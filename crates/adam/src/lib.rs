@@ -1,0 +1,117 @@
+//! Adam, the baseline that learned optimizers are measured against, and the grid its
+//! learning rate is tuned over.
+//!
+//! m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g²,
+//! φ ← φ − lr · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε), t = 1, 2, …
+//!
+//! β₁ = 0.9, β₂ = 0.999, ε = 1e-8 as in candle and PyTorch. Source: Kingma and Ba 2015,
+//! arXiv 1412.6980.
+
+use candle_core::Tensor;
+use lopt_core::{DropIn, Error, Grads, Optimizer, Params, Result, Slot, State};
+
+/// The kind that state files name.
+pub const KIND: &str = "adam";
+
+/// The learning rates to tune over: {1, 3}·10^k from 1e-7 to 1.
+pub const GRID: [f64; 15] = [
+    1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0,
+];
+
+/// Adam with bias correction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Adam {
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+}
+
+/// [`Adam`] as a [`candle_nn::Optimizer`](https://docs.rs/candle-nn).
+pub type AdamOptimizer = DropIn<Adam>;
+
+impl Default for Adam {
+    /// Learning rate 0.001.
+    fn default() -> Self {
+        Self::new(1e-3)
+    }
+}
+
+impl Adam {
+    /// With the usual β₁, β₂ and ε.
+    pub fn new(learning_rate: f64) -> Self {
+        Self {
+            learning_rate,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+        }
+    }
+
+    /// (φ, m, v) after a gradient, in the `t`-th step.
+    fn step(&self, t: u64, p: &Tensor, slots: &[Slot], g: &Tensor) -> Result<(Tensor, Vec<Slot>)> {
+        let [m, v] = slots else {
+            return Err(Error::Mismatch(
+                "the state is of another kind of optimizer".to_owned(),
+            ));
+        };
+        let m = ((&m.value * self.beta1)? + (g * (1.0 - self.beta1))?)?;
+        let v = ((&v.value * self.beta2)? + (g.sqr()? * (1.0 - self.beta2))?)?;
+        let m_hat = (&m / (1.0 - self.beta1.powf(t as f64)))?;
+        let v_hat = (&v / (1.0 - self.beta2.powf(t as f64)))?;
+        let step = (m_hat / (v_hat.sqrt()? + self.epsilon)?)?;
+        let p = (p - (step * self.learning_rate)?)?;
+        Ok((p, slots_of(m, v)))
+    }
+}
+
+fn slots_of(m: Tensor, v: Tensor) -> Vec<Slot> {
+    [("m", m), ("v", v)]
+        .map(|(name, value)| Slot { name, value })
+        .into()
+}
+
+impl Optimizer for Adam {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn init(&self, params: &Params) -> Result<State> {
+        let slots = params
+            .tensors()
+            .iter()
+            .map(|p| Ok(slots_of(p.zeros_like()?, p.zeros_like()?)));
+        Ok(State {
+            step: 0,
+            slots: slots.collect::<Result<_>>()?,
+        })
+    }
+
+    fn update(&self, state: &mut State, params: &mut Params, grads: &Grads) -> Result<()> {
+        grads.check(params)?;
+        let mut tensors = params.tensors().to_vec();
+        let mut slots = state.slots.clone();
+        for ((p, slots), g) in tensors.iter_mut().zip(&mut slots).zip(grads.tensors()) {
+            let Some(g) = g else { continue };
+            if p.elem_count() > 0 {
+                (*p, *slots) = self.step(state.step + 1, p, slots, g)?;
+            }
+        }
+        *params = params.with_tensors(tensors)?;
+        state.slots = slots;
+        state.step += 1;
+        Ok(())
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.learning_rate
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.learning_rate = learning_rate;
+    }
+}

@@ -1,0 +1,227 @@
+//! The one file format: safetensors with a single JSON header entry, `lopt`.
+//!
+//! The entry holds the format's version, the kind of content (`theta`, `optimizer-state`,
+//! `checkpoint`), a description, and a SHA-256 over all of that and every tensor, so that
+//! a truncated, flipped or foreign file is refused with a clear error. Files are written
+//! beside their place, synced and renamed: a reader sees the old one or the new one.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    io::Write,
+    path::Path,
+};
+
+use candle_core::{Device, Tensor, safetensors::Load};
+use safetensors::{SafeTensors, View};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Result};
+
+const ENTRY: &str = "lopt";
+const FORMAT: u32 = 1;
+/// What unfinished writes end in; safe to delete when nobody writes.
+pub const UNFINISHED: &str = ".unfinished";
+
+/// The header entry.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    kind: String,
+    sha256: String,
+    description: Value,
+}
+
+/// What [`read`] found: the description and the tensors, on the CPU.
+#[derive(Debug)]
+pub struct Contents {
+    /// The JSON that [`write`] was given.
+    pub description: Value,
+    /// The tensors by name.
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+impl Contents {
+    /// Takes the tensor of that name out.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn take(&mut self, name: &str, path: &Path) -> Result<Tensor> {
+        self.tensors
+            .remove(name)
+            .ok_or_else(|| Error::file(path, format!("has no tensor `{name}`")))
+    }
+}
+
+/// Writes `tensors` (names must be unique) to `path`, atomically. The same content gives
+/// the same bytes.
+///
+/// # Errors
+/// If the file cannot be written; what was at `path` before is then still there.
+pub fn write(
+    path: &Path,
+    kind: &str,
+    description: &Value,
+    tensors: &[(String, Tensor)],
+) -> Result<()> {
+    let views: BTreeMap<&str, &Tensor> = tensors
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor))
+        .collect();
+    if views.len() != tensors.len() {
+        return Err(Error::file(path, "two tensors would have the same name"));
+    }
+    let mut digest = Digester::new(kind, description)?;
+    for (name, tensor) in &views {
+        digest.tensor(name, &View::dtype(tensor), tensor.dims(), &tensor.data());
+    }
+    let header = Header {
+        format: FORMAT,
+        kind: kind.to_owned(),
+        sha256: digest.finish(),
+        description: description.clone(),
+    };
+    let entry = serde_json::to_string(&header).map_err(|e| Error::file(path, e.to_string()))?;
+    let metadata = HashMap::from([(ENTRY.to_owned(), entry)]);
+    let bytes = safetensors::serialize(views, Some(metadata))
+        .map_err(|e| Error::file(path, e.to_string()))?;
+    write_atomically(path, &bytes)
+}
+
+/// Reads a file that [`write`] made, and verifies it.
+///
+/// # Errors
+/// If it cannot be read, is not of this format, version and `kind`, or does not match its
+/// checksum.
+pub fn read(path: &Path, kind: &str) -> Result<Contents> {
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let foreign = |what: String| {
+        Error::file(
+            path,
+            format!("{what}; expected a safetensors file of kind `{kind}` written by lopt"),
+        )
+    };
+    let (_, metadata) = SafeTensors::read_metadata(&bytes)
+        .map_err(|e| foreign(format!("truncated, damaged or no safetensors file ({e})")))?;
+    let views = SafeTensors::deserialize(&bytes)
+        .map_err(|e| foreign(format!("truncated or damaged ({e})")))?;
+    let entry = metadata
+        .metadata()
+        .as_ref()
+        .and_then(|entries| entries.get(ENTRY))
+        .ok_or_else(|| {
+            foreign(format!(
+                "a safetensors file without the header entry `{ENTRY}`"
+            ))
+        })?;
+    let header: Header = serde_json::from_str(entry).map_err(|e| {
+        foreign(format!(
+            "its header entry `{ENTRY}` cannot be understood ({e})"
+        ))
+    })?;
+    if header.format != FORMAT {
+        return Err(foreign(format!(
+            "of format version {}, this lopt reads version {FORMAT}",
+            header.format
+        )));
+    }
+    if header.kind != kind {
+        return Err(foreign(format!("of kind `{}`", header.kind)));
+    }
+    let mut digest = Digester::new(kind, &header.description)?;
+    let mut names = views.names();
+    names.sort_unstable();
+    let mut tensors = BTreeMap::new();
+    for name in names {
+        let view = views.tensor(name).map_err(|e| foreign(e.to_string()))?;
+        digest.tensor(name, &view.dtype(), view.shape(), view.data());
+        tensors.insert(name.to_owned(), view.load(&Device::Cpu)?);
+    }
+    if digest.finish() != header.sha256 {
+        return Err(foreign(
+            "damaged: its content does not match its checksum; take another copy".to_owned(),
+        ));
+    }
+    Ok(Contents {
+        description: header.description,
+        tensors,
+    })
+}
+
+/// Writes `bytes` beside `path`, syncs, and renames: after a crash at any moment `path`
+/// holds the old content or the new.
+///
+/// # Errors
+/// If the system refuses; the old content is then still there.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| Error::file(path, "is no file name"))?
+        .to_string_lossy();
+    let unfinished = path.with_file_name(format!(".{name}.{}{UNFINISHED}", std::process::id()));
+    let written = fs::File::create(&unfinished)
+        .and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        })
+        .and_then(|()| fs::rename(&unfinished, path));
+    if let Err(source) = written {
+        // The first error is the one to tell.
+        let _ = fs::remove_file(&unfinished);
+        return Err(Error::io("write", path)(source));
+    }
+    sync_folder(path)
+}
+
+/// Makes the rename itself durable.
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(Error::io("write", folder))
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> Result<()> {
+    Ok(())
+}
+
+/// SHA-256 over kind, description and tensors, each with its length.
+struct Digester(Sha256);
+
+impl Digester {
+    fn new(kind: &str, description: &Value) -> Result<Self> {
+        let mut digester = Self(Sha256::new());
+        digester.part(kind.as_bytes());
+        digester.part(description.to_string().as_bytes());
+        Ok(digester)
+    }
+
+    fn tensor(&mut self, name: &str, dtype: &safetensors::Dtype, shape: &[usize], data: &[u8]) {
+        self.part(name.as_bytes());
+        self.part(format!("{dtype:?}{shape:?}").as_bytes());
+        self.part(data);
+    }
+
+    fn part(&mut self, bytes: &[u8]) {
+        self.0.update((bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+    }
+
+    fn finish(self) -> String {
+        use std::fmt::Write;
+        self.0
+            .finalize()
+            .iter()
+            .fold(String::new(), |mut hex, byte| {
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            })
+    }
+}

@@ -1,0 +1,30 @@
+//! The language that every crate of lopt speaks.
+//!
+//! * [`Params`] and [`Grads`]: the named tensors of the network being trained, in name
+//!   order.
+//! * [`Theta`]: the meta-parameters θ of a learned optimizer, one flat vector with named
+//!   parts, kept in one safetensors file.
+//! * [`Optimizer`]: a function of (state, parameters, gradients); [`LearnedOptimizer`]
+//!   adds θ. [`DropIn`] makes any of them a [`candle_nn::Optimizer`].
+//! * [`Streams`]: counter-based random numbers, so that a result depends on the seed and
+//!   on nothing else.
+//! * [`file`](mod@file): the atomic, self-describing, verified safetensors files that
+//!   everything is saved in.
+
+pub mod device;
+mod drop_in;
+mod error;
+pub mod file;
+mod optimizer;
+mod params;
+mod rng;
+mod state;
+mod theta;
+
+pub use drop_in::{DropIn, DropInConfig, NonFinite};
+pub use error::{Error, Result};
+pub use optimizer::{LearnedOptimizer, Optimizer};
+pub use params::{Grads, Params};
+pub use rng::{Purpose, Rng, Streams, normal, truncated_normal};
+pub use state::{Slot, State};
+pub use theta::{Layout, Theta};

@@ -1,0 +1,287 @@
+use std::sync::Arc;
+
+use candle_core::{DType, Storage, Tensor, Var, backprop::GradStore};
+
+use crate::{Error, Result};
+
+/// The largest gradient entry that is accepted: the square of a larger one overflows f32.
+const LARGEST_GRADIENT: f64 = 1e18;
+
+/// Named tensors, always in name order.
+///
+/// The inner parameters φ of a task, of any shapes, one floating-point type and one
+/// device. Cloning is cheap: tensors are shared and never edited in place.
+#[derive(Clone, Debug)]
+pub struct Params {
+    names: Arc<[String]>,
+    tensors: Vec<Tensor>,
+}
+
+impl Params {
+    /// Sorts `named` by name.
+    ///
+    /// # Errors
+    /// If a name occurs twice.
+    pub fn new(named: impl IntoIterator<Item = (String, Tensor)>) -> Result<Self> {
+        let mut named: Vec<_> = named.into_iter().collect();
+        named.sort_by(|a, b| a.0.cmp(&b.0));
+        if let Some(pair) = named.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(Error::Mismatch(format!(
+                "two parameters are named `{}`: give each its own name",
+                pair[0].0
+            )));
+        }
+        let (names, tensors): (Vec<_>, Vec<_>) = named.into_iter().unzip();
+        Ok(Self {
+            names: names.into(),
+            tensors,
+        })
+    }
+
+    /// The same names with other tensors, in the same order.
+    ///
+    /// # Errors
+    /// If there are more or fewer tensors than names.
+    pub fn with_tensors(&self, tensors: Vec<Tensor>) -> Result<Self> {
+        if tensors.len() != self.names.len() {
+            return Err(Error::Mismatch(format!(
+                "{} tensors for {} parameter names",
+                tensors.len(),
+                self.names.len()
+            )));
+        }
+        Ok(Self {
+            names: self.names.clone(),
+            tensors,
+        })
+    }
+
+    /// The names, sorted.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The tensors, in name order.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    /// How many tensors there are.
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Whether there is no tensor.
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+
+    /// How many scalar parameters there are.
+    pub fn numel(&self) -> usize {
+        self.tensors.iter().map(Tensor::elem_count).sum()
+    }
+
+    /// The tensor of that name.
+    ///
+    /// # Errors
+    /// If there is none; the message lists the names that exist.
+    pub fn get(&self, name: &str) -> Result<&Tensor> {
+        self.names
+            .binary_search_by(|candidate| candidate.as_str().cmp(name))
+            .map(|index| &self.tensors[index])
+            .map_err(|_| {
+                Error::Mismatch(format!(
+                    "no parameter is named `{name}`; there are: {}",
+                    self.names.join(", ")
+                ))
+            })
+    }
+
+    /// Names and tensors, in name order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Tensor)> {
+        self.names.iter().map(String::as_str).zip(&self.tensors)
+    }
+
+    /// Each tensor as a fresh [`Var`], so that candle's autodiff gives its gradient.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn to_vars(&self) -> Result<Vec<Var>> {
+        self.tensors
+            .iter()
+            .map(|tensor| Ok(Var::from_tensor(tensor)?))
+            .collect()
+    }
+}
+
+/// The gradient of each parameter, in the order of the [`Params`] it belongs to; `None`
+/// where the loss does not depend on it, and the optimizer leaves that parameter alone.
+#[derive(Clone, Debug)]
+pub struct Grads(Vec<Option<Tensor>>);
+
+impl Grads {
+    /// One entry for each parameter, in name order.
+    pub fn new(grads: Vec<Option<Tensor>>) -> Self {
+        Self(grads)
+    }
+
+    /// The gradients of `vars` (in the order of the [`Params`]) out of candle's store.
+    pub fn from_store(vars: &[Var], store: &GradStore) -> Self {
+        Self(vars.iter().map(|var| store.get(var).cloned()).collect())
+    }
+
+    /// The gradients, in name order.
+    pub fn tensors(&self) -> &[Option<Tensor>] {
+        &self.0
+    }
+
+    /// Refuses what an optimizer must not see: a gradient that does not fit its
+    /// parameter, holds NaN or ±inf, or an entry above 1e18 (its square overflows f32).
+    /// One such entry would stay in the accumulators for ever.
+    ///
+    /// # Errors
+    /// [`Error::BadGradient`] with the parameter's name, or [`Error::Mismatch`].
+    pub fn check(&self, params: &Params) -> Result<()> {
+        if self.0.len() != params.len() {
+            return Err(Error::Mismatch(format!(
+                "{} gradients for {} parameters",
+                self.0.len(),
+                params.len()
+            )));
+        }
+        for ((name, param), grad) in params.iter().zip(&self.0) {
+            let Some(grad) = grad else { continue };
+            if grad.shape() != param.shape() {
+                return Err(Error::Mismatch(format!(
+                    "the gradient of parameter `{name}` has shape {:?}, the parameter {:?}",
+                    grad.dims(),
+                    param.dims()
+                )));
+            }
+            if let Some(what) = fault(grad)? {
+                return Err(Error::BadGradient {
+                    param: name.to_owned(),
+                    what,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with a gradient's values, if anything.
+fn fault(grad: &Tensor) -> Result<Option<&'static str>> {
+    if grad.elem_count() == 0 {
+        return Ok(None);
+    }
+    let largest = largest_magnitude(grad)?;
+    Ok(if largest.is_nan() {
+        Some("holds NaN")
+    } else if largest.is_infinite() {
+        Some("is infinite")
+    } else if largest > LARGEST_GRADIENT {
+        Some("has an entry above 1e18, whose square overflows")
+    } else {
+        None
+    })
+}
+
+/// max |g|, NaN if any entry is NaN.
+fn largest_magnitude(grad: &Tensor) -> Result<f64> {
+    let (storage, layout) = grad.storage_and_layout();
+    if let (Storage::Cpu(cpu), Some((start, end))) = (&*storage, layout.contiguous_offsets()) {
+        match grad.dtype() {
+            DType::F32 => {
+                let values = &cpu.as_slice::<f32>()?[start..end];
+                // `max` drops NaN, so NaN is looked for by itself.
+                let largest = values.iter().fold(0f32, |max, g| max.max(g.abs()));
+                let nan = values.iter().any(|g| g.is_nan());
+                return Ok(if nan { f64::NAN } else { f64::from(largest) });
+            }
+            DType::F64 => {
+                let values = &cpu.as_slice::<f64>()?[start..end];
+                let largest = values.iter().fold(0f64, |max, g| max.max(g.abs()));
+                let nan = values.iter().any(|g| g.is_nan());
+                return Ok(if nan { f64::NAN } else { largest });
+            }
+            _ => {}
+        }
+    }
+    drop(storage);
+    let grad = grad.to_dtype(DType::F32)?;
+    // NaN and ±inf times zero are NaN; a maximum alone may drop NaN.
+    let tainted = (&grad * 0.0)?.sum_all()?.to_scalar::<f32>()?.is_nan();
+    let largest = grad.abs()?.max_all()?.to_scalar::<f32>()?;
+    Ok(match (tainted, largest.is_infinite()) {
+        (true, true) => f64::INFINITY,
+        (true, false) => f64::NAN,
+        _ => f64::from(largest),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn params(values: &[f32]) -> Params {
+        let t = Tensor::from_slice(values, values.len(), &Device::Cpu).unwrap();
+        Params::new([("w".to_owned(), t)]).unwrap()
+    }
+
+    #[test]
+    fn names_are_sorted_and_unique() {
+        let t = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
+        let named = |names: &[&str]| {
+            Params::new(
+                names
+                    .iter()
+                    .map(|n| ((*n).to_owned(), t.clone()))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(named(&["b", "a", "c"]).unwrap().names(), ["a", "b", "c"]);
+        let error = named(&["b", "a", "b"]).unwrap_err().to_string();
+        assert!(error.contains("`b`"), "{error}");
+        assert!(named(&["x"]).unwrap().get("y").is_err());
+    }
+
+    #[test]
+    fn bad_gradients_are_named() {
+        let p = params(&[1.0, 2.0]);
+        for (bad, word) in [
+            (f32::NAN, "NaN"),
+            (f32::INFINITY, "infinite"),
+            (f32::NEG_INFINITY, "infinite"),
+            (2e18, "1e18"),
+        ] {
+            let grad = Tensor::from_slice(&[0.0, bad], 2, &Device::Cpu).unwrap();
+            for grad in [
+                grad.clone(),
+                grad.to_dtype(DType::F64).unwrap(),
+                grad.to_dtype(DType::BF16).unwrap(),
+            ] {
+                let error = Grads::new(vec![Some(grad)]).check(&p).unwrap_err();
+                assert!(error.is_bad_gradient());
+                let text = error.to_string();
+                assert!(text.contains("`w`") && text.contains(word), "{text}");
+            }
+        }
+        let fine = Tensor::from_slice(&[1e18f32, -1e18], 2, &Device::Cpu).unwrap();
+        Grads::new(vec![Some(fine)]).check(&p).unwrap();
+        Grads::new(vec![None]).check(&p).unwrap();
+    }
+
+    #[test]
+    fn gradients_of_another_shape_are_refused() {
+        let p = params(&[1.0, 2.0]);
+        let grad = Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap();
+        let error = Grads::new(vec![Some(grad)])
+            .check(&p)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("`w`") && error.contains("[3]"), "{error}");
+        assert!(Grads::new(vec![]).check(&p).is_err());
+    }
+}

@@ -1,0 +1,172 @@
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::{Value, json};
+
+use crate::{Error, Result, file};
+
+/// Names and shapes of the parts of θ, in name order; the flat vector holds them one
+/// after the other, each row-major.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout(Vec<(String, Vec<usize>)>);
+
+impl Layout {
+    /// Sorts the parts by name.
+    pub fn new(parts: impl IntoIterator<Item = (String, Vec<usize>)>) -> Self {
+        let mut parts: Vec<_> = parts.into_iter().collect();
+        parts.sort();
+        Self(parts)
+    }
+
+    /// How many meta-parameters there are.
+    pub fn numel(&self) -> usize {
+        self.0.iter().map(|(_, shape)| numel(shape)).sum()
+    }
+
+    /// Name, shape and first index in the flat vector of each part.
+    pub fn parts(&self) -> impl Iterator<Item = (&str, &[usize], usize)> {
+        let mut offset = 0;
+        self.0.iter().map(move |(name, shape)| {
+            let start = offset;
+            offset += numel(shape);
+            (name.as_str(), shape.as_slice(), start)
+        })
+    }
+}
+
+fn numel(shape: &[usize]) -> usize {
+    shape.iter().product()
+}
+
+/// The meta-parameters θ of a learned optimizer: one flat f32 vector with named parts,
+/// the kind and configuration of the optimizer they belong to, and where they come from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Theta {
+    kind: String,
+    config: Value,
+    layout: Layout,
+    values: Vec<f32>,
+    /// How θ came to be, for people: free JSON, kept in the file.
+    pub provenance: Value,
+}
+
+impl Theta {
+    /// θ of the optimizer `kind` ("star", "blackbox") with its configuration.
+    ///
+    /// # Errors
+    /// If the number of values is not that of the layout.
+    pub fn new(kind: &str, config: Value, layout: Layout, values: Vec<f32>) -> Result<Self> {
+        if values.len() != layout.numel() {
+            return Err(Error::Mismatch(format!(
+                "θ of `{kind}` has {} meta-parameters, not {}",
+                layout.numel(),
+                values.len()
+            )));
+        }
+        Ok(Self {
+            kind: kind.to_owned(),
+            config,
+            layout,
+            values,
+            provenance: Value::Null,
+        })
+    }
+
+    /// The same θ with other values.
+    ///
+    /// # Errors
+    /// If there are more or fewer values than meta-parameters.
+    pub fn with_values(&self, values: Vec<f32>) -> Result<Self> {
+        let provenance = self.provenance.clone();
+        let mut theta = Self::new(&self.kind, self.config.clone(), self.layout.clone(), values)?;
+        theta.provenance = provenance;
+        Ok(theta)
+    }
+
+    /// The optimizer's kind: "star" or "blackbox".
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The optimizer's configuration.
+    pub fn config(&self) -> &Value {
+        &self.config
+    }
+
+    /// The parts.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The flat vector.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The parts as tensors, in layout order.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn tensors(&self, dtype: DType, device: &Device) -> Result<Vec<Tensor>> {
+        self.layout
+            .parts()
+            .map(|(_, shape, start)| {
+                let values = &self.values[start..start + numel(shape)];
+                let tensor = Tensor::from_slice(values, shape, &Device::Cpu)?;
+                Ok(tensor.to_dtype(dtype)?.to_device(device)?)
+            })
+            .collect()
+    }
+
+    /// Writes θ to one safetensors file, atomically.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let names = self.layout.parts().map(|(name, ..)| name.to_owned());
+        let tensors: Vec<_> = names.zip(self.tensors(DType::F32, &Device::Cpu)?).collect();
+        let description = json!({
+            "optimizer": self.kind,
+            "configuration": self.config,
+            "provenance": self.provenance,
+        });
+        file::write(path, "theta", &description, &tensors)
+    }
+
+    /// Reads θ from a file of [`Theta::save`].
+    ///
+    /// # Errors
+    /// If the file cannot be read, is damaged or is no θ, or holds a value that is not
+    /// finite.
+    pub fn load(path: &Path) -> Result<Self> {
+        let contents = file::read(path, "theta")?;
+        let mut description = contents.description;
+        let kind = description["optimizer"]
+            .as_str()
+            .ok_or_else(|| Error::file(path, "does not say which optimizer it belongs to"))?
+            .to_owned();
+        let layout = Layout::new(
+            contents
+                .tensors
+                .iter()
+                .map(|(name, tensor)| (name.clone(), tensor.dims().to_vec())),
+        );
+        let mut values = Vec::with_capacity(layout.numel());
+        for (name, tensor) in &contents.tensors {
+            let part = tensor
+                .flatten_all()?
+                .to_vec1::<f32>()
+                .map_err(|e| Error::file(path, format!("tensor `{name}`: {e}")))?;
+            if !part.iter().all(|value| value.is_finite()) {
+                return Err(Error::file(
+                    path,
+                    format!("tensor `{name}` holds NaN or inf"),
+                ));
+            }
+            values.extend(part);
+        }
+        let mut theta = Self::new(&kind, description["configuration"].take(), layout, values)?;
+        theta.provenance = description["provenance"].take();
+        Ok(theta)
+    }
+}

@@ -1,0 +1,1 @@
+//! Evaluation: protocols, tuned baselines, statistics, reports.

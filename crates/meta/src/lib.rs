@@ -1,0 +1,1 @@
+//! Meta-training: truncated unrolls, gradient estimators, outer loop, run directories.

@@ -1,0 +1,195 @@
+//! The seven moving averages of each parameter tensor and their meta-learned decays.
+//!
+//! m ← b·m + (1 − b)·g for three momenta, the same of g² for the second moment v, and of
+//! the row and column means of g² + 1e-30 for three factored second moments. No bias
+//! correction.
+
+use candle_core::{DType, Device, Tensor};
+use lopt_core::{Result, Slot};
+
+use crate::initial_decays;
+
+/// Keeps a factored second moment of zero gradients above zero.
+const ADAFACTOR_EPSILON: f64 = 1e-30;
+
+/// The decays b of all accumulators, from their offsets δ in θ.
+#[derive(Clone, Debug)]
+pub struct Decays {
+    /// \[3\], not clipped.
+    pub momentum: Tensor,
+    /// \[1\], in \[0, 1\].
+    pub rms: Tensor,
+    /// \[3\], in \[0, 1\].
+    pub adafactor: Tensor,
+}
+
+impl Decays {
+    /// b = 1 − exp(10·(ln(1 − b₀)/10 + δ)), in the type of δ: in f32 the cancellation in
+    /// 1 − 0.999 is that of the reference.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn new(momentum: &Tensor, rms: &Tensor, adafactor: &Tensor) -> Result<Self> {
+        Ok(Self {
+            momentum: decay(momentum, &initial_decays::MOMENTUM)?,
+            rms: decay(rms, &initial_decays::RMS)?.clamp(0.0, 1.0)?,
+            adafactor: decay(adafactor, &initial_decays::ADAFACTOR)?.clamp(0.0, 1.0)?,
+        })
+    }
+}
+
+fn decay(offset: &Tensor, initial: &[f64]) -> Result<Tensor> {
+    let device = offset.device();
+    let base = if offset.dtype() == DType::F64 {
+        let base: Vec<f64> = initial.iter().map(|b| (1.0 - b).ln() / 10.0).collect();
+        Tensor::new(base, device)?
+    } else {
+        let base: Vec<f32> = initial
+            .iter()
+            .map(|&b| (1.0 - b as f32).ln() / 10.0)
+            .collect();
+        Tensor::new(base, device)?.to_dtype(offset.dtype())?
+    };
+    Ok(((offset + base)? * 10.0)?.exp()?.affine(-1.0, 1.0)?)
+}
+
+/// The two dimensions that a second moment is factored over: (d1, d0) = (second largest,
+/// largest) by a stable ascending sort of the shape; none below rank 2.
+pub fn factored_dims(shape: &[usize]) -> Option<(usize, usize)> {
+    let mut order: Vec<usize> = (0..shape.len()).collect();
+    order.sort_by_key(|&dim| shape[dim]);
+    match order.as_slice() {
+        [.., d1, d0] => Some((*d1, *d0)),
+        _ => None,
+    }
+}
+
+/// The accumulators of one parameter tensor of shape s. Scalars count as shape \[1\].
+#[derive(Clone, Debug)]
+pub struct Accumulators {
+    /// The momenta, \[3, s…\].
+    pub momentum: Tensor,
+    /// The second moment, \[s…\].
+    pub rms: Tensor,
+    /// The factored second moments.
+    pub factored: Factored,
+}
+
+/// A second moment over two dimensions, or over all elements where there are not two.
+#[derive(Clone, Debug)]
+pub enum Factored {
+    /// Rank ≥ 2.
+    RowCol {
+        /// Means over d0, \[3, s without d0…\].
+        row: Tensor,
+        /// Means over d1, \[3, s without d1…\].
+        col: Tensor,
+    },
+    /// Rank 0 and 1: \[3, s…\].
+    Diag(Tensor),
+}
+
+/// The shape that a tensor is handled in.
+pub fn working_shape(shape: &[usize]) -> Vec<usize> {
+    if shape.is_empty() {
+        vec![1]
+    } else {
+        shape.to_vec()
+    }
+}
+
+impl Accumulators {
+    /// All zero, for a parameter of `shape`.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn zeros(shape: &[usize], dtype: DType, device: &Device) -> Result<Self> {
+        let shape = working_shape(shape);
+        let three = |without: Option<usize>| {
+            let kept = shape
+                .iter()
+                .enumerate()
+                .filter(|(dim, _)| Some(*dim) != without);
+            let dims: Vec<usize> = std::iter::once(3).chain(kept.map(|(_, n)| *n)).collect();
+            Tensor::zeros(dims, dtype, device)
+        };
+        Ok(Self {
+            momentum: three(None)?,
+            rms: Tensor::zeros(shape.as_slice(), dtype, device)?,
+            factored: match factored_dims(&shape) {
+                Some((d1, d0)) => Factored::RowCol {
+                    row: three(Some(d0))?,
+                    col: three(Some(d1))?,
+                },
+                None => Factored::Diag(three(None)?),
+            },
+        })
+    }
+
+    /// As the slots of a [`lopt_core::State`].
+    pub fn into_slots(self) -> Vec<Slot> {
+        let slot = |name, value| Slot { name, value };
+        let mut slots = vec![slot("momentum", self.momentum), slot("rms", self.rms)];
+        match self.factored {
+            Factored::RowCol { row, col } => {
+                slots.extend([slot("factored_row", row), slot("factored_col", col)]);
+            }
+            Factored::Diag(diag) => slots.push(slot("factored_diag", diag)),
+        }
+        slots
+    }
+
+    /// The inverse of [`Accumulators::into_slots`]; `None` for slots of another optimizer.
+    pub fn from_slots(slots: &[Slot]) -> Option<Self> {
+        let value = |index: usize, name| {
+            slots
+                .get(index)
+                .filter(|slot: &&Slot| slot.name == name)
+                .map(|slot| slot.value.clone())
+        };
+        Some(Self {
+            momentum: value(0, "momentum")?,
+            rms: value(1, "rms")?,
+            factored: match (value(2, "factored_row"), value(3, "factored_col")) {
+                (Some(row), Some(col)) => Factored::RowCol { row, col },
+                _ => Factored::Diag(value(2, "factored_diag")?),
+            },
+        })
+    }
+}
+
+/// Takes the gradient `g` (of the working shape) in.
+///
+/// # Errors
+/// Those of candle.
+pub fn accumulate(old: &Accumulators, decays: &Decays, g: &Tensor) -> Result<Accumulators> {
+    let g2 = g.sqr()?;
+    let above_zero = (&g2 + ADAFACTOR_EPSILON)?;
+    let factored = match (&old.factored, factored_dims(g.dims())) {
+        (Factored::RowCol { row, col }, Some((d1, d0))) => Factored::RowCol {
+            row: average(row, &decays.adafactor, &above_zero.mean(d0)?)?,
+            col: average(col, &decays.adafactor, &above_zero.mean(d1)?)?,
+        },
+        (Factored::Diag(diag), _) => Factored::Diag(average(diag, &decays.adafactor, &above_zero)?),
+        (Factored::RowCol { .. }, None) => {
+            return Err(lopt_core::Error::Mismatch(format!(
+                "factored state for a gradient of shape {:?}",
+                g.dims()
+            )));
+        }
+    };
+    Ok(Accumulators {
+        momentum: average(&old.momentum, &decays.momentum, g)?,
+        rms: average(&old.rms.unsqueeze(0)?, &decays.rms, &g2)?.squeeze(0)?,
+        factored,
+    })
+}
+
+/// b·old + (1 − b)·new for each of the k decays: \[k\], \[k, s…\], \[s…\] → \[k, s…\].
+fn average(old: &Tensor, decay: &Tensor, new: &Tensor) -> Result<Tensor> {
+    let mut dims = vec![1; old.rank()];
+    dims[0] = decay.elem_count();
+    let b = decay.reshape(dims)?;
+    let fresh = new.unsqueeze(0)?.broadcast_mul(&b.affine(-1.0, 1.0)?)?;
+    Ok((old.broadcast_mul(&b)? + fresh)?)
+}

@@ -1,0 +1,141 @@
+//! The 39 inputs of the per-parameter MLP.
+
+use candle_core::Tensor;
+use lopt_core::Result;
+
+use crate::accumulators::{Accumulators, Factored, factored_dims};
+
+/// How many features are computed per scalar parameter and normalised over its tensor.
+pub const PER_PARAMETER: usize = 28;
+/// How many features tell the step.
+pub const PER_STEP: usize = 11;
+
+/// The time scales τ of the step features.
+const TIME_SCALES: [f32; PER_STEP] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5];
+
+/// The 28 features of each element, and what the update formulas need of them.
+#[derive(Clone, Debug)]
+pub struct Features {
+    /// \[28, n\], not normalised.
+    pub raw: Tensor,
+    /// The momenta, \[3, n\].
+    pub momentum: Tensor,
+    /// m · (v + 1e-6)^{-1/2}, \[3, n\].
+    pub preconditioned_momentum: Tensor,
+    /// (v + 1e-6)^{-1/2}, \[1, n\].
+    pub rsqrt: Tensor,
+}
+
+/// The features of a parameter `p` and its gradient `g` (both of the working shape s,
+/// n elements), after `acc` took `g` in.
+///
+/// In order: g, φ, m₁₋₃, v, m₁₋₃·(v + 1e-6)^{-1/2}, (v + 1e-6)^{-1/2}, the three factored
+/// gradients, rows, columns, (rows + 1e-8)^{-1/2}, (columns + 1e-8)^{-1/2}, and the
+/// momenta by the factored second moments.
+///
+/// # Errors
+/// Those of candle.
+pub fn features(p: &Tensor, g: &Tensor, acc: &Accumulators) -> Result<Features> {
+    let n = g.elem_count();
+    let flat = |t: &Tensor| t.reshape((1, n));
+    let momentum = acc.momentum.reshape((3, n))?;
+    let v = flat(&acc.rms)?;
+    let rsqrt = rsqrt(&(&v + 1e-6)?)?;
+    let preconditioned_momentum = momentum.broadcast_mul(&rsqrt)?;
+    let second = second_moments(g, acc)?;
+    let raw = Tensor::cat(
+        &[
+            &flat(g)?,
+            &flat(p)?,
+            &momentum,
+            &v,
+            &preconditioned_momentum,
+            &rsqrt,
+            &second.gradient,
+            &second.row,
+            &second.col,
+            &second.row_rsqrt,
+            &second.col_rsqrt,
+            &second.momentum,
+        ],
+        0,
+    )?;
+    Ok(Features {
+        raw,
+        momentum,
+        preconditioned_momentum,
+        rsqrt,
+    })
+}
+
+/// 1/√(1e-5 + mean over the tensor of the feature's square), \[28, 1\].
+///
+/// # Errors
+/// Those of candle.
+pub fn normalizer(raw: &Tensor) -> Result<Tensor> {
+    rsqrt(&(raw.sqr()?.mean_keepdim(1)? + 1e-5)?)
+}
+
+/// tanh(t/τ − 1) of each time scale; `t` counts from 0.
+pub fn step_features(t: u64) -> [f32; PER_STEP] {
+    TIME_SCALES.map(|scale| (t as f32 / scale - 1.0).tanh())
+}
+
+/// The features from the factored second moments, each \[3, n\].
+struct SecondMoments {
+    gradient: Tensor,
+    momentum: Tensor,
+    row: Tensor,
+    col: Tensor,
+    row_rsqrt: Tensor,
+    col_rsqrt: Tensor,
+}
+
+fn second_moments(g: &Tensor, acc: &Accumulators) -> Result<SecondMoments> {
+    let n = g.elem_count();
+    let shape: Vec<usize> = std::iter::once(3).chain(g.dims().iter().copied()).collect();
+    let spread = |t: &Tensor| t.broadcast_as(shape.as_slice())?.reshape((3, n));
+    let g = g.unsqueeze(0)?;
+    let m = &acc.momentum;
+    match (&acc.factored, factored_dims(&shape[1..])) {
+        (Factored::RowCol { row, col }, Some((d1, d0))) => {
+            let d1_in_row = if d1 > d0 { d1 - 1 } else { d1 };
+            let row_mean = (row.mean_keepdim(d1_in_row + 1)? + 1e-9)?;
+            let row_factor = safe_rsqrt(&row.broadcast_div(&row_mean)?)?.unsqueeze(d0 + 1)?;
+            let col_factor = safe_rsqrt(col)?.unsqueeze(d1 + 1)?;
+            let factor = row_factor.broadcast_mul(&col_factor)?;
+            let (row, col) = (row.unsqueeze(d0 + 1)?, col.unsqueeze(d1 + 1)?);
+            Ok(SecondMoments {
+                gradient: g.broadcast_mul(&factor)?.reshape((3, n))?,
+                momentum: (m * factor)?.reshape((3, n))?,
+                row_rsqrt: spread(&rsqrt(&(&row + 1e-8)?)?)?,
+                col_rsqrt: spread(&rsqrt(&(&col + 1e-8)?)?)?,
+                row: spread(&row)?,
+                col: spread(&col)?,
+            })
+        }
+        (Factored::RowCol { row: diag, .. } | Factored::Diag(diag), _) => {
+            let diag_rsqrt = rsqrt(&(diag + 1e-8)?)?.reshape((3, n))?;
+            let factor = safe_rsqrt(&(diag + 1e-9)?)?;
+            let diag_flat = diag.reshape((3, n))?;
+            Ok(SecondMoments {
+                gradient: g.broadcast_mul(&factor)?.reshape((3, n))?,
+                momentum: (m * rsqrt(&(diag + 1e-6)?)?)?.reshape((3, n))?,
+                row: diag_flat.clone(),
+                col: diag_flat,
+                row_rsqrt: diag_rsqrt.clone(),
+                col_rsqrt: diag_rsqrt,
+            })
+        }
+    }
+}
+
+/// x^{-1/2}.
+fn rsqrt(x: &Tensor) -> Result<Tensor> {
+    Ok(x.sqrt()?.recip()?)
+}
+
+/// 1/√max(x, 1e-9).
+fn safe_rsqrt(x: &Tensor) -> Result<Tensor> {
+    rsqrt(&x.maximum(1e-9)?)
+}

@@ -1,0 +1,96 @@
+//! The MLP over the features of each scalar parameter.
+
+use candle_core::{Device, Tensor};
+use lopt_core::{Layout, Result, Rng, truncated_normal};
+
+use crate::features::{PER_PARAMETER, PER_STEP, step_features};
+
+/// Sizes of the layers: 39, the hidden ones, the heads.
+pub fn sizes(hidden: &[usize], heads: usize) -> Vec<usize> {
+    std::iter::once(PER_PARAMETER + PER_STEP)
+        .chain(hidden.iter().copied())
+        .chain([heads])
+        .collect()
+}
+
+/// θ's layout: offsets δ of the decays, weights \[in, out\], biases \[out\].
+pub fn layout(sizes: &[usize]) -> Layout {
+    let decays = [
+        ("adafactor_decays", 3),
+        ("momentum_decays", 3),
+        ("rms_decays", 1),
+    ];
+    let decays = decays.map(|(name, n)| (name.to_owned(), vec![n]));
+    let layers = sizes.windows(2).enumerate().flat_map(|(layer, pair)| {
+        [
+            (format!("nn/b{layer}"), vec![pair[1]]),
+            (format!("nn/w{layer}"), vec![pair[0], pair[1]]),
+        ]
+    });
+    Layout::new(decays.into_iter().chain(layers))
+}
+
+/// Weights: normal truncated at ±2σ with σ = 1/√fan_in, those of the last layer times
+/// `last_layer_scale`; biases and δ: 0.
+pub fn initial_values(sizes: &[usize], last_layer_scale: f32, rng: &mut Rng) -> Vec<f32> {
+    let layout = layout(sizes);
+    let last = format!("nn/w{}", sizes.len() - 2);
+    let mut values = vec![0.0; layout.numel()];
+    for (name, shape, start) in layout.parts() {
+        let &[fan_in, fan_out] = shape else { continue };
+        let scale = if name == last { last_layer_scale } else { 1.0 };
+        let sigma = scale / (fan_in as f32).sqrt();
+        for value in &mut values[start..start + fan_in * fan_out] {
+            *value = sigma * truncated_normal(rng);
+        }
+    }
+    values
+}
+
+/// The MLP at one step: the step's features are folded into the first bias.
+pub struct Mlp {
+    /// Weights \[out, in\] and biases \[out, 1\] of each layer.
+    layers: Vec<(Tensor, Tensor)>,
+}
+
+impl Mlp {
+    /// From θ's weights and biases (first to last layer) at step `t`.
+    pub fn at_step(layers: &[(&Tensor, &Tensor)], t: u64) -> Result<Self> {
+        let folded = layers.iter().enumerate().map(|(index, (weight, bias))| {
+            let bias = bias.unsqueeze(1)?;
+            if index > 0 {
+                return Ok((weight.t()?, bias));
+            }
+            let step = Tensor::from_slice(&step_features(t), (PER_STEP, 1), &Device::Cpu)?
+                .to_dtype(weight.dtype())?
+                .to_device(weight.device())?;
+            let of_step = weight
+                .narrow(0, PER_PARAMETER, PER_STEP)?
+                .t()?
+                .matmul(&step)?;
+            Ok((weight.narrow(0, 0, PER_PARAMETER)?.t()?, (bias + of_step)?))
+        });
+        Ok(Self {
+            layers: folded.collect::<Result<_>>()?,
+        })
+    }
+
+    /// Raw features \[28, n\] and their normalisers \[28, 1\] to heads \[heads, n\]. The
+    /// normalisers scale the first weights rather than every feature.
+    pub fn forward(&self, raw: &Tensor, normalizer: &Tensor) -> Result<Tensor> {
+        let last = self.layers.len() - 1;
+        let mut x = raw.clone();
+        for (index, (weight, bias)) in self.layers.iter().enumerate() {
+            let weight = if index == 0 {
+                weight.broadcast_mul(&normalizer.t()?)?
+            } else {
+                weight.clone()
+            };
+            x = weight.matmul(&x)?.broadcast_add(bias)?;
+            if index < last {
+                x = x.relu()?;
+            }
+        }
+        Ok(x)
+    }
+}

@@ -1,0 +1,118 @@
+//! Whole trajectories of the blackbox and of STAR against the reference: 13 tensors of
+//! ranks 0 to 4 with ties, 12 gradients among them zero, 1e6 and 1e-12.
+
+use candle_core::DType;
+use lopt_blackbox::Blackbox;
+use lopt_core::{Grads, LearnedOptimizer};
+use lopt_star::Star;
+use lopt_tests::{Golden, params, relative_error, theta};
+use serde_json::{Value, json};
+
+/// What the reference can do and the paper does not have: inner weight decay, and the
+/// blackbox term scaled by its own gradient.
+const NOT_IN_THE_PAPER: [&str; 7] = [
+    "star_wd@main",
+    "star_wd_reg@main",
+    "big_wd@main",
+    "big_wd_reg@main",
+    "big_agg_all_patched@main",
+    "big_selfnormalize@main",
+    "big_selfnormalize_normalize@main",
+];
+
+fn magnitude(aggregate: &Value) -> &'static str {
+    if aggregate == &json!(true) {
+        "per-tensor"
+    } else {
+        "per-parameter"
+    }
+}
+
+/// The reference's settings, or the defaults of its class (no nominal term), in our words.
+fn star(inputs: &Golden, settings: &Value) -> Star {
+    let kwargs = &settings["kwargs"];
+    let get = |key: &str, default: Value| kwargs.get(key).cloned().unwrap_or(default);
+    let exp = get("exp_mult", json!([0.001, 0.001, 0.001]));
+    assert_eq!(get("weight_decay", json!(0.0)), json!(0.0));
+    let config = json!({
+        "hidden": [4, 4],
+        "nominal": get("nominal_grad_estimator", json!("AdamAggMo")).as_str().unwrap()
+            .replace("AdamAggMo", "adam-aggmo").to_lowercase(),
+        "magnitude-control": get("nominal_controller", json!(false)),
+        "nominal-magnitude": magnitude(&get("aggregate_nom_magnitude", json!(false))),
+        "blackbox-term": true,
+        "precondition-blackbox": get("normalize_blackbox", json!(false)),
+        "blackbox-magnitude": magnitude(&get("aggregate_magnitude", json!(false))),
+        "multipliers": {
+            "nominal-step": get("nominal_stepsize", json!(0.0)),
+            "nominal-exp": exp[1],
+            "blackbox-step": get("step_mult", json!(0.001)),
+            "blackbox-exp": exp[0],
+        },
+    });
+    let name = settings["theta"].as_str().unwrap();
+    // Outputs: direction, magnitude, nominal magnitude, and one of the inner weight decay.
+    Star::new(theta(inputs, name, "star", config, 3)).unwrap()
+}
+
+fn blackbox(inputs: &Golden, settings: &Value) -> Blackbox {
+    let kwargs = &settings["kwargs"];
+    let size = kwargs["hidden_size"].as_u64().unwrap_or(4) as usize;
+    let layers = kwargs["hidden_layers"].as_u64().unwrap_or(2) as usize;
+    let config = json!({
+        "hidden": vec![size; layers],
+        "step-multiplier": kwargs["step_mult"].as_f64().unwrap_or(0.001),
+        "exp-multiplier": kwargs["exp_mult"].as_f64().unwrap_or(0.001),
+    });
+    let name = settings["theta"].as_str().unwrap();
+    Blackbox::new(theta(inputs, name, "blackbox", config, 2)).unwrap()
+}
+
+fn compare(precision: &str, dtype: DType, tolerance: f64) {
+    let inputs = Golden::open("inputs");
+    let golden = Golden::open(&format!("trajectories_{precision}"));
+    let mut compared = 0;
+    let mut worst = 0f64;
+    for (tag, settings) in golden.metadata("configs").as_object().unwrap() {
+        if NOT_IN_THE_PAPER.contains(&tag.as_str()) {
+            continue;
+        }
+        let optimizer: Box<dyn LearnedOptimizer> = match settings["class"].as_str().unwrap() {
+            "AdafacMLPLOpt" => Box::new(blackbox(&inputs, settings)),
+            _ => Box::new(star(&inputs, settings)),
+        };
+        let grads = inputs.below(&format!("grads_{}", settings["grads"].as_str().unwrap()));
+        let mut params = params(&inputs, dtype);
+        let mut state = optimizer.init(&params).unwrap();
+        for step in 1..=12 {
+            let at_step = grads
+                .iter()
+                .map(|(_, g)| Some(g.get(step - 1).unwrap().to_dtype(dtype).unwrap()));
+            optimizer
+                .update(&mut state, &mut params, &Grads::new(at_step.collect()))
+                .unwrap();
+            for (name, p) in params.iter() {
+                let key = format!("{tag}/step{step}/{name}");
+                if golden.names().any(|name| name == key) {
+                    let error = relative_error(p, golden.tensor(&key));
+                    assert!(error <= tolerance, "{precision} {key}: {error:e}");
+                    worst = worst.max(error);
+                    compared += 1;
+                }
+            }
+        }
+    }
+    println!("{precision}: {compared} tensors, worst {worst:e}");
+    // 21 configurations, four of them with all 12 steps, the others with three, 13 tensors.
+    assert_eq!(compared, (4 * 12 + 17 * 3) * 13);
+}
+
+#[test]
+fn f32_trajectories_within_2e_5_of_the_largest_value() {
+    compare("f32", DType::F32, 2e-5);
+}
+
+#[test]
+fn f64_trajectories_within_1e_6_of_the_largest_value() {
+    compare("f64", DType::F64, 1e-6);
+}
