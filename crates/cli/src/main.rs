@@ -1,2 +1,57 @@
-//! The command line of lopt.
-fn main() {}
+//! The command line of lopt: arguments, progress and files; no algorithm.
+
+mod common;
+mod eval_ood;
+mod meta_train;
+mod progress;
+mod single_thread;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Learned optimizers: meta-train them, and judge them out of distribution.
+#[derive(Parser)]
+#[command(name = "lopt", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Meta-train a learned optimizer. Without any flag: STAR, on Fashion-MNIST images of
+    /// 8×8 pixels that come with the program.
+    MetaTrain(meta_train::Args),
+    /// Compare learned optimizers with tuned Adam, in and out of distribution.
+    EvalOod(eval_ood::Args),
+}
+
+/// What shells expect of a program that Ctrl-C stopped.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Some(code) = single_thread::restart_if_needed() {
+        return code;
+    }
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .with_max_level(tracing::Level::WARN)
+        .init();
+    let finished = match cli.command {
+        Command::MetaTrain(args) => meta_train::run(args),
+        Command::EvalOod(args) => eval_ood::run(args),
+    };
+    match finished {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(INTERRUPTED),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -20,6 +20,7 @@ mod params;
 mod rng;
 mod state;
 mod theta;
+mod workers;
 
 pub use drop_in::{DropIn, DropInConfig, NonFinite};
 pub use error::{Error, Result};
@@ -28,3 +29,4 @@ pub use params::{Grads, Params};
 pub use rng::{Purpose, Rng, Streams, normal, truncated_normal};
 pub use state::{Slot, State};
 pub use theta::{Layout, Theta};
+pub use workers::Workers;

@@ -1,1 +1,19 @@
-//! Evaluation: protocols, tuned baselines, statistics, reports.
+//! Evaluation: how optimizers do on tasks they were not meta-trained on.
+//!
+//! [`evaluate`] trains every task of a suite with every contender and with Adam at every
+//! learning rate of its grid, over the same seeds: the same initial networks and the same
+//! batches for all. [`Summary`] compares them, [`write_reports`] writes JSON, CSV and SVG.
+
+mod error;
+mod evaluate;
+mod plot;
+mod report;
+pub mod stats;
+mod train;
+
+pub use error::{Error, Result};
+pub use evaluate::{
+    ADAM, Contender, ContenderResult, Event, Outcome, Settings, SpeedUp, TaskReport, evaluate,
+};
+pub use report::{GroupSummary, Summary, write_reports};
+pub use train::{Curve, train};

@@ -1,1 +1,69 @@
-//! Tasks and task families: MLPs on image data, and the suites built of them.
+//! What optimizers are trained on and judged by.
+//!
+//! A [`Task`] is a model, its data and its loss. The suite's own are multi-layer
+//! perceptrons on images ([`MlpTask`]): MNIST, Fashion-MNIST and CIFAR-10 at any image
+//! size, any widths, depths and nonlinearities. A [`TaskFamily`] is a distribution of
+//! tasks to meta-train on; [`suite`] lists the tasks to evaluate out of distribution.
+//!
+//! A task of one's own needs three functions:
+//!
+//! ```
+//! use candle_core::{Device, Tensor};
+//! use lopt_core::{Params, Result, Rng, normal};
+//! use lopt_tasks::{Batch, Split, Task};
+//!
+//! /// Fits w to noisy samples of a line.
+//! struct Line;
+//!
+//! impl Task for Line {
+//!     fn init(&self, _: &mut Rng) -> Result<Params> {
+//!         Params::new([("w".to_owned(), Tensor::zeros((1, 1), candle_core::DType::F32, &Device::Cpu)?)])
+//!     }
+//!
+//!     fn batch(&self, _: Split, rng: &mut Rng) -> Result<Batch> {
+//!         let x: Vec<f32> = (0..16).map(|_| normal(rng)).collect();
+//!         let y: Vec<f32> = x.iter().map(|x| 3.0 * x + 0.1 * normal(rng)).collect();
+//!         let column = |values| Tensor::from_vec(values, (16, 1), &Device::Cpu);
+//!         Ok(vec![column(x)?, column(y)?])
+//!     }
+//!
+//!     fn loss(&self, params: &Params, batch: &Batch) -> Result<Tensor> {
+//!         let predicted = batch[0].matmul(params.get("w")?)?;
+//!         Ok((predicted - &batch[1])?.sqr()?.mean_all()?)
+//!     }
+//! }
+//!
+//! use lopt_core::{Optimizer, Purpose, Streams};
+//! # fn main() -> Result<()> {
+//! let star = lopt_star::Star::default();
+//! let mut rng = Streams::new(0).stream(Purpose::InnerBatch, 0, 0, 0);
+//! let mut params = Line.init(&mut rng)?;
+//! let mut state = star.init(&params)?;
+//! let mut losses = vec![];
+//! for _ in 0..100 {
+//!     let batch = Line.batch(Split::Train, &mut rng)?;
+//!     let (loss, grads) = Line.loss_and_grad(&params, &batch)?;
+//!     star.update(&mut state, &mut params, &grads)?;
+//!     losses.push(loss);
+//! }
+//! assert!(losses[99] < losses[0]);
+//! # Ok(())
+//! # }
+//! ```
+
+mod activation;
+mod error;
+mod family;
+mod images;
+mod initializer;
+mod mlp;
+pub mod suite;
+mod task;
+
+pub use activation::Activation;
+pub use error::{Error, Result};
+pub use family::{MlpFamily, MlpFamilyConfig, TaskFamily};
+pub use images::{DataStore, Images};
+pub use initializer::Initializer;
+pub use mlp::{MlpConfig, MlpTask};
+pub use task::{Batch, Split, Task, TestScore};

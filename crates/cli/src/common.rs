@@ -1,0 +1,66 @@
+//! What the commands share.
+
+use std::{
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::Context;
+use lopt_core::Workers;
+use lopt_meta::Provenance;
+use lopt_tasks::DataStore;
+
+/// Where to compute.
+#[derive(clap::Args)]
+pub struct Compute {
+    /// Where tensors live: `cpu` or `cuda:N` (needs a build with `--features cuda`).
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Threads; results do not depend on it. [default: one for each processor]
+    #[arg(long)]
+    pub threads: Option<NonZeroUsize>,
+    /// Folder of full data sets. [default: $LOPT_DATA_DIR, else datasets/downloaded]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Compute {
+    pub fn device(&self) -> anyhow::Result<candle_core::Device> {
+        Ok(lopt_core::device::parse(&self.device)?)
+    }
+
+    pub fn workers(&self) -> Workers {
+        Workers::new(self.threads)
+    }
+
+    pub fn store(&self) -> DataStore {
+        DataStore::new(self.data_dir.as_deref())
+    }
+}
+
+/// This program.
+pub fn provenance() -> Provenance {
+    Provenance {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: env!("LOPT_COMMIT").to_owned(),
+    }
+}
+
+/// A flag that the first Ctrl-C (or a termination signal) sets; the second one ends the
+/// process at once.
+pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(crate::INTERRUPTED));
+        }
+        eprintln!("\nstopping as soon as the state is saved; once more to stop at once");
+    })
+    .context("cannot catch Ctrl-C")?;
+    Ok(stop)
+}

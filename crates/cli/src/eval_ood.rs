@@ -1,0 +1,214 @@
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args as ClapArgs, ValueEnum};
+use lopt_blackbox::Blackbox;
+use lopt_core::{Optimizer, Theta};
+use lopt_eval::{
+    Contender, Event, Outcome, Settings, Summary, TaskReport, evaluate, write_reports,
+};
+use lopt_star::Star;
+use lopt_tasks::suite::Size;
+use serde_json::json;
+
+use crate::{
+    common::{Compute, provenance, stop_flag},
+    progress::Bar,
+    table,
+};
+
+#[derive(ClapArgs)]
+pub struct Args {
+    /// θ of STAR. [default: best.safetensors of the newest such run in runs/]
+    #[arg(long, value_name = "FILE")]
+    star: Option<PathBuf>,
+    /// θ of the blackbox. [default: as for --star; left out if there is none]
+    #[arg(long, value_name = "FILE")]
+    blackbox: Option<PathBuf>,
+    /// `quick`: around 8×8 images and 500 steps, embedded data. `full`: around full images
+    /// and 2000 steps, full data sets; hours.
+    #[arg(long, default_value = "quick")]
+    suite: SuiteName,
+    /// Only this group of the suite, such as `width`. May be repeated.
+    #[arg(long, value_name = "GROUP")]
+    group: Vec<String>,
+    /// Seeds for each task and optimizer.
+    #[arg(long, default_value_t = 3)]
+    seeds: u64,
+    /// Folder for the results; the same command goes on there after an interruption.
+    /// [default: eval/SUITE-CHECKSUM]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SuiteName {
+    Quick,
+    Full,
+}
+
+/// Returns whether the evaluation is over.
+pub fn run(args: Args) -> Result<bool> {
+    let contenders = contenders(&args)?;
+    let device = args.compute.device()?;
+    let (size, name) = match args.suite {
+        SuiteName::Quick => (Size::Quick, "quick"),
+        SuiteName::Full => (Size::Full, "full"),
+    };
+    let here = provenance();
+    let program = format!("{} {}", here.version, here.commit);
+    let mut settings = Settings::new(size, args.seeds, program, &contenders);
+    settings.groups = args.group.clone();
+    let out = args
+        .out
+        .clone()
+        .unwrap_or_else(|| default_out(name, &settings));
+    eprintln!("evaluating into {}", out.display());
+    let stop = stop_flag()?;
+    let view = Mutex::new(View {
+        bar: Bar::new(0, 0, "training steps"),
+        done: 0,
+    });
+    let observer = |event: Event| match view.lock() {
+        Ok(mut view) => view.on_event(event),
+        Err(poisoned) => poisoned.into_inner().on_event(event),
+    };
+    let reports = evaluate(
+        &settings,
+        &contenders,
+        &mut args.compute.store(),
+        &device,
+        args.compute.workers(),
+        &out,
+        &stop,
+        &observer,
+    );
+    let reports = match reports {
+        Err(lopt_eval::Error::Stopped) => {
+            eprintln!("{}", lopt_eval::Error::Stopped);
+            return Ok(false);
+        }
+        reports => reports.context("evaluation stopped; finished tasks are kept")?,
+    };
+    let summary = Summary::new(settings, reports);
+    write_reports(&summary, &out)?;
+    table::print(&summary);
+    println!(
+        "report.json, report.csv and curves/*.svg: {}",
+        out.display()
+    );
+    Ok(true)
+}
+
+/// The θ files asked for, or the newest ones of `runs/`.
+fn contenders(args: &Args) -> Result<Vec<Contender>> {
+    let runs = newest_runs(Path::new("runs"));
+    let mut contenders = vec![];
+    for (kind, asked) in [("star", &args.star), ("blackbox", &args.blackbox)] {
+        let Some(path) = asked.as_ref().or_else(|| runs.get(kind)) else {
+            eprintln!(
+                "no θ of `{kind}` here, it is left out; meta-train one: cargo xtask meta-train --optimizer {kind}"
+            );
+            continue;
+        };
+        let theta = Theta::load(path)?;
+        eprintln!("{kind}: {}", path.display());
+        let identity = json!({
+            "configuration": theta.config(),
+            "provenance": theta.provenance,
+            "theta": theta.values(),
+        });
+        let built: Result<Arc<dyn Optimizer>, _> = match kind {
+            "star" => Star::new(theta).map(|star| Arc::new(star) as _),
+            _ => Blackbox::new(theta).map(|blackbox| Arc::new(blackbox) as _),
+        };
+        let optimizer = built.with_context(|| format!("{}", path.display()))?;
+        contenders.push(Contender {
+            name: kind.to_owned(),
+            optimizer,
+            identity,
+        });
+    }
+    if contenders.is_empty() {
+        bail!(
+            "nothing to evaluate: run `cargo xtask meta-train` first, or name a file with --star"
+        );
+    }
+    Ok(contenders)
+}
+
+/// The newest `best.safetensors` of each kind below a folder.
+fn newest_runs(folder: &Path) -> BTreeMap<String, PathBuf> {
+    let mut newest: BTreeMap<String, (std::time::SystemTime, PathBuf)> = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path().join("best.safetensors");
+        let Ok(modified) = path.metadata().and_then(|metadata| metadata.modified()) else {
+            continue;
+        };
+        let Ok(theta) = Theta::load(&path) else {
+            continue;
+        };
+        let found = (modified, path);
+        let kept = newest
+            .entry(theta.kind().to_owned())
+            .or_insert_with(|| found.clone());
+        if found > *kept {
+            *kept = found;
+        }
+    }
+    newest
+        .into_iter()
+        .map(|(kind, (_, path))| (kind, path))
+        .collect()
+}
+
+/// A folder that other settings do not share.
+fn default_out(suite: &str, settings: &Settings) -> PathBuf {
+    let json = json!(settings).to_string();
+    // FNV-1a: only to tell folders apart; the settings inside are compared in full.
+    let hash = json.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    PathBuf::from(format!("eval/{suite}-{:08x}", hash >> 32))
+}
+
+struct View {
+    bar: Bar,
+    done: u64,
+}
+
+impl View {
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Total(total) => self.bar.set_total(total),
+            Event::Steps(steps) => {
+                self.done += steps;
+                self.bar.set(self.done, String::new());
+            }
+            Event::Task(report) => self.bar.line(&line(report)),
+        }
+    }
+}
+
+/// One task in one line.
+fn line(report: &TaskReport) -> String {
+    let start = format!("{}: {}", report.entry.group, report.entry.name);
+    match &report.outcome {
+        Outcome::Skipped { reason } => format!("{start} skipped: {reason}"),
+        Outcome::Done { results, .. } => {
+            let losses = results
+                .iter()
+                .map(|r| format!("{} {:.4}", r.name, r.final_loss()));
+            format!(
+                "{start}, final training loss: {}",
+                losses.collect::<Vec<_>>().join(", ")
+            )
+        }
+    }
+}

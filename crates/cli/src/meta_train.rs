@@ -1,0 +1,260 @@
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context, Result};
+use clap::{Args as ClapArgs, ValueEnum};
+use lopt_meta::{Observer, Preset, Progress, RunConfig, Trainer};
+
+use crate::{
+    common::{Compute, provenance, stop_flag},
+    progress::{Bar, duration},
+};
+
+#[derive(ClapArgs)]
+pub struct Args {
+    /// A configuration that comes with the program. `paper` needs the full Fashion-MNIST.
+    #[arg(long, default_value = "quick", conflicts_with_all = ["config", "resume"])]
+    preset: PresetName,
+    /// A configuration file (TOML) in place of a preset.
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    config: Option<PathBuf>,
+    /// Sets one value of the configuration, such as outer.steps=500. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "resume")]
+    overrides: Vec<String>,
+    /// Which optimizer to meta-train. [default: the configuration's]
+    #[arg(long, conflicts_with = "resume")]
+    optimizer: Option<OptimizerName>,
+    /// Seed of everything random. [default: the configuration's]
+    #[arg(long, conflicts_with = "resume")]
+    seed: Option<u64>,
+    /// New directory for the run. [default: runs/OPTIMIZER-PRESET-seedN]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    run_dir: Option<PathBuf>,
+    /// Goes on with the run in this directory, with its own configuration.
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// Prints the configuration as TOML and does nothing else.
+    #[arg(long)]
+    print_config: bool,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PresetName {
+    Quick,
+    Paper,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum OptimizerName {
+    Star,
+    Blackbox,
+}
+
+impl OptimizerName {
+    fn name(self) -> &'static str {
+        match self {
+            OptimizerName::Star => "star",
+            OptimizerName::Blackbox => "blackbox",
+        }
+    }
+}
+
+impl PresetName {
+    fn preset(self) -> (Preset, &'static str) {
+        match self {
+            PresetName::Quick => (Preset::Quick, "quick"),
+            PresetName::Paper => (Preset::Paper, "paper"),
+        }
+    }
+}
+
+/// Returns whether the run is over.
+pub fn run(args: Args) -> Result<bool> {
+    if args.print_config && args.resume.is_none() {
+        print!("{}", configuration(&args)?.0.to_toml()?);
+        return Ok(true);
+    }
+    let device = args.compute.device()?;
+    let workers = args.compute.workers();
+    let mut store = args.compute.store();
+    let mut trainer = match &args.resume {
+        Some(path) => Trainer::resume(path, &mut store, &device, workers)
+            .with_context(|| format!("cannot resume {}", path.display()))?,
+        None => {
+            let (config, name) = configuration(&args)?;
+            let path = args
+                .run_dir
+                .clone()
+                .unwrap_or_else(|| new_run_dir(&config, &name));
+            Trainer::start(&path, config, provenance(), &mut store, &device, workers)?
+        }
+    };
+    drop(store);
+    if args.print_config {
+        print!("{}", trainer.config().to_toml()?);
+        return Ok(true);
+    }
+    announce(&trainer, workers.threads());
+    train(&mut trainer)
+}
+
+/// The configuration and a name for it.
+fn configuration(args: &Args) -> Result<(RunConfig, String)> {
+    let mut overrides = vec![];
+    if let Some(optimizer) = args.optimizer {
+        overrides.push(format!("optimizer.kind={}", optimizer.name()));
+        if matches!(optimizer, OptimizerName::Blackbox) {
+            // With a zero last layer the blackbox would not move at all.
+            overrides.push("optimizer.last-layer-scale=1.0".to_owned());
+        }
+    }
+    overrides.extend(args.seed.map(|seed| format!("seed={seed}")));
+    overrides.extend(args.overrides.iter().cloned());
+    match &args.config {
+        Some(path) => {
+            let name = path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            Ok((RunConfig::load(path, &overrides)?, name))
+        }
+        None => {
+            let (preset, name) = args.preset.preset();
+            let origin = format!("preset {name}");
+            Ok((
+                RunConfig::parse(preset.text(), &origin, &overrides)?,
+                name.to_owned(),
+            ))
+        }
+    }
+}
+
+/// The first free name.
+fn new_run_dir(config: &RunConfig, name: &str) -> PathBuf {
+    let kind = format!("{:?}", config.optimizer.kind).to_lowercase();
+    let base = format!("runs/{kind}-{name}-seed{}", config.seed);
+    let numbered = (2..).map(|n| format!("{base}-{n}"));
+    std::iter::once(base.clone())
+        .chain(numbered)
+        .map(PathBuf::from)
+        .find(|path| !path.exists())
+        .unwrap_or_else(|| PathBuf::from(base))
+}
+
+fn announce(trainer: &Trainer, threads: usize) {
+    let config = trainer.config();
+    let path = trainer.run_dir().path().display();
+    eprintln!(
+        "meta-training {:?} on {:?}, seed {}, {threads} threads; run directory {path}",
+        config.optimizer.kind, config.task.dataset, config.seed
+    );
+    if trainer.outer_step() > 0 {
+        eprintln!("going on after outer step {}", trainer.outer_step());
+    }
+    let here = provenance();
+    if *trainer.provenance() != here {
+        let there = trainer.provenance();
+        eprintln!(
+            "warning: the run was started by lopt {} commit {}, this is {} commit {}; the bits may differ",
+            there.version, there.commit, here.version, here.commit
+        );
+    }
+}
+
+fn train(trainer: &mut Trainer) -> Result<bool> {
+    let stop = stop_flag()?;
+    let mut view = View::new(trainer);
+    let started = Instant::now();
+    let path = trainer.run_dir().path().to_owned();
+    let result = trainer.run(&stop, &mut view);
+    view.bar.finish();
+    let resume = format!("cargo xtask meta-train --resume {}", path.display());
+    let over = result.with_context(|| {
+        format!("meta-training stopped; what was saved is good, go on with: {resume}")
+    })?;
+    if !over {
+        eprintln!(
+            "stopped after outer step {}; go on with: {resume}",
+            trainer.outer_step()
+        );
+        return Ok(false);
+    }
+    conclude(trainer, &view, &path, started.elapsed().as_secs_f64());
+    Ok(true)
+}
+
+fn conclude(trainer: &Trainer, view: &View, path: &Path, seconds: f64) {
+    println!(
+        "{} outer steps in {}",
+        trainer.outer_step(),
+        duration(seconds)
+    );
+    if let Some((step, score)) = view.best {
+        println!(
+            "best by held-out training: outer step {step}, mean training loss {:.4}, final {:.4}",
+            score.mean_loss, score.final_loss
+        );
+    }
+    println!("θ: {}", path.join("best.safetensors").display());
+    println!("compare it with tuned Adam: cargo xtask eval-ood");
+}
+
+/// Shows the progress of a run.
+struct View {
+    bar: Bar,
+    /// Recent meta-losses, averaged: a single one is noisy.
+    smoothed: Option<f64>,
+    best: Option<(u64, lopt_meta::HeldOutScore)>,
+    started: Instant,
+    inner_steps: Option<u64>,
+}
+
+impl View {
+    fn new(trainer: &Trainer) -> Self {
+        Self {
+            bar: Bar::new(
+                trainer.outer_step(),
+                trainer.config().outer.steps,
+                "outer steps",
+            ),
+            smoothed: None,
+            best: None,
+            started: Instant::now(),
+            inner_steps: None,
+        }
+    }
+
+    /// Inner steps per second since the second outer step.
+    fn speed(&mut self, inner_steps: u64) -> f64 {
+        let start = *self.inner_steps.get_or_insert_with(|| {
+            self.started = Instant::now();
+            inner_steps
+        });
+        (inner_steps - start) as f64 / self.started.elapsed().as_secs_f64().max(1e-9)
+    }
+}
+
+impl Observer for View {
+    fn on_step(&mut self, progress: &Progress) {
+        let smoothed = match self.smoothed {
+            Some(old) => old + 0.1 * (progress.meta_loss - old),
+            None => progress.meta_loss,
+        };
+        self.smoothed = Some(smoothed);
+        self.best = progress.best;
+        if let Some(score) = progress.held_out {
+            self.bar.line(&format!(
+                "outer step {}: held-out training loss {:.4} mean, {:.4} final",
+                progress.outer_step, score.mean_loss, score.final_loss
+            ));
+        }
+        let speed = self.speed(progress.inner_steps);
+        let message = format!("meta-loss {smoothed:.4}, {speed:.0} inner steps/s");
+        self.bar.set(progress.outer_step, message);
+    }
+}

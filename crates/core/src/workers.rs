@@ -1,0 +1,77 @@
+use std::{num::NonZeroUsize, sync::Mutex, thread};
+
+/// A fixed number of threads that share a list of independent jobs.
+///
+/// Results come back in the order of the jobs, whoever did them: what is computed from
+/// them does not depend on the number of threads.
+#[derive(Clone, Copy, Debug)]
+pub struct Workers {
+    threads: NonZeroUsize,
+}
+
+impl Workers {
+    /// That many threads; one for each processor if `None`.
+    pub fn new(threads: Option<NonZeroUsize>) -> Self {
+        let all = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Self {
+            threads: threads.unwrap_or_else(all),
+        }
+    }
+
+    /// How many threads.
+    pub fn threads(&self) -> usize {
+        self.threads.get()
+    }
+
+    /// `job` of every item, in the order of the items.
+    pub fn map<T: Send, R: Send>(
+        &self,
+        items: impl IntoIterator<Item = T>,
+        job: impl Fn(T) -> R + Sync,
+    ) -> Vec<R> {
+        let items: Vec<(usize, T)> = items.into_iter().enumerate().collect();
+        let threads = self.threads().min(items.len());
+        if threads <= 1 {
+            return items.into_iter().map(|(_, item)| job(item)).collect();
+        }
+        let queue = Mutex::new(items.into_iter());
+        let next = || {
+            queue
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+                .next()
+        };
+        let mut results = thread::scope(|scope| {
+            let work = || {
+                let mut done = vec![];
+                while let Some((index, item)) = next() {
+                    done.push((index, job(item)));
+                }
+                done
+            };
+            let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let joined = handles.into_iter().flat_map(|handle| match handle.join() {
+                Ok(done) => done,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            joined.collect::<Vec<_>>()
+        });
+        results.sort_by_key(|(index, _)| *index);
+        results.into_iter().map(|(_, result)| result).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_keep_their_order() {
+        for threads in [1, 2, 8] {
+            let workers = Workers::new(NonZeroUsize::new(threads));
+            let squares = workers.map(0..100u64, |x| x * x);
+            assert_eq!(squares, (0..100).map(|x| x * x).collect::<Vec<_>>());
+            assert!(workers.map(Vec::<u64>::new(), |x| x).is_empty());
+        }
+    }
+}

@@ -1,0 +1,94 @@
+use lopt_core::{Optimizer, Purpose, Streams};
+use lopt_tasks::{Split, Task, TestScore};
+
+use crate::Result;
+
+/// One training run.
+#[derive(Clone, Debug)]
+pub struct Curve {
+    /// The normalised training loss on each minibatch, before the step on it.
+    pub losses: Vec<f32>,
+    /// Whether a loss or gradient was not finite.
+    pub not_finite: bool,
+    /// Test scores after the asked-for numbers of steps, in their order.
+    pub tests: Vec<Option<TestScore>>,
+}
+
+/// Final losses average over this fraction of the steps.
+const FINAL_FRACTION: usize = 20;
+/// A final loss above the untrained network's by this factor counts as divergence.
+const DIVERGENCE_FACTOR: f64 = 1.1;
+
+/// How many steps are averaged at the end of a run of `horizon` steps: a twentieth, at
+/// least 10.
+pub fn final_window(horizon: usize) -> usize {
+    (horizon / FINAL_FRACTION).max(10).min(horizon)
+}
+
+impl Curve {
+    /// The mean loss of the first `horizon` steps.
+    pub fn mean_loss(&self, horizon: usize) -> f64 {
+        mean(&self.losses[..horizon])
+    }
+
+    /// The mean loss of the last twentieth of the first `horizon` steps.
+    pub fn final_loss(&self, horizon: usize) -> f64 {
+        mean(&self.losses[horizon - final_window(horizon)..horizon])
+    }
+
+    /// Whether a loss or gradient was not finite, or the final loss is more than 10 %
+    /// above that of the untrained network.
+    pub fn diverged(&self, horizon: usize) -> bool {
+        self.not_finite || self.final_loss(horizon) > DIVERGENCE_FACTOR * f64::from(self.losses[0])
+    }
+}
+
+pub(crate) fn mean(values: &[f32]) -> f64 {
+    values.iter().map(|&x| f64::from(x)).sum::<f64>() / values.len() as f64
+}
+
+/// Trains `task` for `steps` steps, with tests after each of `test_after`.
+///
+/// Start and batches depend on `seed` alone, not on the optimizer. Once a loss or a
+/// gradient is not finite the network stays as it is, and the rest of the curve counts at
+/// the loss's upper bound.
+///
+/// # Errors
+/// Those of the task.
+pub fn train(
+    task: &dyn Task,
+    optimizer: &dyn Optimizer,
+    steps: u64,
+    test_after: &[u64],
+    seed: u64,
+) -> Result<Curve> {
+    let streams = Streams::new(seed);
+    let mut params = task.init(&mut streams.stream(Purpose::Evaluation, 0, 0, 0))?;
+    let mut state = optimizer.init(&params)?;
+    let mut curve = Curve {
+        losses: Vec::with_capacity(steps as usize),
+        not_finite: false,
+        tests: vec![],
+    };
+    for t in 0..steps {
+        if !curve.not_finite {
+            let batch = task.batch(
+                Split::Train,
+                &mut streams.stream(Purpose::Evaluation, 1, 0, t),
+            )?;
+            let (loss, grads) = task.loss_and_grad(&params, &batch)?;
+            curve.losses.push(task.normalize(loss));
+            match optimizer.update(&mut state, &mut params, &grads) {
+                Err(error) if error.is_bad_gradient() => curve.not_finite = true,
+                result => result?,
+            }
+            curve.not_finite |= !loss.is_finite();
+        } else {
+            curve.losses.push(task.normalize(f32::NAN));
+        }
+        if test_after.contains(&(t + 1)) {
+            curve.tests.push(task.test(&params)?);
+        }
+    }
+    Ok(curve)
+}

@@ -1,0 +1,375 @@
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+};
+
+use candle_core::{Device, Tensor};
+use lopt_core::{Error as CoreError, LearnedOptimizer, Theta, file};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{Error, GradientEstimator, HeldOutScore, OuterOptimizer, Result, RunConfig};
+
+/// The program that made a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Version of lopt.
+    pub version: String,
+    /// Commit it was built from, or "unknown".
+    pub commit: String,
+}
+
+/// A run directory.
+///
+/// ```text
+/// config.toml       the whole configuration
+/// run.json          version and commit
+/// metrics.jsonl     a line for each outer step
+/// checkpoints/      the newest checkpoints: everything needed to go on
+/// best.safetensors  the best θ so far by held-out evaluation
+/// theta.safetensors the last θ, once the run is over
+/// lock              held while a process works here
+/// ```
+pub struct RunDir {
+    path: PathBuf,
+    metrics: Option<File>,
+    /// Holds the lock while it lives.
+    _lock: File,
+}
+
+/// Everything that a run needs to go on, besides its configuration.
+pub struct Checkpoint<'a> {
+    /// θ inside its optimizer.
+    pub optimizer: &'a dyn LearnedOptimizer,
+    /// The outer optimizer.
+    pub outer: &'a OuterOptimizer,
+    /// The unrolls.
+    pub estimator: &'a dyn GradientEstimator,
+    /// The best held-out score so far and the outer step it belongs to.
+    pub best: Option<(u64, HeldOutScore)>,
+    /// Inner steps so far.
+    pub inner_steps: u64,
+}
+
+/// What [`RunDir::resume`] found.
+pub(crate) struct Resumed {
+    pub theta: Vec<f32>,
+    pub outer_step: u64,
+    pub best: Option<(u64, HeldOutScore)>,
+    pub inner_steps: u64,
+}
+
+const CHECKPOINT: &str = "checkpoint";
+
+impl RunDir {
+    /// A new run directory with its configuration.
+    ///
+    /// # Errors
+    /// If there is something in it already, or it cannot be written.
+    pub fn create(path: &Path, config: &RunConfig, provenance: &Provenance) -> Result<Self> {
+        fs::create_dir_all(path).map_err(CoreError::io("create", path))?;
+        let mut entries = fs::read_dir(path).map_err(CoreError::io("read", path))?;
+        if entries.next().is_some() {
+            return Err(problem(
+                path,
+                "is not empty; continue that run with --resume, or name another directory",
+            ));
+        }
+        let lock = lock(path)?;
+        let checkpoints = path.join("checkpoints");
+        fs::create_dir(&checkpoints).map_err(CoreError::io("create", &checkpoints))?;
+        let json =
+            serde_json::to_string_pretty(provenance).map_err(|e| problem(path, &e.to_string()))?;
+        file::write_atomically(&path.join("run.json"), json.as_bytes())?;
+        // Last, because `open` takes its presence for a complete directory.
+        file::write_atomically(&path.join("config.toml"), config.to_toml()?.as_bytes())?;
+        Ok(Self {
+            path: path.to_owned(),
+            metrics: None,
+            _lock: lock,
+        })
+    }
+
+    /// An existing run directory and its configuration.
+    ///
+    /// # Errors
+    /// If it is none, or another process works in it.
+    pub fn open(path: &Path) -> Result<(Self, RunConfig)> {
+        let config = path.join("config.toml");
+        if !config.is_file() {
+            return Err(problem(
+                path,
+                "is no run directory: it has no config.toml. Start a new run, without --resume",
+            ));
+        }
+        let config = RunConfig::load(&config, &[])?;
+        let run = Self {
+            path: path.to_owned(),
+            metrics: None,
+            _lock: lock(path)?,
+        };
+        run.remove_unfinished();
+        Ok((run, config))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Which program made it.
+    ///
+    /// # Errors
+    /// If `run.json` cannot be read.
+    pub fn provenance(&self) -> Result<Provenance> {
+        let path = self.path.join("run.json");
+        let text = fs::read_to_string(&path).map_err(CoreError::io("read", &path))?;
+        serde_json::from_str(&text).map_err(|e| CoreError::file(&path, e.to_string()).into())
+    }
+
+    /// Takes the newest good checkpoint into the parts of the run; `None` if there is no
+    /// checkpoint yet. A damaged one is passed over with a warning.
+    pub(crate) fn resume(
+        &self,
+        optimizer: &dyn LearnedOptimizer,
+        outer: &mut OuterOptimizer,
+        estimator: &mut dyn GradientEstimator,
+    ) -> Result<Option<Resumed>> {
+        let mut failure = None;
+        for (_, path) in self.checkpoints()?.into_iter().rev() {
+            match read_checkpoint(&path, optimizer, outer, estimator) {
+                Ok(resumed) => return Ok(Some(resumed)),
+                Err(error) => {
+                    tracing::warn!("passing over a checkpoint that cannot be used: {error}");
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        match failure {
+            None => Ok(None),
+            Some(error) => Err(problem(
+                &self.path,
+                &format!("no checkpoint can be used; the newest: {error}"),
+            )),
+        }
+    }
+
+    /// Writes a checkpoint and removes all but the newest `keep`.
+    ///
+    /// # Errors
+    /// If it cannot be written; older ones are then still there.
+    pub fn save_checkpoint(&self, checkpoint: &Checkpoint, keep: usize) -> Result<()> {
+        let Checkpoint {
+            optimizer,
+            outer,
+            estimator,
+            best,
+            inner_steps,
+        } = checkpoint;
+        let snapshot = estimator.snapshot()?;
+        let description = json!({
+            "optimizer": optimizer.theta().kind(),
+            "outer_step": outer.step,
+            "inner_steps": inner_steps,
+            "best": best,
+            "estimator": snapshot.description,
+        });
+        let vector = |values: &[f64]| Tensor::from_slice(values, values.len(), &Device::Cpu);
+        let theta = optimizer.theta().values();
+        let mut tensors = snapshot.tensors;
+        tensors.push((
+            "theta".to_owned(),
+            Tensor::from_slice(theta, theta.len(), &Device::Cpu)?,
+        ));
+        tensors.push(("outer/m".to_owned(), vector(&outer.m)?));
+        tensors.push(("outer/v".to_owned(), vector(&outer.v)?));
+        let name = format!("step-{:08}.safetensors", outer.step);
+        let path = self.path.join("checkpoints").join(name);
+        file::write(&path, CHECKPOINT, &description, &tensors)?;
+        let mut all = self.checkpoints()?;
+        all.truncate(all.len().saturating_sub(keep));
+        for (_, old) in all {
+            fs::remove_file(&old).map_err(CoreError::io("remove", &old))?;
+        }
+        Ok(())
+    }
+
+    /// Opens the metrics, dropping the lines of outer steps after `outer_step`: they are
+    /// about to be computed again.
+    pub(crate) fn open_metrics(&mut self, outer_step: u64) -> Result<()> {
+        let path = self.metrics_path();
+        if path.exists() {
+            let kept = kept_lines(&path, outer_step)?;
+            file::write_atomically(&path, kept.as_bytes())?;
+        }
+        let open = File::options().create(true).append(true).open(&path);
+        self.metrics = Some(open.map_err(CoreError::io("write", &path))?);
+        Ok(())
+    }
+
+    /// Appends a line of metrics.
+    pub(crate) fn log(&mut self, metrics: &Value) -> Result<()> {
+        let path = self.metrics_path();
+        let line = format!("{metrics}\n");
+        match &mut self.metrics {
+            Some(file) => {
+                file.write_all(line.as_bytes())
+                    .map_err(CoreError::io("write", &path))?;
+                Ok(())
+            }
+            None => Err(problem(&self.path, "metrics are not open")),
+        }
+    }
+
+    /// Writes the best θ so far.
+    pub(crate) fn save_best(&self, theta: &Theta) -> Result<()> {
+        Ok(theta.save(&self.best_path())?)
+    }
+
+    /// Writes the last θ.
+    pub(crate) fn save_last(&self, theta: &Theta) -> Result<()> {
+        Ok(theta.save(&self.path.join("theta.safetensors"))?)
+    }
+
+    /// Where the best θ is.
+    pub fn best_path(&self) -> PathBuf {
+        self.path.join("best.safetensors")
+    }
+
+    fn metrics_path(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    /// Outer step and path of each checkpoint, oldest first.
+    fn checkpoints(&self) -> Result<Vec<(u64, PathBuf)>> {
+        let folder = self.path.join("checkpoints");
+        let mut found = vec![];
+        for entry in fs::read_dir(&folder).map_err(CoreError::io("read", &folder))? {
+            let path = entry.map_err(CoreError::io("read", &folder))?.path();
+            let step = path.file_name().and_then(|name| {
+                name.to_str()?
+                    .strip_prefix("step-")?
+                    .strip_suffix(".safetensors")?
+                    .parse()
+                    .ok()
+            });
+            found.extend(step.map(|step| (step, path)));
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// What a killed process left half-written.
+    fn remove_unfinished(&self) {
+        for folder in [self.path.clone(), self.path.join("checkpoints")] {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry
+                    .file_name()
+                    .to_string_lossy()
+                    .ends_with(file::UNFINISHED)
+                {
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+        }
+    }
+}
+
+fn problem(path: &Path, problem: &str) -> Error {
+    Error::RunDir {
+        path: path.to_owned(),
+        problem: problem.to_owned(),
+    }
+}
+
+/// The system drops the lock when the process ends, however it ends.
+fn lock(path: &Path) -> Result<File> {
+    let lock_path = path.join("lock");
+    let lock = File::options()
+        .create(true)
+        .append(true)
+        .open(&lock_path)
+        .map_err(CoreError::io("write", &lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(problem(
+            path,
+            "another process is meta-training here; wait for it or stop it",
+        )),
+        Err(fs::TryLockError::Error(error)) => Err(CoreError::io("lock", &lock_path)(error).into()),
+    }
+}
+
+/// The complete lines of outer steps up to `outer_step`.
+fn kept_lines(path: &Path, outer_step: u64) -> Result<String> {
+    let file = File::open(path).map_err(CoreError::io("read", path))?;
+    let mut kept = String::new();
+    for line in BufReader::new(file).lines() {
+        let Ok(line) = line else { break };
+        // A kill may leave half a line at the end.
+        let Ok(metrics) = serde_json::from_str::<Value>(&line) else {
+            break;
+        };
+        if metrics["outer_step"]
+            .as_u64()
+            .is_some_and(|step| step <= outer_step)
+        {
+            kept.push_str(&line);
+            kept.push('\n');
+        }
+    }
+    Ok(kept)
+}
+
+fn read_checkpoint(
+    path: &Path,
+    optimizer: &dyn LearnedOptimizer,
+    outer: &mut OuterOptimizer,
+    estimator: &mut dyn GradientEstimator,
+) -> Result<Resumed> {
+    #[derive(Deserialize)]
+    struct Description {
+        optimizer: String,
+        outer_step: u64,
+        inner_steps: u64,
+        best: Option<(u64, HeldOutScore)>,
+        estimator: Value,
+    }
+    let mut contents = file::read(path, CHECKPOINT)?;
+    let description: Description = Deserialize::deserialize(&contents.description)
+        .map_err(|e| CoreError::file(path, e.to_string()))?;
+    let theta = optimizer.theta();
+    if description.optimizer != theta.kind() {
+        let what = format!(
+            "is of the optimizer `{}`, not `{}`",
+            description.optimizer,
+            theta.kind()
+        );
+        return Err(CoreError::file(path, what).into());
+    }
+    let values = contents.take("theta", path)?.to_vec1::<f32>()?;
+    let (m, v) = (
+        contents.take("outer/m", path)?,
+        contents.take("outer/v", path)?,
+    );
+    let (m, v) = (m.to_vec1::<f64>()?, v.to_vec1::<f64>()?);
+    let n = theta.values().len();
+    if [values.len(), m.len(), v.len()] != [n; 3] {
+        let what = format!("holds {} meta-parameters, not {n}", values.len());
+        return Err(CoreError::file(path, what).into());
+    }
+    estimator.restore(
+        &description.estimator,
+        &mut contents.tensors,
+        optimizer,
+        path,
+    )?;
+    (outer.step, outer.m, outer.v) = (description.outer_step, m, v);
+    Ok(Resumed {
+        theta: values,
+        outer_step: description.outer_step,
+        best: description.best,
+        inner_steps: description.inner_steps,
+    })
+}

@@ -1,0 +1,140 @@
+//! Truncated unrolls of the inner training, in antithetic pairs.
+
+use std::sync::Arc;
+
+use lopt_core::{LearnedOptimizer, Params, Purpose, State, Streams};
+use lopt_tasks::{Split, Task, TaskFamily};
+
+use crate::{Horizon, Result};
+
+/// A network and the state of the optimizer that trains it.
+#[derive(Clone, Debug)]
+pub struct Half {
+    /// Inner parameters φ.
+    pub params: Params,
+    /// The accumulators.
+    pub state: State,
+}
+
+/// What one inner step yields.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepRecord {
+    /// Normalised training losses on the minibatch before the update, of the halves
+    /// trained with θ + ξ and θ − ξ; 0 in a masked step.
+    pub losses: [f32; 2],
+    /// The step ended the unroll: what follows belongs to the next one.
+    pub done: bool,
+    /// The step only reset the networks; its loss does not count.
+    pub masked: bool,
+}
+
+/// Where the randomness and the tasks of an unroll come from.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// The run's random streams.
+    pub streams: Streams,
+    /// What to train on.
+    pub family: &'a dyn TaskFamily,
+    /// How long to train.
+    pub horizon: Horizon,
+}
+
+/// Two networks that see the same task, start, data and resets, one trained with θ + ξ
+/// and one with θ − ξ.
+pub struct Unroll {
+    /// Which of the run's unrolls this is.
+    pub index: u64,
+    /// How many times it was reset.
+    pub episode: u64,
+    /// Inner steps since the reset.
+    pub inner_step: u64,
+    /// At how many inner steps it is reset.
+    pub horizon: u64,
+    /// The halves of θ + ξ and θ − ξ.
+    pub halves: [Half; 2],
+    task: Arc<dyn Task>,
+}
+
+impl Unroll {
+    /// The start of episode `episode`.
+    ///
+    /// # Errors
+    /// Those of the task.
+    pub fn start(
+        index: u64,
+        episode: u64,
+        source: &Source,
+        optimizer: &dyn LearnedOptimizer,
+    ) -> Result<Self> {
+        let stream = |purpose| source.streams.stream(purpose, index, episode, 0);
+        let task = source.family.sample(&mut stream(Purpose::TaskSample));
+        let params = task.init(&mut stream(Purpose::ParamsInit))?;
+        let state = optimizer.init(&params)?;
+        let half = Half { params, state };
+        Ok(Self {
+            index,
+            episode,
+            inner_step: 0,
+            horizon: source.horizon.sample(&mut stream(Purpose::Horizon)),
+            halves: [half.clone(), half],
+            task,
+        })
+    }
+
+    /// One inner step of both halves, or the reset that follows the last one.
+    ///
+    /// A step whose gradient is not finite changes nothing: the network stays where it
+    /// diverged, and its loss counts at the upper bound.
+    ///
+    /// # Errors
+    /// Those of the task.
+    pub fn step(
+        &mut self,
+        source: &Source,
+        optimizers: [&dyn LearnedOptimizer; 2],
+    ) -> Result<StepRecord> {
+        if self.inner_step >= self.horizon {
+            *self = Self::start(self.index, self.episode + 1, source, optimizers[0])?;
+            return Ok(StepRecord {
+                losses: [0.0; 2],
+                done: false,
+                masked: true,
+            });
+        }
+        let mut rng = source.streams.stream(
+            Purpose::InnerBatch,
+            self.index,
+            self.episode,
+            self.inner_step,
+        );
+        let batch = self.task.batch(Split::Train, &mut rng)?;
+        let mut losses = [0.0; 2];
+        for ((half, optimizer), loss) in self.halves.iter_mut().zip(optimizers).zip(&mut losses) {
+            let (raw, grads) = self.task.loss_and_grad(&half.params, &batch)?;
+            *loss = self.task.normalize(raw);
+            match optimizer.update(&mut half.state, &mut half.params, &grads) {
+                Err(error) if error.is_bad_gradient() => {}
+                result => result?,
+            }
+        }
+        self.inner_step += 1;
+        Ok(StepRecord {
+            losses,
+            done: self.inner_step >= self.horizon,
+            masked: false,
+        })
+    }
+
+    /// `length` inner steps.
+    ///
+    /// # Errors
+    /// Those of the task.
+    pub fn truncation(
+        &mut self,
+        source: &Source,
+        optimizers: [&dyn LearnedOptimizer; 2],
+        length: usize,
+    ) -> Result<Vec<StepRecord>> {
+        (0..length).map(|_| self.step(source, optimizers)).collect()
+    }
+}

@@ -1,0 +1,154 @@
+use candle_core::Tensor;
+use lopt_core::Result;
+use serde::{Deserialize, Serialize};
+
+/// The nonlinearity between layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// max(x, 0)
+    Relu,
+    /// tanh x
+    Tanh,
+    /// 1/(1 + e^{-x})
+    Sigmoid,
+    /// x·Φ(x), with the tanh approximation of Φ
+    Gelu,
+    /// x/(1 + e^{-x}), also called swish
+    #[serde(alias = "swish")]
+    Silu,
+    /// max(x, 0.01·x)
+    LeakyRelu,
+    /// x where x > 0, else e^x − 1
+    Elu,
+    /// ln(1 + e^x)
+    Softplus,
+    /// sin x
+    Sin,
+}
+
+impl Activation {
+    /// All of them.
+    pub const ALL: [Activation; 9] = [
+        Activation::Relu,
+        Activation::Tanh,
+        Activation::Sigmoid,
+        Activation::Gelu,
+        Activation::Silu,
+        Activation::LeakyRelu,
+        Activation::Elu,
+        Activation::Softplus,
+        Activation::Sin,
+    ];
+
+    /// As configurations spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Activation::Relu => "relu",
+            Activation::Tanh => "tanh",
+            Activation::Sigmoid => "sigmoid",
+            Activation::Gelu => "gelu",
+            Activation::Silu => "silu",
+            Activation::LeakyRelu => "leaky-relu",
+            Activation::Elu => "elu",
+            Activation::Softplus => "softplus",
+            Activation::Sin => "sin",
+        }
+    }
+
+    /// Applied to each element.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn apply(self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Activation::Relu => x.relu()?,
+            Activation::Tanh => x.tanh()?,
+            Activation::Sigmoid => candle_nn::ops::sigmoid(x)?,
+            Activation::Gelu => x.gelu()?,
+            Activation::Silu => x.silu()?,
+            Activation::LeakyRelu => candle_nn::ops::leaky_relu(x, 0.01)?,
+            Activation::Elu => x.elu(1.0)?,
+            // ln(1 + e^x) = max(x, 0) + ln(1 + e^{-|x|}), which never overflows.
+            Activation::Softplus => (x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?)?,
+            Activation::Sin => x.sin()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+
+    fn reference(activation: Activation, x: f64) -> f64 {
+        match activation {
+            Activation::Relu => x.max(0.0),
+            Activation::Tanh => x.tanh(),
+            Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Activation::Gelu => {
+                let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+                0.5 * x * (1.0 + inner.tanh())
+            }
+            Activation::Silu => x / (1.0 + (-x).exp()),
+            Activation::LeakyRelu => x.max(0.01 * x),
+            Activation::Elu => {
+                if x > 0.0 {
+                    x
+                } else {
+                    x.exp() - 1.0
+                }
+            }
+            Activation::Softplus => x.exp().ln_1p(),
+            Activation::Sin => x.sin(),
+        }
+    }
+
+    /// Values against formulas, gradients against central differences, in f64.
+    #[test]
+    fn values_and_gradients() {
+        let points = [-3.0f64, -1.2, -0.3, 0.4, 1.1, 2.7];
+        for activation in Activation::ALL {
+            let x = Var::new(&points, &Device::Cpu).unwrap();
+            let y = activation.apply(&x).unwrap();
+            let grads = y.sum_all().unwrap().backward().unwrap();
+            let grads = grads.get(&x).unwrap().to_vec1::<f64>().unwrap();
+            let values = y.to_vec1::<f64>().unwrap();
+            for ((&x, value), grad) in points.iter().zip(values).zip(grads) {
+                let expected = reference(activation, x);
+                assert!(
+                    (value - expected).abs() < 1e-9,
+                    "{activation:?}({x}) = {value}, not {expected}"
+                );
+                let slope =
+                    (reference(activation, x + 1e-5) - reference(activation, x - 1e-5)) / 2e-5;
+                assert!(
+                    (grad - slope).abs() < 1e-6,
+                    "{activation:?}'({x}) = {grad}, not {slope}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn softplus_does_not_overflow() {
+        let x = Tensor::new(&[1000f32, -1000.0], &Device::Cpu).unwrap();
+        let y = Activation::Softplus
+            .apply(&x)
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap();
+        assert_eq!(y, [1000.0, 0.0]);
+    }
+
+    #[test]
+    fn names_are_those_of_serde() {
+        use serde::de::{IntoDeserializer, value::StrDeserializer};
+        for activation in Activation::ALL {
+            let name: StrDeserializer<'_, serde::de::value::Error> =
+                activation.name().into_deserializer();
+            assert_eq!(Activation::deserialize(name).unwrap(), activation);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+use std::sync::Arc;
+
+use candle_core::{D, Device, Tensor};
+use lopt_core::{Params, Rng};
+use lopt_datasets::{DatasetName, Source};
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Activation, Batch, DataStore, Error, Images, Initializer, Result, Split, Task, TestScore,
+};
+
+/// Test images that go through the network at once.
+const TEST_CHUNK: usize = 1000;
+
+/// A multi-layer perceptron on images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct MlpConfig {
+    /// What it classifies.
+    pub dataset: DatasetName,
+    /// The embedded subset or the full set.
+    pub source: Source,
+    /// Images are reduced to size×size by area averaging.
+    pub image_size: usize,
+    /// Widths of the hidden layers; empty for logistic regression.
+    pub hidden: Vec<usize>,
+    /// The nonlinearity.
+    pub activation: Activation,
+    /// How weights start.
+    pub initializer: Initializer,
+    /// Images per minibatch, drawn with replacement.
+    pub batch_size: usize,
+}
+
+impl MlpConfig {
+    /// The layers' sizes, the input first: `784-128-128-10`.
+    fn sizes(&self, images: &Images) -> Vec<usize> {
+        std::iter::once(images.features)
+            .chain(self.hidden.iter().copied())
+            .chain([images.classes])
+            .collect()
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.batch_size == 0 {
+            return Err(Error::Config(
+                "batch-size is 0; it must be at least 1".to_owned(),
+            ));
+        }
+        if self.hidden.contains(&0) {
+            return Err(Error::Config(format!(
+                "hidden {:?} has a layer of width 0; leave the layer out instead",
+                self.hidden
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// An MLP with its data: logits = W_L·a(… a(W_0·x + b_0) …) + b_L, cross-entropy loss.
+///
+/// Parameters are named `layer0/weight` \[in, out\], `layer0/bias` \[out\] and so on.
+pub struct MlpTask {
+    config: MlpConfig,
+    images: Arc<Images>,
+    device: Device,
+    layers: Vec<LayerNames>,
+}
+
+struct LayerNames {
+    weight: String,
+    bias: String,
+    fan_in: usize,
+    fan_out: usize,
+}
+
+impl MlpTask {
+    /// Loads what the configuration names.
+    ///
+    /// # Errors
+    /// If the data are missing or the configuration makes no sense.
+    pub fn new(config: MlpConfig, store: &mut DataStore, device: &Device) -> Result<Self> {
+        config.check()?;
+        let images = store.images(config.dataset, config.source, config.image_size)?;
+        let sizes = config.sizes(&images);
+        let layers = sizes
+            .windows(2)
+            .enumerate()
+            .map(|(layer, pair)| LayerNames {
+                weight: format!("layer{layer}/weight"),
+                bias: format!("layer{layer}/bias"),
+                fan_in: pair[0],
+                fan_out: pair[1],
+            });
+        Ok(Self {
+            layers: layers.collect(),
+            config,
+            images,
+            device: device.clone(),
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &MlpConfig {
+        &self.config
+    }
+
+    /// \[batch, features\] → \[batch, classes\].
+    fn logits(&self, params: &Params, x: &Tensor) -> lopt_core::Result<Tensor> {
+        let mut x = x.clone();
+        for (index, layer) in self.layers.iter().enumerate() {
+            if index > 0 {
+                x = self.config.activation.apply(&x)?;
+            }
+            x = x
+                .matmul(params.get(&layer.weight)?)?
+                .broadcast_add(params.get(&layer.bias)?)?;
+        }
+        Ok(x)
+    }
+
+    fn tensors(&self, pixels: Vec<f32>, labels: Vec<u32>) -> lopt_core::Result<Batch> {
+        let n = labels.len();
+        let pixels = Tensor::from_vec(pixels, (n, self.images.features), &Device::Cpu)?;
+        let labels = Tensor::from_vec(labels, n, &Device::Cpu)?;
+        Ok(vec![
+            pixels.to_device(&self.device)?,
+            labels.to_device(&self.device)?,
+        ])
+    }
+
+    fn split(&self, split: Split) -> (&[f32], &[u8]) {
+        match split {
+            Split::Train => (&self.images.train_pixels, &self.images.train_labels),
+            Split::Test => (&self.images.test_pixels, &self.images.test_labels),
+        }
+    }
+}
+
+impl Task for MlpTask {
+    fn init(&self, rng: &mut Rng) -> lopt_core::Result<Params> {
+        let mut named = Vec::with_capacity(2 * self.layers.len());
+        for layer in &self.layers {
+            let (fan_in, fan_out) = (layer.fan_in, layer.fan_out);
+            let weight = self.config.initializer.sample(fan_in, fan_out, rng);
+            let weight = Tensor::from_vec(weight, (fan_in, fan_out), &Device::Cpu)?;
+            let bias = Tensor::from_vec(vec![0f32; fan_out], fan_out, &Device::Cpu)?;
+            named.push((layer.weight.clone(), weight.to_device(&self.device)?));
+            named.push((layer.bias.clone(), bias.to_device(&self.device)?));
+        }
+        Params::new(named)
+    }
+
+    fn batch(&self, split: Split, rng: &mut Rng) -> lopt_core::Result<Batch> {
+        let (all_pixels, all_labels) = self.split(split);
+        let features = self.images.features;
+        let mut pixels = Vec::with_capacity(self.config.batch_size * features);
+        let mut labels = Vec::with_capacity(self.config.batch_size);
+        for _ in 0..self.config.batch_size {
+            let row = rng.random_range(0..all_labels.len() as u32) as usize;
+            pixels.extend_from_slice(&all_pixels[row * features..(row + 1) * features]);
+            labels.push(u32::from(all_labels[row]));
+        }
+        self.tensors(pixels, labels)
+    }
+
+    fn loss(&self, params: &Params, batch: &Batch) -> lopt_core::Result<Tensor> {
+        let [pixels, labels] = batch.as_slice() else {
+            return Err(lopt_core::Error::Mismatch(format!(
+                "a batch of {} tensors; an MLP's has pixels and labels",
+                batch.len()
+            )));
+        };
+        Ok(candle_nn::loss::cross_entropy(
+            &self.logits(params, pixels)?,
+            labels,
+        )?)
+    }
+
+    /// Clipped to \[0, 1.5·ln(classes)\]; NaN and ±inf count as the upper end.
+    fn normalize(&self, loss: f32) -> f32 {
+        let ceiling = 1.5 * (self.images.classes as f32).ln();
+        if loss.is_finite() {
+            loss.clamp(0.0, ceiling)
+        } else {
+            ceiling
+        }
+    }
+
+    fn test(&self, params: &Params) -> lopt_core::Result<Option<TestScore>> {
+        let (all_pixels, all_labels) = self.split(Split::Test);
+        let features = self.images.features;
+        let (mut loss, mut correct) = (0.0, 0.0);
+        for (pixels, labels) in all_pixels
+            .chunks(TEST_CHUNK * features)
+            .zip(all_labels.chunks(TEST_CHUNK))
+        {
+            let batch =
+                self.tensors(pixels.to_vec(), labels.iter().map(|&y| y.into()).collect())?;
+            let logits = self.logits(params, &batch[0])?;
+            let of_chunk =
+                candle_nn::loss::cross_entropy(&logits, &batch[1])?.to_scalar::<f32>()?;
+            loss += f64::from(of_chunk) * labels.len() as f64;
+            let right = logits.argmax(D::Minus1)?.eq(&batch[1])?;
+            correct += f64::from(
+                right
+                    .to_dtype(candle_core::DType::F32)?
+                    .sum_all()?
+                    .to_scalar::<f32>()?,
+            );
+        }
+        let n = all_labels.len() as f64;
+        Ok(Some(TestScore {
+            loss: (loss / n) as f32,
+            accuracy: (correct / n) as f32,
+        }))
+    }
+
+    fn name(&self) -> String {
+        let config = &self.config;
+        let sizes: Vec<String> = config
+            .sizes(&self.images)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        format!(
+            "{}-{}px {} {} batch {}",
+            config.dataset,
+            config.image_size,
+            sizes.join("-"),
+            config.activation.name(),
+            config.batch_size
+        )
+    }
+}

@@ -1,0 +1,150 @@
+//! The tasks that optimizers are judged on: one like those of meta-training, and others
+//! that differ from it in one property each.
+
+use lopt_datasets::{DatasetName, Source};
+use serde::{Deserialize, Serialize};
+
+use crate::{Activation, Initializer, MlpConfig};
+
+/// How much to evaluate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Size {
+    /// Around 8×8 images, one hidden layer of 32, 500 steps: what the preset `quick`
+    /// meta-trains on.
+    Quick,
+    /// Around full images, two hidden layers of 128, 2000 steps: the preset `paper`.
+    Full,
+}
+
+/// One task of a suite.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Entry {
+    /// The property that differs from meta-training, or `in-distribution`.
+    pub group: String,
+    /// What it is in this task.
+    pub name: String,
+    /// The task.
+    pub task: MlpConfig,
+    /// Inner steps.
+    pub horizon: u64,
+}
+
+/// The name of the group that is like the meta-training.
+pub const IN_DISTRIBUTION: &str = "in-distribution";
+
+impl Size {
+    /// The task in distribution, and its horizon.
+    pub fn base(self) -> (MlpConfig, u64) {
+        let (source, image_size, hidden, horizon) = match self {
+            Size::Quick => (Source::Embedded, 8, vec![32], 500),
+            Size::Full => (Source::Full, 28, vec![128, 128], 2000),
+        };
+        let task = MlpConfig {
+            dataset: DatasetName::FashionMnist,
+            source,
+            image_size,
+            hidden,
+            activation: Activation::Relu,
+            initializer: Initializer::He,
+            batch_size: 128,
+        };
+        (task, horizon)
+    }
+
+    /// All tasks of the suite.
+    pub fn entries(self) -> Vec<Entry> {
+        let (base, horizon) = self.base();
+        let mut suite = Suite {
+            base,
+            horizon,
+            entries: vec![],
+        };
+        suite.add(IN_DISTRIBUTION, "as meta-trained", |_| {});
+        let (widths, depths, sizes, batches): (&[usize], &[usize], &[usize], &[usize]) = match self
+        {
+            Size::Quick => (&[8, 128, 512], &[0, 2, 4], &[14, 28], &[16, 512]),
+            Size::Full => (
+                &[16, 32, 512, 1024],
+                &[0, 1, 3, 4],
+                &[8, 14, 16],
+                &[16, 512],
+            ),
+        };
+        let base_width = suite.base.hidden[0];
+        let base_depth = suite.base.hidden.len();
+        for &width in widths {
+            suite.add("width", &format!("width {width}"), |task| {
+                task.hidden = vec![width; base_depth]
+            });
+        }
+        for &depth in depths {
+            suite.add("depth", &format!("{depth} hidden layers"), |task| {
+                task.hidden = vec![base_width; depth];
+            });
+        }
+        for activation in Activation::ALL
+            .into_iter()
+            .filter(|&a| a != Activation::Relu)
+        {
+            let quick = [
+                Activation::Tanh,
+                Activation::Sigmoid,
+                Activation::Gelu,
+                Activation::Sin,
+            ];
+            if self == Size::Full || quick.contains(&activation) {
+                suite.add("nonlinearity", activation.name(), |task| {
+                    task.activation = activation
+                });
+            }
+        }
+        suite.add("dataset", "mnist", |task| task.dataset = DatasetName::Mnist);
+        suite.add("dataset", "cifar10", |task| {
+            task.dataset = DatasetName::Cifar10;
+            task.source = Source::Full;
+        });
+        for &size in sizes {
+            suite.add("image-size", &format!("{size}×{size}"), |task| {
+                task.image_size = size
+            });
+        }
+        for &batch in batches {
+            suite.add("batch-size", &format!("batch {batch}"), |task| {
+                task.batch_size = batch
+            });
+        }
+        let factors: &[u64] = match self {
+            Size::Quick => &[3, 10, 20],
+            Size::Full => &[3, 10, 50],
+        };
+        for &factor in factors {
+            suite.add("horizon", &format!("{factor}× horizon"), |_| {});
+            if let Some(entry) = suite.entries.last_mut() {
+                entry.horizon = factor * horizon;
+            }
+        }
+        suite.entries
+    }
+}
+
+struct Suite {
+    base: MlpConfig,
+    horizon: u64,
+    entries: Vec<Entry>,
+}
+
+impl Suite {
+    /// The base task with one thing changed.
+    fn add(&mut self, group: &str, name: &str, change: impl FnOnce(&mut MlpConfig)) {
+        let mut task = self.base.clone();
+        change(&mut task);
+        self.entries.push(Entry {
+            group: group.to_owned(),
+            name: name.to_owned(),
+            task,
+            horizon: self.horizon,
+        });
+    }
+}
