@@ -1,5 +1,8 @@
 //! The tests that need more than one crate, in one binary.
 
+mod contract;
+mod files;
 mod golden_adam;
+mod golden_estimators;
 mod golden_optimizers;
 mod golden_parts;

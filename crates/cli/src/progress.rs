@@ -50,11 +50,6 @@ impl Bar {
         self.bar.set_length(total);
     }
 
-    /// Where it is.
-    pub fn position(&self) -> u64 {
-        self.bar.position()
-    }
-
     /// Moves to `position`.
     pub fn set(&mut self, position: u64, message: String) {
         self.bar.set_position(position);

@@ -11,7 +11,8 @@ use crate::Result;
 pub struct Estimate {
     /// One entry for each meta-parameter.
     pub gradient: Vec<f64>,
-    /// Mean over both halves, tasks and unmasked steps of the normalised training loss.
+    /// Mean over tasks of the mean over both halves and unmasked steps of the normalised
+    /// training loss.
     pub meta_loss: f64,
     /// Inner steps taken, both halves counted.
     pub inner_steps: u64,

@@ -111,6 +111,14 @@ impl Pes {
         Ok(pes)
     }
 
+    /// Starts the pairs as if these numbers of inner steps were over.
+    pub fn with_inner_steps(mut self, inner_steps: &[u64]) -> Self {
+        for (pair, &inner_step) in self.pairs.iter_mut().zip(inner_steps) {
+            pair.unroll.inner_step = inner_step;
+        }
+        self
+    }
+
     fn source(&self) -> Source<'_> {
         Source {
             streams: self.streams,
@@ -185,18 +193,16 @@ fn average(results: &[(Vec<f64>, Vec<StepRecord>)]) -> Estimate {
             *sum += g / results.len() as f64;
         }
     }
-    let unmasked = || {
-        results
-            .iter()
-            .flat_map(|(_, records)| records)
-            .filter(|r| !r.masked)
+    let unmasked = |records: &[StepRecord]| records.iter().filter(|r| !r.masked).count();
+    let mean_loss = |records: &[StepRecord]| {
+        let losses: f64 = records.iter().flat_map(|r| r.losses).map(f64::from).sum();
+        losses / (2 * unmasked(records).max(1)) as f64
     };
-    let losses: f64 = unmasked().flat_map(|r| r.losses).map(f64::from).sum();
-    let inner_steps = 2 * unmasked().count() as u64;
+    let records = || results.iter().map(|(_, records)| records.as_slice());
     Estimate {
         gradient,
-        meta_loss: losses / (inner_steps.max(1)) as f64,
-        inner_steps,
+        meta_loss: records().map(mean_loss).sum::<f64>() / results.len() as f64,
+        inner_steps: records().map(|records| 2 * unmasked(records) as u64).sum(),
     }
 }
 

@@ -1,0 +1,150 @@
+use crate::{Error, Result, Split};
+
+/// Images reduced to size×size by area averaging, as numbers in \[0, 1\] (pixel / 255),
+/// \[n, size, size, channels\].
+///
+/// Each output pixel is the mean of the input over its square, pixels at the border
+/// weighed by the part that lies inside. The images' own size is only divided by 255.
+///
+/// # Errors
+/// If `size` is 0 or above the images' own, or they are not square.
+pub fn resize(split: &Split, size: usize) -> Result<Vec<f32>> {
+    let shape = split.shape;
+    let from = shape.height.min(shape.width);
+    if size == 0 || size > from || shape.height != shape.width {
+        return Err(Error::ImageSize { size, from });
+    }
+    if size == from {
+        return Ok(split
+            .pixels
+            .iter()
+            .map(|&pixel| f32::from(pixel) / 255.0)
+            .collect());
+    }
+    let weights = weights(from, size);
+    let channels = shape.channels;
+    let mut out = Vec::with_capacity(split.len() * size * size * channels);
+    // Rows first, then columns: the weights are a product.
+    let mut rows = vec![0f64; from * channels];
+    for image in split.pixels.chunks_exact(shape.features()) {
+        for of_row in &weights {
+            rows.fill(0.0);
+            for &(y, weight) in of_row {
+                let line = &image[y * from * channels..(y + 1) * from * channels];
+                for (sum, &pixel) in rows.iter_mut().zip(line) {
+                    *sum += weight * f64::from(pixel);
+                }
+            }
+            for of_column in &weights {
+                for channel in 0..channels {
+                    let sum: f64 = of_column
+                        .iter()
+                        .map(|&(x, weight)| weight * rows[x * channels + channel])
+                        .sum();
+                    out.push((sum / 255.0) as f32);
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// For each of `to` output pixels, the input pixels it covers and their shares.
+fn weights(from: usize, to: usize) -> Vec<Vec<(usize, f64)>> {
+    let scale = from as f64 / to as f64;
+    let covered = |index: usize| {
+        let (start, end) = (index as f64 * scale, (index + 1) as f64 * scale);
+        let share = move |pixel: usize| {
+            let overlap = end.min((pixel + 1) as f64) - start.max(pixel as f64);
+            (pixel, overlap / scale)
+        };
+        // Shares of rounding size are left out.
+        (0..from)
+            .map(share)
+            .filter(|(_, weight)| *weight > 1e-9)
+            .collect()
+    };
+    (0..to).map(covered).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ImageShape;
+
+    fn split(side: usize, channels: usize, n: usize) -> Split {
+        let count = n * side * side * channels;
+        Split {
+            shape: ImageShape {
+                height: side,
+                width: side,
+                channels,
+            },
+            pixels: (0..count).map(|i| (i * 7919 % 251) as u8).collect(),
+            labels: vec![0; n],
+        }
+    }
+
+    #[test]
+    fn the_mean_of_every_channel_stays() {
+        for (side, channels) in [(28, 1), (32, 3)] {
+            let split = split(side, channels, 2);
+            let mean = |values: &[f64], channel: usize| {
+                let of_channel: Vec<f64> = values
+                    .iter()
+                    .skip(channel)
+                    .step_by(channels)
+                    .copied()
+                    .collect();
+                of_channel.iter().sum::<f64>() / of_channel.len() as f64
+            };
+            let own: Vec<f64> = split.pixels.iter().map(|&p| f64::from(p) / 255.0).collect();
+            for size in 1..=side {
+                let out: Vec<f64> = resize(&split, size)
+                    .unwrap()
+                    .into_iter()
+                    .map(f64::from)
+                    .collect();
+                assert_eq!(out.len(), 2 * size * size * channels);
+                for channel in 0..channels {
+                    let error = (mean(&out, channel) - mean(&own, channel)).abs();
+                    assert!(error < 1e-6, "{size} {channel}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn halving_is_the_mean_of_four() {
+        let split = split(28, 1, 1);
+        let out = resize(&split, 14).unwrap();
+        let pixel = |y: usize, x: usize| f32::from(split.pixels[y * 28 + x]);
+        let expected = (pixel(2, 4) + pixel(2, 5) + pixel(3, 4) + pixel(3, 5)) / 4.0 / 255.0;
+        assert!((out[14 + 2] - expected).abs() < 1e-6);
+        assert_eq!(
+            resize(&split, 28).unwrap()[5],
+            f32::from(split.pixels[5]) / 255.0
+        );
+    }
+
+    /// 28 → 8: an output pixel covers 3.5 input pixels.
+    #[test]
+    fn borders_are_weighed() {
+        let mut split = split(28, 1, 1);
+        split.pixels.fill(0);
+        split.pixels[3] = 255; // row 0, half in output 0, half in output 1
+        let out = resize(&split, 8).unwrap();
+        let expected = 0.5 / 3.5 / 3.5;
+        assert!((out[0] - expected).abs() < 1e-6 && (out[1] - expected).abs() < 1e-6);
+        assert_eq!(out[2], 0.0);
+    }
+
+    #[test]
+    fn impossible_sizes() {
+        let split = split(28, 1, 1);
+        for size in [0, 29] {
+            let error = resize(&split, size).unwrap_err().to_string();
+            assert!(error.contains(&format!("image size {size}")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Loading from folders: canonical files raw and gzipped, and everything that can be wrong
+//! with them.
+
+use std::{fs, io::Write, path::Path};
+
+use flate2::{Compression, write::GzEncoder};
+use lopt_datasets::{
+    DatasetName, Finding, ImageShape, Source, Split, cifar, files, idx, load, verify,
+};
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(vec![], Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn split(n: usize) -> Split {
+    Split {
+        shape: ImageShape {
+            height: 28,
+            width: 28,
+            channels: 1,
+        },
+        pixels: (0..n * 784).map(|i| (i % 256) as u8).collect(),
+        labels: (0..n).map(|i| (i % 10) as u8).collect(),
+    }
+}
+
+/// A small MNIST, its files raw or gzipped.
+fn write_mnist(data_dir: &Path, gzipped: bool) {
+    let folder = data_dir.join("mnist");
+    fs::create_dir_all(&folder).unwrap();
+    let (train, test) = (idx::write(&split(20)), idx::write(&split(10)));
+    for (name, bytes) in files::IDX_FILES
+        .iter()
+        .zip([train.0, train.1, test.0, test.1])
+    {
+        if gzipped {
+            fs::write(folder.join(format!("{name}.gz")), gzip(&bytes)).unwrap();
+        } else {
+            fs::write(folder.join(name), bytes).unwrap();
+        }
+    }
+}
+
+fn error(dataset: DatasetName, data_dir: &Path) -> lopt_datasets::Error {
+    load(dataset, Source::Full, Some(data_dir)).unwrap_err()
+}
+
+#[test]
+fn raw_and_gzipped_files_are_the_same_data() {
+    for gzipped in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        write_mnist(folder.path(), gzipped);
+        let data = load(DatasetName::Mnist, Source::Full, Some(folder.path())).unwrap();
+        assert_eq!((data.train, data.test), (split(20), split(10)));
+    }
+}
+
+#[test]
+fn cifar_takes_any_number_of_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let cifar = folder.path().join("cifar10");
+    fs::create_dir_all(&cifar).unwrap();
+    let row = |label: u8| [vec![label], vec![label; cifar::ROW - 1]].concat();
+    assert!(error(DatasetName::Cifar10, folder.path()).is_missing());
+    fs::write(
+        cifar.join("data_batch_2.bin.gz"),
+        gzip(&[row(1), row(2)].concat()),
+    )
+    .unwrap();
+    let message = error(DatasetName::Cifar10, folder.path());
+    assert!(
+        message.is_missing() && message.to_string().contains("test_batch.bin"),
+        "{message}"
+    );
+    fs::write(cifar.join("test_batch.bin"), row(3)).unwrap();
+    fs::write(cifar.join("data_batch_5.bin"), row(4)).unwrap();
+    let data = load(DatasetName::Cifar10, Source::Full, Some(folder.path())).unwrap();
+    assert_eq!(
+        (data.train.labels, data.test.labels),
+        (vec![1, 2, 4], vec![3])
+    );
+    fs::write(cifar.join("data_batch_1.bin"), &row(4)[1..]).unwrap();
+    let message = error(DatasetName::Cifar10, folder.path());
+    assert!(
+        !message.is_missing() && message.to_string().contains("data_batch_1.bin"),
+        "{message}"
+    );
+}
+
+#[test]
+fn missing_files_say_how_to_get_them() {
+    let folder = tempfile::tempdir().unwrap();
+    write_mnist(folder.path(), true);
+    fs::remove_file(folder.path().join("mnist/train-labels-idx1-ubyte.gz")).unwrap();
+    let message = error(DatasetName::Mnist, folder.path());
+    assert!(message.is_missing());
+    for words in [
+        "train-labels-idx1-ubyte",
+        "data fetch mnist",
+        "LOPT_DATA_DIR",
+        "--data-dir",
+    ] {
+        assert!(message.to_string().contains(words), "{message}");
+    }
+}
+
+#[test]
+fn damaged_files_are_told_from_missing_ones() {
+    let name = "train-images-idx3-ubyte";
+    let good = gzip(&idx::write(&split(20)).0);
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 4;
+    for (bytes, words) in [
+        (good[..good.len() / 2].to_vec(), "cut short"),
+        (flipped, ""),
+        ([&good[..], b"tail"].concat(), "4 bytes follow"),
+        (b"<html>404</html>".to_vec(), "no gzip file"),
+        (vec![], "no gzip file"),
+        (gzip(b""), "shorter than an IDX header"),
+        (gzip(&idx::write(&split(19)).0), "19 images but 20 labels"),
+        (gzip(&idx::write(&split(20)).1), "no IDX file of this kind"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        write_mnist(folder.path(), true);
+        fs::write(folder.path().join(format!("mnist/{name}.gz")), bytes).unwrap();
+        let message = error(DatasetName::Mnist, folder.path());
+        assert!(!message.is_missing(), "{message}");
+        let text = message.to_string();
+        assert!(
+            text.contains(name) && text.contains(words),
+            "{words}: {text}"
+        );
+    }
+}
+
+#[test]
+fn verify_tells_what_each_file_is() {
+    let folder = tempfile::tempdir().unwrap();
+    write_mnist(folder.path(), true);
+    fs::remove_file(folder.path().join("mnist/train-labels-idx1-ubyte.gz")).unwrap();
+    fs::write(folder.path().join("mnist/t10k-images-idx3-ubyte"), b"junk").unwrap();
+    let findings: Vec<Finding> = verify(DatasetName::Mnist, folder.path())
+        .unwrap()
+        .into_iter()
+        .map(|report| report.finding)
+        .collect();
+    assert!(
+        matches!(findings[0], Finding::Different { .. }),
+        "{findings:?}"
+    );
+    assert_eq!(findings[1], Finding::Missing);
+    assert!(matches!(findings[2], Finding::Broken(_)), "{findings:?}");
+    assert!(
+        matches!(findings[3], Finding::Different { .. }),
+        "{findings:?}"
+    );
+}

@@ -1,0 +1,128 @@
+//! Files that are truncated, flipped, foreign or of the wrong kind are refused with a
+//! message, and a failed write loses nothing.
+
+use std::{fs, path::Path};
+
+use lopt_blackbox::Blackbox;
+use lopt_core::{LearnedOptimizer, Theta, file};
+use lopt_star::Star;
+use serde_json::json;
+
+#[test]
+fn theta_survives_a_round_trip_and_the_same_theta_gives_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let mut theta = Star::default().theta().clone();
+    theta.provenance = json!({"seed": 3});
+    theta.save(&a).unwrap();
+    theta.save(&b).unwrap();
+    assert_eq!(fs::read(&a).unwrap(), fs::read(&b).unwrap());
+    assert_eq!(Theta::load(&a).unwrap(), theta);
+    Star::new(Theta::load(&a).unwrap()).unwrap();
+}
+
+/// Every cut and every flipped bit of a file is an error that names it.
+#[test]
+fn damaged_files_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("theta.safetensors");
+    Star::default().theta().save(&path).unwrap();
+    let good = fs::read(&path).unwrap();
+    let refused = |bytes: &[u8], what: &str| {
+        fs::write(&path, bytes).unwrap();
+        let error = Theta::load(&path).expect_err(what).to_string();
+        assert!(error.contains("theta.safetensors"), "{what}: {error}");
+    };
+    for length in (0..good.len()).step_by(7) {
+        refused(&good[..length], &format!("cut at {length}"));
+    }
+    for byte in 0..good.len() {
+        let mut flipped = good.clone();
+        flipped[byte] ^= 1 << (byte % 8);
+        // White space that pads the header means nothing.
+        if good[byte] == b' ' && Theta::load(&path).is_ok() {
+            continue;
+        }
+        refused(&flipped, &format!("bit flipped in byte {byte}"));
+    }
+    let mut longer = good.clone();
+    longer.push(0);
+    refused(&longer, "a byte too many");
+    refused(b"hello", "a foreign file");
+    refused(&[], "an empty file");
+}
+
+#[test]
+fn files_of_another_kind_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file.safetensors");
+    let message = |result: Result<Star, lopt_core::Error>| result.unwrap_err().to_string();
+
+    Blackbox::default().theta().save(&path).unwrap();
+    let error = message(Theta::load(&path).and_then(Star::new));
+    assert!(
+        error.contains("`blackbox`") && error.contains("`star`"),
+        "{error}"
+    );
+
+    file::write(&path, "checkpoint", &json!({}), &[]).unwrap();
+    let error = message(Theta::load(&path).and_then(Star::new));
+    assert!(
+        error.contains("`checkpoint`") && error.contains("`theta`"),
+        "{error}"
+    );
+
+    let plain: Vec<(String, candle_core::Tensor)> = vec![];
+    let plain = safetensors::serialize(plain.iter().map(|(n, t)| (n.as_str(), t)), None).unwrap();
+    fs::write(&path, plain).unwrap();
+    let error = message(Theta::load(&path).and_then(Star::new));
+    assert!(error.contains("header entry"), "{error}");
+
+    let error = message(Theta::load(Path::new("/nowhere/θ")).and_then(Star::new));
+    assert!(error.contains("/nowhere/θ"), "{error}");
+}
+
+/// A θ whose configuration asks for another shape, or for nonsense.
+#[test]
+fn a_theta_that_does_not_fit_its_configuration_is_refused() {
+    let theta = Star::default().theta().clone();
+    let with = |config: serde_json::Value| {
+        let theta = Theta::new(
+            "star",
+            config,
+            theta.layout().clone(),
+            theta.values().to_vec(),
+        );
+        Star::new(theta.unwrap()).unwrap_err().to_string()
+    };
+    let error = with(json!({"hidden": [8, 8]}));
+    assert!(
+        error.contains("nn/w0") && error.contains("[39, 8]"),
+        "{error}"
+    );
+    let error = with(json!({"hiden": [4, 4]}));
+    assert!(error.contains("hiden"), "{error}");
+    assert!(Theta::new("star", json!({}), theta.layout().clone(), vec![0.0; 5]).is_err());
+}
+
+#[test]
+fn a_write_that_fails_keeps_the_old_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("theta.safetensors");
+    let theta = Star::default().theta().clone();
+    theta.save(&path).unwrap();
+    // A folder in the place of the temporary file makes the write fail.
+    let name = format!(
+        ".theta.safetensors.{}{}",
+        std::process::id(),
+        file::UNFINISHED
+    );
+    fs::create_dir(folder.path().join(name)).unwrap();
+    let error = Blackbox::default()
+        .theta()
+        .save(&path)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("theta.safetensors"), "{error}");
+    assert_eq!(Theta::load(&path).unwrap(), theta);
+}

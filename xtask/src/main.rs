@@ -1,0 +1,56 @@
+//! Dispatches the project's commands: `cargo xtask COMMAND`.
+
+mod ci;
+mod data;
+mod embed;
+mod fetch;
+mod import;
+mod lopt;
+mod store;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// The commands of lopt's workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Meta-train a learned optimizer; `--help` after it lists the arguments.
+    #[command(disable_help_flag = true)]
+    MetaTrain(Passed),
+    /// Compare learned optimizers with tuned Adam; `--help` after it lists the arguments.
+    #[command(disable_help_flag = true)]
+    EvalOod(Passed),
+    /// Fetch, check and import data sets.
+    #[command(subcommand)]
+    Data(data::Command),
+    /// All checks and tests, the cheapest first.
+    Ci,
+}
+
+/// Arguments that go to `lopt` as they are.
+#[derive(clap::Args)]
+struct Passed {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::MetaTrain(passed) => lopt::run("meta-train", &passed.arguments),
+        Command::EvalOod(passed) => lopt::run("eval-ood", &passed.arguments),
+        Command::Data(command) => data::run(command),
+        Command::Ci => ci::run(),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
