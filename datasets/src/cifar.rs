@@ -1,6 +1,6 @@
 //! The binary version of CIFAR-10: rows of a label byte and three planes of 32×32.
 
-use crate::{ImageShape, Split};
+use crate::{CLASSES, ImageShape, Malformed, Split};
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
@@ -9,38 +9,53 @@ pub const ROW: usize = 1 + 3 * PLANE;
 
 /// An empty split of CIFAR's images.
 pub fn empty() -> Split {
+    let shape = ImageShape {
+        height: SIDE,
+        width: SIDE,
+        channels: 3,
+    };
     Split {
-        shape: ImageShape {
-            height: SIDE,
-            width: SIDE,
-            channels: 3,
-        },
+        shape,
         pixels: vec![],
         labels: vec![],
+    }
+}
+
+/// How many rows a file holds.
+///
+/// # Errors
+/// If it is empty, not a whole number of rows, or holds a label above 9.
+pub fn rows(bytes: &[u8]) -> Result<usize, Malformed> {
+    if bytes.is_empty() {
+        return Err(Malformed::Empty);
+    }
+    if !bytes.len().is_multiple_of(ROW) {
+        return Err(Malformed::Rows(bytes.len()));
+    }
+    let mut labels = bytes.iter().copied().step_by(ROW).enumerate();
+    match labels.find(|&(_, label)| usize::from(label) >= CLASSES) {
+        Some((row, label)) => Err(Malformed::Label {
+            row,
+            label,
+            classes: CLASSES,
+        }),
+        None => Ok(bytes.len() / ROW),
     }
 }
 
 /// Appends the rows of one file to `split`, colours last.
 ///
 /// # Errors
-/// If the file is empty, not a whole number of rows, or holds a label above 9.
-pub fn append(bytes: &[u8], split: &mut Split) -> Result<(), String> {
-    if bytes.is_empty() || !bytes.len().is_multiple_of(ROW) {
-        return Err(format!(
-            "{} bytes are not a whole number of rows of {ROW} bytes",
-            bytes.len()
-        ));
-    }
-    for (index, row) in bytes.chunks_exact(ROW).enumerate() {
-        let (label, planes) = (row[0], &row[1..]);
-        if label > 9 {
-            return Err(format!(
-                "row {index} has the label {label}, but there are 10 classes"
-            ));
+/// As [`rows`]; `split` is as before then.
+pub fn append(bytes: &[u8], split: &mut Split) -> Result<(), Malformed> {
+    split.pixels.reserve(3 * PLANE * rows(bytes)?);
+    for row in bytes.chunks_exact(ROW) {
+        let (red, rest) = row[1..].split_at(PLANE);
+        let (green, blue) = rest.split_at(PLANE);
+        for ((&red, &green), &blue) in red.iter().zip(green).zip(blue) {
+            split.pixels.extend_from_slice(&[red, green, blue]);
         }
-        split.labels.push(label);
-        let pixels = (0..PLANE).flat_map(|at| (0..3).map(move |plane| planes[plane * PLANE + at]));
-        split.pixels.extend(pixels);
+        split.labels.push(row[0]);
     }
     Ok(())
 }
@@ -49,26 +64,39 @@ pub fn append(bytes: &[u8], split: &mut Split) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn planes_become_colours() {
-        let mut row = vec![7u8];
-        for plane in 0..3u8 {
-            row.extend((0..PLANE).map(|at| (at % 50) as u8 + 100 * plane.min(2)));
-        }
-        let mut split = empty();
-        append(&row, &mut split).unwrap();
-        append(&row, &mut split).unwrap();
-        assert_eq!(split.labels, [7, 7]);
-        assert_eq!(split.pixels.len(), 2 * 3 * PLANE);
-        assert_eq!(split.pixels[..6], [0, 100, 200, 1, 101, 201]);
+    fn row(label: u8) -> Vec<u8> {
+        let plane = |offset: u8| (0..PLANE).map(move |at| (at % 50) as u8 + offset);
+        let mut row = vec![label];
+        row.extend(plane(0).chain(plane(100)).chain(plane(200)));
+        row
     }
 
     #[test]
-    fn damage_is_told() {
-        let row = vec![1u8; ROW];
-        let error = |bytes: &[u8]| append(bytes, &mut empty()).unwrap_err();
-        assert!(error(&[]).contains("0 bytes"));
-        assert!(error(&row[..ROW - 1]).contains("3072 bytes"));
-        assert!(error(&vec![11u8; ROW]).contains("label 11"));
+    fn planes_become_colours() {
+        let mut split = empty();
+        append(&row(7), &mut split).unwrap();
+        append(&[row(2), row(9)].concat(), &mut split).unwrap();
+        assert_eq!(split.labels, [7, 2, 9]);
+        assert_eq!(split.pixels.len(), 3 * 3 * PLANE);
+        assert_eq!(split.image(2)[..6], [0, 100, 200, 1, 101, 201]);
+        // Row 1, column 2 of an image.
+        assert_eq!(split.image(1)[34 * 3..35 * 3], [34, 134, 234]);
+    }
+
+    #[test]
+    fn damage_is_told_and_leaves_the_split_alone() {
+        let mut split = empty();
+        append(&row(1), &mut split).unwrap();
+        let before = split.clone();
+        let mut error = |bytes: &[u8]| append(bytes, &mut split).unwrap_err();
+        assert_eq!(error(&[]), Malformed::Empty);
+        assert_eq!(error(&row(1)[1..]), Malformed::Rows(ROW - 1));
+        let wrong = Malformed::Label {
+            row: 1,
+            label: 10,
+            classes: 10,
+        };
+        assert_eq!(error(&[row(1), row(10)].concat()), wrong);
+        assert_eq!(split, before);
     }
 }

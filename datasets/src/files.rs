@@ -1,14 +1,11 @@
 //! Full data sets in a folder: canonical file names, raw or gzipped.
 
 use std::{
-    fs,
-    io::{self, Read},
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use flate2::bufread::GzDecoder;
-
-use crate::{CLASSES, DatasetName, Error, Result, Split, cifar, idx};
+use crate::{CLASSES, DatasetName, Error, Malformed, Result, Split, cifar, gzip, idx};
 
 /// The files of an IDX data set: images and labels to train on, images and labels to test
 /// on.
@@ -37,109 +34,149 @@ pub fn names(dataset: DatasetName) -> &'static [&'static str] {
     }
 }
 
+/// A file as it lies in a folder.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Where.
+    pub path: PathBuf,
+    /// Whether it is gzipped.
+    pub gzipped: bool,
+    /// As it lies there.
+    pub bytes: Vec<u8>,
+}
+
+impl Stored {
+    /// Its content.
+    ///
+    /// # Errors
+    /// If it is empty or cannot be unpacked.
+    pub fn unpack(self) -> Result<Vec<u8>, Malformed> {
+        if self.gzipped {
+            gzip::unpack(&self.bytes)
+        } else {
+            Ok(self.bytes)
+        }
+    }
+}
+
+/// The file `name` of `folder`, raw or, if there is no raw one, gzipped; `None` if there
+/// is neither.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn find(folder: &Path, name: &str) -> Result<Option<Stored>> {
+    match read(folder, name, false)? {
+        Some(raw) => Ok(Some(raw)),
+        None => read(folder, name, true),
+    }
+}
+
+/// The raw or the gzipped file `name` of `folder`, if it is there.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn read(folder: &Path, name: &str, gzipped: bool) -> Result<Option<Stored>> {
+    let path = folder.join(stored_name(name, gzipped));
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Some(Stored {
+            path,
+            gzipped,
+            bytes,
+        })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Io { path, source }),
+    }
+}
+
+/// `name`, or `name.gz`.
+pub fn stored_name(name: &str, gzipped: bool) -> String {
+    let suffix = if gzipped { ".gz" } else { "" };
+    format!("{name}{suffix}")
+}
+
 /// (training, test) from `data_dir/NAME`.
 pub(crate) fn load(dataset: DatasetName, data_dir: &Path) -> Result<(Split, Split)> {
-    let folder = data_dir.join(dataset.name());
+    let folder = Folder {
+        dataset,
+        path: data_dir.join(dataset.name()),
+    };
     match dataset {
-        DatasetName::FashionMnist | DatasetName::Mnist => {
-            let pair = |images: &str, labels: &str| {
-                let (path, images) = require(dataset, &folder, images)?;
-                let (_, labels) = require(dataset, &folder, labels)?;
-                idx::read(&images, &labels, CLASSES)
-                    .map_err(|problem| Error::Broken { path, problem })
-            };
-            let [train_images, train_labels, test_images, test_labels] = IDX_FILES;
-            Ok((
-                pair(train_images, train_labels)?,
-                pair(test_images, test_labels)?,
-            ))
+        DatasetName::FashionMnist | DatasetName::Mnist => folder.load_idx(),
+        DatasetName::Cifar10 => folder.load_cifar(),
+    }
+}
+
+/// The folder of one data set.
+struct Folder {
+    dataset: DatasetName,
+    path: PathBuf,
+}
+
+impl Folder {
+    fn load_idx(&self) -> Result<(Split, Split)> {
+        let [train_images, train_labels, test_images, test_labels] = IDX_FILES;
+        let (_, train) = self.load_pair(train_images, train_labels)?;
+        let (path, test) = self.load_pair(test_images, test_labels)?;
+        if test.shape != train.shape {
+            let (found, expected) = (test.shape, train.shape);
+            return Err(self.broken(path)(Malformed::Shape { found, expected }));
         }
-        DatasetName::Cifar10 => {
-            let (mut train, mut test) = (cifar::empty(), cifar::empty());
-            let [batches @ .., test_name] = CIFAR_FILES;
-            for name in batches {
-                if let Some((path, bytes)) = read(&folder, name)? {
-                    cifar::append(&bytes, &mut train)
-                        .map_err(|problem| Error::Broken { path, problem })?;
-                }
+        Ok((train, test))
+    }
+
+    fn load_pair(&self, images: &'static str, labels: &'static str) -> Result<(PathBuf, Split)> {
+        let (images_path, images) = self.require(images)?;
+        let (labels_path, labels) = self.require(labels)?;
+        let images = idx::images(&images).map_err(self.broken(images_path.clone()))?;
+        let labels = idx::labels(&labels, CLASSES).map_err(self.broken(labels_path))?;
+        let split = idx::join(images, labels).map_err(self.broken(images_path.clone()))?;
+        Ok((images_path, split))
+    }
+
+    fn load_cifar(&self) -> Result<(Split, Split)> {
+        let (mut train, mut test) = (cifar::empty(), cifar::empty());
+        let [batches @ .., test_batch] = CIFAR_FILES;
+        for name in batches {
+            if let Some((path, bytes)) = self.content(name)? {
+                cifar::append(&bytes, &mut train).map_err(self.broken(path))?;
             }
-            if train.is_empty() {
-                return Err(missing(dataset, &folder, batches[0]));
-            }
-            let (path, bytes) = require(dataset, &folder, test_name)?;
-            cifar::append(&bytes, &mut test).map_err(|problem| Error::Broken { path, problem })?;
-            Ok((train, test))
+        }
+        if train.is_empty() {
+            return Err(self.missing(batches[0]));
+        }
+        let (path, bytes) = self.require(test_batch)?;
+        cifar::append(&bytes, &mut test).map_err(self.broken(path))?;
+        Ok((train, test))
+    }
+
+    /// Where a file is, and its unpacked content.
+    fn content(&self, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>> {
+        let Some(stored) = find(&self.path, name)? else {
+            return Ok(None);
+        };
+        let path = stored.path.clone();
+        let content = stored.unpack().map_err(self.broken(path.clone()))?;
+        Ok(Some((path, content)))
+    }
+
+    fn require(&self, name: &'static str) -> Result<(PathBuf, Vec<u8>)> {
+        self.content(name)?.ok_or_else(|| self.missing(name))
+    }
+
+    fn missing(&self, file: &'static str) -> Error {
+        Error::Missing {
+            dataset: self.dataset,
+            folder: self.path.clone(),
+            file,
         }
     }
-}
 
-fn missing(dataset: DatasetName, folder: &Path, file: &str) -> Error {
-    Error::Missing {
-        dataset: dataset.name(),
-        folder: folder.to_owned(),
-        file: file.to_owned(),
-    }
-}
-
-fn require(dataset: DatasetName, folder: &Path, name: &str) -> Result<(PathBuf, Vec<u8>)> {
-    read(folder, name)?.ok_or_else(|| missing(dataset, folder, name))
-}
-
-/// The unpacked content of `folder/name` or `folder/name.gz` and where it was; `None` if
-/// there is neither.
-///
-/// # Errors
-/// If it cannot be read or unpacked.
-pub fn read(folder: &Path, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>> {
-    let raw = folder.join(name);
-    if let Some(bytes) = read_if_there(&raw)? {
-        return Ok(Some((raw, bytes)));
-    }
-    let gz = folder.join(format!("{name}.gz"));
-    match read_if_there(&gz)? {
-        Some(packed) => {
-            let bytes = unpack(&packed).map_err(|problem| Error::Broken {
-                path: gz.clone(),
-                problem,
-            })?;
-            Ok(Some((gz, bytes)))
+    fn broken(&self, path: PathBuf) -> impl FnOnce(Malformed) -> Error {
+        let dataset = self.dataset;
+        move |problem| Error::Broken {
+            dataset,
+            path,
+            problem,
         }
-        None => Ok(None),
     }
-}
-
-fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Io {
-            path: path.to_owned(),
-            source,
-        }),
-    }
-}
-
-/// Unpacks gzip, whose own checksum finds flipped bits.
-///
-/// # Errors
-/// If the bytes are no gzip, are cut short or damaged, or something follows them.
-pub fn unpack(packed: &[u8]) -> Result<Vec<u8>, String> {
-    if !packed.starts_with(&[0x1f, 0x8b]) {
-        return Err("no gzip file".to_owned());
-    }
-    let mut rest = packed;
-    let mut bytes = vec![];
-    let mut decoder = GzDecoder::new(&mut rest);
-    match decoder.read_to_end(&mut bytes) {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            return Err("cut short".to_owned());
-        }
-        Err(error) => return Err(format!("damaged gzip file ({error})")),
-    }
-    drop(decoder);
-    if !rest.is_empty() {
-        return Err(format!("{} bytes follow the gzip content", rest.len()));
-    }
-    Ok(bytes)
 }

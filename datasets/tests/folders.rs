@@ -4,9 +4,7 @@
 use std::{fs, io::Write, path::Path};
 
 use flate2::{Compression, write::GzEncoder};
-use lopt_datasets::{
-    DatasetName, Finding, ImageShape, Source, Split, cifar, files, idx, load, verify,
-};
+use lopt_datasets::{DatasetName, ImageShape, Source, Split, cifar, files, idx, load};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(vec![], Compression::fast());
@@ -26,11 +24,16 @@ fn split(n: usize) -> Split {
     }
 }
 
+/// (images, labels)
+fn idx_files(n: usize) -> (Vec<u8>, Vec<u8>) {
+    idx::write(&split(n)).unwrap()
+}
+
 /// A small MNIST, its files raw or gzipped.
 fn write_mnist(data_dir: &Path, gzipped: bool) {
     let folder = data_dir.join("mnist");
     fs::create_dir_all(&folder).unwrap();
-    let (train, test) = (idx::write(&split(20)), idx::write(&split(10)));
+    let (train, test) = (idx_files(20), idx_files(10));
     for (name, bytes) in files::IDX_FILES
         .iter()
         .zip([train.0, train.1, test.0, test.1])
@@ -108,52 +111,63 @@ fn missing_files_say_how_to_get_them() {
 
 #[test]
 fn damaged_files_are_told_from_missing_ones() {
-    let name = "train-images-idx3-ubyte";
-    let good = gzip(&idx::write(&split(20)).0);
+    let good = gzip(&idx_files(20).0);
     let mut flipped = good.clone();
     flipped[good.len() / 2] ^= 4;
     for (bytes, words) in [
         (good[..good.len() / 2].to_vec(), "cut short"),
-        (flipped, ""),
+        (flipped, "damaged"),
         ([&good[..], b"tail"].concat(), "4 bytes follow"),
-        (b"<html>404</html>".to_vec(), "no gzip file"),
-        (vec![], "no gzip file"),
-        (gzip(b""), "shorter than an IDX header"),
-        (gzip(&idx::write(&split(19)).0), "19 images but 20 labels"),
-        (gzip(&idx::write(&split(20)).1), "no IDX file of this kind"),
+        (b"<html>404</html>".to_vec(), "not a gzip file"),
+        (vec![], "the file is empty"),
+        (gzip(b""), "the file is empty"),
+        (gzip(b"IDX"), "3 bytes are less than an IDX header"),
+        (
+            gzip(&idx_files(19).0),
+            "19 images, but the file of labels has 20",
+        ),
+        (gzip(&idx_files(20).1), "not an IDX file of this kind"),
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        write_mnist(folder.path(), true);
-        fs::write(folder.path().join(format!("mnist/{name}.gz")), bytes).unwrap();
-        let message = error(DatasetName::Mnist, folder.path());
-        assert!(!message.is_missing(), "{message}");
-        let text = message.to_string();
-        assert!(
-            text.contains(name) && text.contains(words),
-            "{words}: {text}"
-        );
+        let name = "train-images-idx3-ubyte.gz";
+        let text = broken_mnist(name, &bytes);
+        assert!(text.contains(words), "{words}: {text}");
+        assert!(text.contains("data fetch mnist"), "{text}");
     }
 }
 
 #[test]
-fn verify_tells_what_each_file_is() {
+fn the_file_that_is_wrong_is_named() {
+    let labels = "t10k-labels-idx1-ubyte.gz";
+    let mut wrong = idx_files(10).1;
+    wrong[8 + 3] = 10;
+    let text = broken_mnist(labels, &gzip(&wrong));
+    assert!(text.contains("row 3 has the label 10"), "{text}");
+
+    let (mut images, _) = idx_files(10);
+    images[4..16].copy_from_slice(&[0, 0, 0, 10, 0, 0, 0, 14, 0, 0, 0, 56]);
+    let text = broken_mnist("t10k-images-idx3-ubyte.gz", &gzip(&images));
+    let words = "its images are 14×56×1, those of the training set 28×28×1";
+    assert!(text.contains(words), "{text}");
+}
+
+/// The error of a small MNIST of which one file is other bytes; it names the file.
+fn broken_mnist(file: &str, bytes: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
     write_mnist(folder.path(), true);
-    fs::remove_file(folder.path().join("mnist/train-labels-idx1-ubyte.gz")).unwrap();
-    fs::write(folder.path().join("mnist/t10k-images-idx3-ubyte"), b"junk").unwrap();
-    let findings: Vec<Finding> = verify(DatasetName::Mnist, folder.path())
-        .unwrap()
-        .into_iter()
-        .map(|report| report.finding)
-        .collect();
-    assert!(
-        matches!(findings[0], Finding::Different { .. }),
-        "{findings:?}"
-    );
-    assert_eq!(findings[1], Finding::Missing);
-    assert!(matches!(findings[2], Finding::Broken(_)), "{findings:?}");
-    assert!(
-        matches!(findings[3], Finding::Different { .. }),
-        "{findings:?}"
-    );
+    fs::write(folder.path().join("mnist").join(file), bytes).unwrap();
+    let error = error(DatasetName::Mnist, folder.path());
+    assert!(!error.is_missing(), "{error}");
+    let text = error.to_string();
+    assert!(text.contains(file), "{text}");
+    text
+}
+
+#[test]
+fn what_cannot_be_read_is_not_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mnist/train-images-idx3-ubyte");
+    fs::create_dir_all(&file).unwrap();
+    let error = error(DatasetName::Mnist, folder.path());
+    assert!(!error.is_missing(), "{error}");
+    assert!(error.to_string().contains("cannot read"), "{error}");
 }

@@ -509,3 +509,37 @@ fn the_update_is_differentiable_in_theta() {
         }
     }
 }
+
+/// Thousands of steps with candle's own gradients: nothing remembers the steps before.
+/// (A graph of 5,000 chained steps overflows the stack when it is dropped.)
+#[test]
+fn a_long_training_does_not_keep_its_history() {
+    for optimizer in [
+        Box::new(Adam::default()) as Box<dyn Optimizer>,
+        Box::new(Star::default()),
+        Box::new(Blackbox::default()),
+    ] {
+        let named = [("w0", [3, 4]), ("w1", [4, 2])];
+        let named = named.map(|(name, shape)| (name.to_owned(), random(&shape, 0, 0, 1.0)));
+        let mut params = Params::new(named).unwrap();
+        let mut state = optimizer.init(&params).unwrap();
+        let x = random(&[5, 3], 1, 0, 1.0);
+        for _ in 0..3 {
+            let vars = params.to_vars().unwrap();
+            let hidden = x.matmul(&vars[0]).unwrap().relu().unwrap();
+            let loss = hidden
+                .matmul(&vars[1])
+                .unwrap()
+                .sqr()
+                .unwrap()
+                .sum_all()
+                .unwrap();
+            let grads = Grads::from_store(&vars, &loss.backward().unwrap());
+            optimizer.update(&mut state, &mut params, &grads).unwrap();
+            let slots = state.slots.iter().flatten().map(|slot| &slot.value);
+            for tensor in params.tensors().iter().chain(slots) {
+                assert!(!tensor.track_op(), "{}", optimizer.kind());
+            }
+        }
+    }
+}

@@ -126,3 +126,21 @@ fn a_write_that_fails_keeps_the_old_file() {
     assert!(error.contains("theta.safetensors"), "{error}");
     assert_eq!(Theta::load(&path).unwrap(), theta);
 }
+
+/// Descriptions hold floats; all of them survive, and the checksum with them.
+#[test]
+fn descriptions_survive_exactly() {
+    use lopt_core::{Purpose, Streams, normal};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file.safetensors");
+    let mut rng = Streams::new(0).stream(Purpose::Evaluation, 0, 0, 0);
+    let floats: Vec<f64> = (0..2000)
+        .map(|i| f64::from(normal(&mut rng)) * (f64::from(i) * 0.7).exp2() / 3.0)
+        .filter(|x| x.is_finite())
+        .collect();
+    file::write(&path, "test", &json!(floats), &[]).unwrap();
+    assert_eq!(
+        file::read(&path, "test").unwrap().description,
+        json!(floats)
+    );
+}

@@ -6,3 +6,4 @@ mod golden_adam;
 mod golden_estimators;
 mod golden_optimizers;
 mod golden_parts;
+mod tasks;

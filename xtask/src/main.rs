@@ -1,12 +1,15 @@
 //! Dispatches the project's commands: `cargo xtask COMMAND`.
 
+mod archive;
 mod ci;
+mod curl;
 mod data;
 mod embed;
 mod fetch;
 mod import;
 mod lopt;
 mod store;
+mod verify;
 
 use std::{ffi::OsString, process::ExitCode};
 

@@ -1,91 +1,190 @@
-//! Putting checked files into a data folder.
+//! Putting checked files into the folder of a data set: all of them or none, and never a
+//! worse one in the place of a better one.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::Path,
+};
 
 use anyhow::{Context, Result, bail};
-use lopt_datasets::{DatasetName, Finding, examine, files};
+use lopt_datasets::{Finding, files};
 
-use crate::data::describe;
+use crate::verify::describe;
 
-/// Puts `stored` (raw, or gzipped if `gzipped`) of `content` in the place of the canonical
-/// file `name`, atomically. A canonical file is never replaced by another, and a file that
-/// is not well-formed never gets in.
-pub fn put(
-    dataset: DatasetName,
-    folder: &Path,
-    name: &str,
-    gzipped: bool,
-    stored: &[u8],
-    content: &[u8],
-) -> Result<Finding> {
-    let finding = examine(dataset, name, content);
-    if let Finding::Broken(problem) = &finding {
-        bail!("{name}: {problem}; nothing was changed");
-    }
-    if finding != Finding::Canonical && holds_canonical(dataset, folder, name) {
-        bail!(
-            "{} holds the canonical {name}, the new one is not: {}; nothing was changed",
-            folder.display(),
-            describe(&finding)
-        );
+/// How the unpacked content of the file of this name is.
+pub type Judge<'a> = &'a dyn Fn(&str, &[u8]) -> Finding;
+
+/// A file that is to get in.
+pub struct Incoming {
+    /// Its canonical name.
+    pub name: &'static str,
+    /// Whether `bytes` are gzipped.
+    pub gzipped: bool,
+    /// As they are to lie in the folder.
+    pub bytes: Vec<u8>,
+    /// How its content is.
+    pub finding: Finding,
+}
+
+/// Puts all files into `folder`. Each gets in atomically, and nothing is changed if one of
+/// them is broken or would replace a better one.
+pub fn put_all(folder: &Path, incoming: &[Incoming], judge: Judge) -> Result<()> {
+    for file in incoming {
+        check(folder, file, judge)?;
     }
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let packed = format!("{name}.gz");
-    let (target, other) = if gzipped {
-        (packed.as_str(), name)
-    } else {
-        (name, packed.as_str())
-    };
-    write_atomically(&folder.join(target), stored)?;
+    incoming.iter().try_for_each(|file| put(folder, file))
+}
+
+fn check(folder: &Path, file: &Incoming, judge: Judge) -> Result<()> {
+    let new = describe(&file.finding);
+    if rank(&file.finding) == Rank::Useless {
+        bail!("{}: {new}; nothing was changed", file.name);
+    }
+    for gzipped in [false, true] {
+        let Some(stored) = files::read(folder, file.name, gzipped)? else {
+            continue;
+        };
+        let path = stored.path.clone();
+        let present = match stored.unpack() {
+            Ok(content) => judge(file.name, &content),
+            Err(problem) => Finding::Broken(problem),
+        };
+        if rank(&present) > rank(&file.finding) {
+            bail!(
+                "{} is better ({}) than the new one ({new}); nothing was changed. If you want \
+                 the new one, delete that file first",
+                path.display(),
+                describe(&present)
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The better, the higher.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Useless,
+    Different,
+    Partial(usize),
+    WellFormed,
+    Canonical,
+}
+
+fn rank(finding: &Finding) -> Rank {
+    match finding {
+        Finding::Missing | Finding::Broken(_) => Rank::Useless,
+        Finding::Different { .. } => Rank::Different,
+        Finding::Partial { rows, .. } => Rank::Partial(*rows),
+        Finding::WellFormed => Rank::WellFormed,
+        Finding::Canonical => Rank::Canonical,
+    }
+}
+
+fn put(folder: &Path, file: &Incoming) -> Result<()> {
+    let path = |gzipped| folder.join(files::stored_name(file.name, gzipped));
+    write_atomically(&path(file.gzipped), &file.bytes)?;
     // The other form would shadow this one, or be shadowed.
-    let other = folder.join(other);
+    let other = path(!file.gzipped);
     if other.exists() {
         fs::remove_file(&other).with_context(|| format!("cannot remove {}", other.display()))?;
     }
-    Ok(finding)
+    Ok(())
 }
 
-fn holds_canonical(dataset: DatasetName, folder: &Path, name: &str) -> bool {
-    match files::read(folder, name) {
-        Ok(Some((_, bytes))) => examine(dataset, name, &bytes) == Finding::Canonical,
-        _ => false,
-    }
-}
-
-/// Writes beside `path` and renames.
+/// Writes beside `path`, down to the disk, and renames.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".unfinished");
+    unfinished.push(format!(".{}.unfinished", std::process::id()));
     let unfinished = Path::new(&unfinished);
-    fs::write(unfinished, bytes)
-        .and_then(|()| fs::rename(unfinished, path))
-        .with_context(|| format!("cannot write {}", path.display()))
+    let written = File::create(unfinished)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(unfinished, path));
+    if written.is_err() {
+        // Best effort: what counts is the error that made it necessary.
+        let _ = fs::remove_file(unfinished);
+    }
+    written.with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The files of `cifar-10-binary.tar.gz`: canonical name and content.
-pub fn unpack_cifar(archive: &[u8]) -> Result<Vec<(&'static str, Vec<u8>)>> {
-    use std::io::Read;
-    let mut unpacked = vec![];
-    let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(archive));
-    for entry in tar.entries().context("no tar archive")? {
-        let mut entry = entry.context("damaged tar archive")?;
-        let path = entry.path().context("damaged tar archive")?.into_owned();
-        let known = files::CIFAR_FILES
-            .iter()
-            .find(|name| path.file_name() == Some(name.as_ref()));
-        if let Some(&name) = known {
-            let mut bytes = vec![];
-            entry
-                .read_to_end(&mut bytes)
-                .context("damaged tar archive")?;
-            unpacked.push((name, bytes));
+#[cfg(test)]
+mod tests {
+    use lopt_datasets::Malformed;
+
+    use super::*;
+
+    const NAME: &str = "test_batch.bin";
+
+    /// Rates a content by its first byte.
+    fn judge(_: &str, content: &[u8]) -> Finding {
+        match content.first() {
+            Some(b'c') => Finding::Canonical,
+            Some(b'w') => Finding::WellFormed,
+            Some(b'p') => {
+                let (rows, of) = (content.len(), 10);
+                Finding::Partial { rows, of }
+            }
+            _ => Finding::Broken(Malformed::Empty),
         }
     }
-    if unpacked.is_empty() {
-        bail!(
-            "the archive holds none of {}",
-            files::CIFAR_FILES.join(", ")
-        );
+
+    fn incoming(name: &'static str, content: &str) -> Incoming {
+        Incoming {
+            name,
+            gzipped: false,
+            bytes: content.into(),
+            finding: judge(name, content.as_bytes()),
+        }
     }
-    Ok(unpacked)
+
+    #[test]
+    fn only_better_or_equal_files_replace() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |content| put_all(folder.path(), &[incoming(NAME, content)], &judge);
+        for (content, expected) in [
+            ("junk", ""),
+            ("p", "p"),
+            ("ppp", "ppp"),
+            ("pp", "ppp"),
+            ("ppq", "ppq"),
+            ("w", "w"),
+            ("ppp", "w"),
+            ("c", "c"),
+            ("w", "c"),
+            ("junk", "c"),
+            ("cc", "cc"),
+        ] {
+            let result = put(content);
+            let present = fs::read_to_string(folder.path().join(NAME)).unwrap_or_default();
+            assert_eq!(present, expected, "after {content}");
+            assert_eq!(result.is_ok(), content == expected, "{content}");
+        }
+        let left = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn all_or_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = [incoming("data_batch_1.bin", "c"), incoming(NAME, "junk")];
+        let error = put_all(folder.path(), &files, &judge).unwrap_err();
+        assert!(error.to_string().contains(NAME), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_gzipped_file_is_replaced_by_a_raw_one_unless_it_is_better() {
+        let folder = tempfile::tempdir().unwrap();
+        let gz = folder.path().join(format!("{NAME}.gz"));
+        let packed = crate::embed::gzip(b"w").unwrap();
+        fs::write(&gz, &packed).unwrap();
+        let put = |content| put_all(folder.path(), &[incoming(NAME, content)], &judge);
+        let error = put("p").unwrap_err().to_string();
+        assert!(error.contains("test_batch.bin.gz is better"), "{error}");
+        assert_eq!(fs::read(&gz).unwrap(), packed);
+        put("c").unwrap();
+        assert!(!gz.exists() && folder.path().join(NAME).exists());
+    }
 }

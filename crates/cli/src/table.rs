@@ -124,7 +124,7 @@ fn groups(summary: &Summary) -> Table {
 fn new_table(header: &[&str], numeric: usize) -> Table {
     let mut table = Table::new();
     table
-        .load_style(presets::UTF8_HORIZONTAL_ONLY)
+        .load_style(presets::ASCII_MARKDOWN)
         .set_header(header.to_vec());
     for column in table.column_iter_mut().skip(numeric) {
         column.set_cell_alignment(CellAlignment::Right);

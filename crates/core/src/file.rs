@@ -15,7 +15,7 @@ use std::{
 use candle_core::{Device, Tensor, safetensors::Load};
 use safetensors::{SafeTensors, View};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
@@ -31,7 +31,7 @@ struct Header {
     format: u32,
     kind: String,
     sha256: String,
-    description: Value,
+    description: Box<RawValue>,
 }
 
 /// What [`read`] found: the description and the tensors, on the CPU.
@@ -73,7 +73,9 @@ pub fn write(
     if views.len() != tensors.len() {
         return Err(Error::file(path, "two tensors would have the same name"));
     }
-    let mut digest = Digester::new(kind, description)?;
+    let unwritable = |e: serde_json::Error| Error::file(path, e.to_string());
+    let description = RawValue::from_string(description.to_string()).map_err(unwritable)?;
+    let mut digest = Digester::new(kind, &description);
     for (name, tensor) in &views {
         digest.tensor(name, &View::dtype(tensor), tensor.dims(), &tensor.data());
     }
@@ -81,7 +83,7 @@ pub fn write(
         format: FORMAT,
         kind: kind.to_owned(),
         sha256: digest.finish(),
-        description: description.clone(),
+        description,
     };
     let entry = serde_json::to_string(&header).map_err(|e| Error::file(path, e.to_string()))?;
     let metadata = HashMap::from([(ENTRY.to_owned(), entry)]);
@@ -130,7 +132,7 @@ pub fn read(path: &Path, kind: &str) -> Result<Contents> {
     if header.kind != kind {
         return Err(foreign(format!("of kind `{}`", header.kind)));
     }
-    let mut digest = Digester::new(kind, &header.description)?;
+    let mut digest = Digester::new(kind, &header.description);
     let mut names = views.names();
     names.sort_unstable();
     let mut tensors = BTreeMap::new();
@@ -145,7 +147,8 @@ pub fn read(path: &Path, kind: &str) -> Result<Contents> {
         ));
     }
     Ok(Contents {
-        description: header.description,
+        description: serde_json::from_str(header.description.get())
+            .map_err(|e| foreign(format!("its description cannot be understood ({e})")))?,
         tensors,
     })
 }
@@ -196,11 +199,11 @@ fn sync_folder(_: &Path) -> Result<()> {
 struct Digester(Sha256);
 
 impl Digester {
-    fn new(kind: &str, description: &Value) -> Result<Self> {
+    fn new(kind: &str, description: &RawValue) -> Self {
         let mut digester = Self(Sha256::new());
         digester.part(kind.as_bytes());
-        digester.part(description.to_string().as_bytes());
-        Ok(digester)
+        digester.part(description.get().as_bytes());
+        digester
     }
 
     fn tensor(&mut self, name: &str, dtype: &safetensors::Dtype, shape: &[usize], data: &[u8]) {

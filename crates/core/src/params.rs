@@ -126,8 +126,15 @@ impl Grads {
     }
 
     /// The gradients of `vars` (in the order of the [`Params`]) out of candle's store.
+    ///
+    /// They are detached: candle's gradients remember the network they came through, and
+    /// accumulators made of them would remember every step of the training.
     pub fn from_store(vars: &[Var], store: &GradStore) -> Self {
-        Self(vars.iter().map(|var| store.get(var).cloned()).collect())
+        Self(
+            vars.iter()
+                .map(|var| store.get(var).map(Tensor::detach))
+                .collect(),
+        )
     }
 
     /// The gradients, in name order.

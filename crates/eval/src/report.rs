@@ -55,9 +55,11 @@ impl Summary {
                 .iter()
                 .filter(|task| belongs(&task.entry.group))
                 .collect();
-            for (contender, _) in &settings.contenders {
-                groups.push(summarize(group, contender, &of_group));
-            }
+            let summaries = settings
+                .contenders
+                .iter()
+                .map(|(contender, _)| summarize(group, contender, &of_group));
+            groups.extend(summaries.filter(|summary| summary.tasks > 0));
         };
         for name in &names {
             add(name, &|group| group == name);

@@ -1,0 +1,84 @@
+//! Running the real binary.
+
+use std::{
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+/// A meta-training run of a second or two.
+pub const TINY: [&str; 11] = [
+    "outer.steps=12",
+    "estimator.tasks=3",
+    "estimator.truncation=6",
+    "estimator.horizon.steps=14",
+    "held-out.every=4",
+    "held-out.unrolls=2",
+    "held-out.horizon=12",
+    "checkpoint.every=1",
+    "checkpoint.keep=2",
+    "task.batch-size=[8]",
+    "task.hidden=[[5], [3, 4]]",
+];
+
+/// `lopt ARGUMENTS` in `folder`.
+pub fn lopt(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lopt"));
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env_remove("LOPT_DATA_DIR")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Arguments of a tiny meta-training into `run_dir`.
+pub fn tiny<'a>(run_dir: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["meta-train", "--run-dir", run_dir];
+    for setting in TINY {
+        arguments.extend(["--set", setting]);
+    }
+    arguments.extend(more);
+    arguments
+}
+
+/// Runs to the end.
+pub fn output(folder: &Path, arguments: &[&str]) -> Output {
+    lopt(folder, arguments).output().expect("the binary runs")
+}
+
+/// Runs to the end and succeeds.
+pub fn succeed(folder: &Path, arguments: &[&str]) -> String {
+    let output = output(folder, arguments);
+    let text = both(&output);
+    assert!(output.status.success(), "lopt {arguments:?}: {text}");
+    text
+}
+
+/// Runs to the end and fails with exit code 1, without a panic.
+pub fn fail(folder: &Path, arguments: &[&str]) -> String {
+    let output = output(folder, arguments);
+    let text = both(&output);
+    assert_eq!(output.status.code(), Some(1), "lopt {arguments:?}: {text}");
+    assert!(
+        text.contains("error: ") && !text.contains("panicked"),
+        "{text}"
+    );
+    text
+}
+
+/// Standard output and error.
+pub fn both(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// Sends a signal, such as "INT".
+#[cfg(unix)]
+pub fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    let status = Command::new("kill")
+        .args([&format!("-{name}"), &id])
+        .status();
+    assert!(status.expect("kill runs").success());
+}

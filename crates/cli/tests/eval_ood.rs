@@ -1,0 +1,209 @@
+//! The evaluation by the real binary, on real images.
+#![cfg(unix)]
+
+mod common;
+
+use std::{fs, path::Path, thread::sleep, time::Duration};
+
+use common::{fail, lopt, signal, succeed, tiny};
+
+/// Two tasks of the quick suite.
+const EVAL: [&str; 7] = [
+    "eval-ood",
+    "--seeds",
+    "1",
+    "--group",
+    "in-distribution",
+    "--out",
+    "result",
+];
+
+fn trained(folder: &Path) {
+    succeed(folder, &tiny("runs/star", &[]));
+    succeed(folder, &tiny("runs/blackbox", &["--optimizer", "blackbox"]));
+}
+
+fn report(folder: &Path) -> serde_json::Value {
+    serde_json::from_str(&fs::read_to_string(folder.join("result/report.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn an_evaluation_finds_the_newest_runs_and_writes_its_reports() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    trained(here);
+    let text = succeed(here, &EVAL);
+    assert!(text.contains("star: runs/star/best.safetensors"), "{text}");
+    assert!(
+        text.contains("blackbox: runs/blackbox/best.safetensors"),
+        "{text}"
+    );
+    assert!(text.contains("speed-up"), "{text}");
+    let report = report(here);
+    let results = report["tasks"][0]["outcome"]["done"]["results"]
+        .as_array()
+        .unwrap();
+    let names: Vec<_> = results
+        .iter()
+        .map(|r| r["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["star", "blackbox", "adam"]);
+    for result in results {
+        let loss = result["final_losses"][0].as_f64().unwrap();
+        assert!((0.0..4.0).contains(&loss), "{result}");
+    }
+    // The tuned Adam has learned something.
+    let accuracy = results[2]["test_accuracies"][0].as_f64().unwrap();
+    assert!(accuracy > 0.7, "{accuracy}");
+    assert_eq!(
+        report["tasks"][0]["outcome"]["done"]["adam_grid"]
+            .as_array()
+            .unwrap()
+            .len(),
+        15
+    );
+    let csv = fs::read_to_string(here.join("result/report.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 4, "{csv}");
+    let columns: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
+    assert_eq!(columns, [17; 4], "{csv}");
+    let svgs: Vec<_> = fs::read_dir(here.join("result/curves"))
+        .unwrap()
+        .flatten()
+        .collect();
+    let svg = fs::read_to_string(svgs[0].path()).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("inner step") && svg.contains("blackbox"));
+
+    // The same settings again: nothing is computed twice, the report is the same.
+    let before = fs::read(here.join("result/report.json")).unwrap();
+    fs::write(here.join("result/report.json"), b"").unwrap();
+    succeed(here, &EVAL);
+    assert!(before == fs::read(here.join("result/report.json")).unwrap());
+    // Other settings do not mix with it.
+    let other = [
+        "eval-ood",
+        "--seeds",
+        "2",
+        "--group",
+        "in-distribution",
+        "--out",
+        "result",
+    ];
+    let text = fail(here, &other);
+    assert!(text.contains("other settings"), "{text}");
+    // From nothing, with another number of threads: the same bytes.
+    fs::remove_dir_all(here.join("result")).unwrap();
+    succeed(here, &[&EVAL[..], &["--threads", "1"]].concat());
+    assert!(before == fs::read(here.join("result/report.json")).unwrap());
+}
+
+#[test]
+fn an_interrupted_evaluation_keeps_what_is_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    trained(here);
+    let arguments = [
+        "eval-ood",
+        "--seeds",
+        "1",
+        "--group",
+        "batch-size",
+        "--out",
+        "result",
+    ];
+    let mut child = lopt(here, &arguments).spawn().unwrap();
+    while !here.join("result/tasks/000.json").exists() {
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "ended before the first task was kept"
+        );
+        sleep(Duration::from_millis(5));
+    }
+    signal(&child, "INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let kept = fs::metadata(here.join("result/tasks/000.json"))
+        .unwrap()
+        .modified()
+        .unwrap();
+    succeed(here, &arguments);
+    let after = fs::metadata(here.join("result/tasks/000.json"))
+        .unwrap()
+        .modified()
+        .unwrap();
+    assert_eq!(kept, after);
+    assert_eq!(report(here)["tasks"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn missing_data_are_listed_and_not_fatal() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    trained(here);
+    let arguments = [
+        "eval-ood",
+        "--seeds",
+        "1",
+        "--group",
+        "dataset",
+        "--data-dir",
+        "nothing",
+        "--out",
+        "result",
+    ];
+    let text = succeed(here, &arguments);
+    assert!(
+        text.contains("skipped dataset: cifar10") && text.contains("data fetch cifar10"),
+        "{text}"
+    );
+    let report = report(here);
+    assert!(
+        report["tasks"][1]["outcome"]["skipped"].is_object(),
+        "{report}"
+    );
+    let csv = fs::read_to_string(here.join("result/report.csv")).unwrap();
+    assert!(
+        csv.lines().all(|line| line.split(',').count() == 17),
+        "{csv}"
+    );
+}
+
+#[test]
+fn bad_input_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    trained(here);
+    fs::write(here.join("junk"), b"junk").unwrap();
+    let star = "runs/star/best.safetensors";
+    let blackbox = "runs/blackbox/best.safetensors";
+    let checkpoint = "runs/star/checkpoints/step-00000012.safetensors";
+    for (arguments, words) in [
+        (
+            vec!["eval-ood", "--star", "none"],
+            vec!["none", "No such file"],
+        ),
+        (
+            vec!["eval-ood", "--star", "junk"],
+            vec!["junk", "no safetensors file"],
+        ),
+        (
+            vec!["eval-ood", "--star", blackbox],
+            vec![blackbox, "`blackbox`"],
+        ),
+        (vec!["eval-ood", "--blackbox", star], vec![star, "`star`"]),
+        (vec!["eval-ood", "--star", checkpoint], vec!["`checkpoint`"]),
+        (
+            vec!["eval-ood", "--group", "colour"],
+            vec!["`colour`", "nonlinearity"],
+        ),
+        (vec!["eval-ood", "--seeds", "0"], vec!["0 seeds"]),
+        (
+            vec!["eval-ood", "--out", "junk/result"],
+            vec!["junk/result"],
+        ),
+        (vec!["eval-ood", "--device", "cuda:0"], vec!["cuda:0"]),
+    ] {
+        let text = fail(here, &arguments);
+        for word in words {
+            assert!(text.contains(word), "{arguments:?}: {text}");
+        }
+    }
+}

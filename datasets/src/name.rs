@@ -1,0 +1,129 @@
+//! Which data set, and which copy of it.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// A data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DatasetName {
+    /// Zalando's articles: 60,000 + 10,000 grey images of 28×28, 10 classes.
+    FashionMnist,
+    /// Handwritten digits: 60,000 + 10,000 grey images of 28×28, 10 classes.
+    Mnist,
+    /// 50,000 + 10,000 colour images of 32×32, 10 classes.
+    Cifar10,
+}
+
+impl DatasetName {
+    /// All of them.
+    pub const ALL: [DatasetName; 3] = [
+        DatasetName::FashionMnist,
+        DatasetName::Mnist,
+        DatasetName::Cifar10,
+    ];
+
+    /// As configurations and folders spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            DatasetName::FashionMnist => "fashion-mnist",
+            DatasetName::Mnist => "mnist",
+            DatasetName::Cifar10 => "cifar10",
+        }
+    }
+}
+
+impl fmt::Display for DatasetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for DatasetName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        parse("data set", &Self::ALL, Self::name, text)
+    }
+}
+
+/// Which copy of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// The subset inside the program.
+    Embedded,
+    /// All of it, from a folder.
+    Full,
+}
+
+impl Source {
+    /// All of them.
+    pub const ALL: [Source; 2] = [Source::Embedded, Source::Full];
+
+    /// As configurations spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Source::Embedded => "embedded",
+            Source::Full => "full",
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Source {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        parse("source", &Self::ALL, Self::name, text)
+    }
+}
+
+fn parse<T: Copy>(
+    kind: &'static str,
+    all: &[T],
+    name: fn(T) -> &'static str,
+    text: &str,
+) -> Result<T> {
+    let known = || all.iter().map(|&item| name(item));
+    let found = all.iter().find(|&&item| name(item) == text);
+    found.copied().ok_or_else(|| Error::UnknownName {
+        kind,
+        name: text.to_owned(),
+        choices: known().collect::<Vec<_>>().join(", "),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for name in DatasetName::ALL {
+            assert_eq!(name.to_string().parse::<DatasetName>().unwrap(), name);
+        }
+        for source in Source::ALL {
+            assert_eq!(source.to_string().parse::<Source>().unwrap(), source);
+        }
+    }
+
+    #[test]
+    fn unknown_names_list_the_choices() {
+        let error = "imagenet".parse::<DatasetName>().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "no data set is called `imagenet`; choose from: fashion-mnist, mnist, cifar10"
+        );
+        let error = "half".parse::<Source>().unwrap_err().to_string();
+        assert!(error.contains("embedded, full"), "{error}");
+    }
+}

@@ -1,0 +1,251 @@
+//! MLP tasks, by the plain rules of calculus and on real images.
+
+use candle_core::{DType, Device, Tensor};
+use lopt_adam::Adam;
+use lopt_core::{Optimizer, Params, Purpose, Rng, Streams};
+use lopt_datasets::{DatasetName, Source};
+use lopt_tasks::{
+    Activation, DataStore, Initializer, MlpConfig, MlpFamily, MlpFamilyConfig, MlpTask, Split,
+    Task, TaskFamily, suite,
+};
+use lopt_tests::flat;
+
+fn config() -> MlpConfig {
+    MlpConfig {
+        dataset: DatasetName::FashionMnist,
+        source: Source::Embedded,
+        image_size: 8,
+        hidden: vec![12],
+        activation: Activation::Relu,
+        initializer: Initializer::He,
+        batch_size: 32,
+    }
+}
+
+fn task(change: impl FnOnce(&mut MlpConfig)) -> MlpTask {
+    let mut config = config();
+    change(&mut config);
+    MlpTask::new(config, &mut DataStore::default(), &Device::Cpu).unwrap()
+}
+
+fn rng(a: u64) -> Rng {
+    Streams::new(5).stream(Purpose::Evaluation, a, 0, 0)
+}
+
+/// The loss falls along the gradient as the gradient says, for every nonlinearity and
+/// depth: a central difference of the whole parameter vector, in f32.
+#[test]
+fn gradients_agree_with_differences() {
+    for activation in Activation::ALL {
+        for hidden in [vec![], vec![12], vec![9, 7], vec![5, 5, 5, 5]] {
+            let task = task(|c| {
+                c.activation = activation;
+                c.hidden = hidden.clone();
+            });
+            let params = task.init(&mut rng(0)).unwrap();
+            let batch = task.batch(Split::Train, &mut rng(1)).unwrap();
+            let (loss, grads) = task.loss_and_grad(&params, &batch).unwrap();
+            let plain = task
+                .loss(&params, &batch)
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap();
+            assert!((loss - plain).abs() < 1e-6);
+            let norm2: f64 = grads
+                .tensors()
+                .iter()
+                .flatten()
+                .flat_map(flat)
+                .map(|g| g * g)
+                .sum();
+            let moved = |h: f64| {
+                let moved = params.tensors().iter().zip(grads.tensors());
+                let moved = moved.map(|(p, g)| (p + (g.as_ref().unwrap() * h).unwrap()).unwrap());
+                let moved: Params = params.with_tensors(moved.collect()).unwrap();
+                f64::from(
+                    task.loss(&moved, &batch)
+                        .unwrap()
+                        .to_scalar::<f32>()
+                        .unwrap(),
+                )
+            };
+            // Small, because ReLU has kinks.
+            let h = 5e-4 / norm2.sqrt();
+            let difference = (moved(h) - moved(-h)) / (2.0 * h);
+            let error = (difference / norm2 - 1.0).abs();
+            assert!(
+                error < 2e-2,
+                "{activation:?} {hidden:?}: {difference} {norm2}"
+            );
+        }
+    }
+}
+
+#[test]
+fn batches_and_starts_depend_on_the_stream_alone() {
+    let task = task(|_| {});
+    let bits = |t: &Tensor| flat(&t.to_dtype(DType::F64).unwrap());
+    let batch = |a| {
+        task.batch(Split::Train, &mut rng(a))
+            .unwrap()
+            .iter()
+            .map(bits)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(batch(3), batch(3));
+    assert_ne!(batch(3), batch(4));
+    let start = |a| {
+        task.init(&mut rng(a))
+            .unwrap()
+            .tensors()
+            .iter()
+            .map(bits)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(start(3), start(3));
+    assert_ne!(start(3), start(4));
+}
+
+#[test]
+fn every_data_set_and_size_makes_a_task() {
+    for dataset in [DatasetName::FashionMnist, DatasetName::Mnist] {
+        for image_size in [8, 14, 16, 28] {
+            let task = task(|c| {
+                c.dataset = dataset;
+                c.image_size = image_size;
+            });
+            let batch = task.batch(Split::Test, &mut rng(0)).unwrap();
+            assert_eq!(batch[0].dims(), [32, image_size * image_size]);
+            let pixels = flat(&batch[0]);
+            assert!(pixels.iter().all(|p| (0.0..=1.0).contains(p)));
+            let mean = pixels.iter().sum::<f64>() / pixels.len() as f64;
+            assert!(
+                (0.05..0.6).contains(&mean),
+                "{dataset} {image_size}: {mean}"
+            );
+        }
+    }
+}
+
+/// Real images can be learned: 300 steps of Adam on 8×8 Fashion-MNIST.
+#[test]
+fn adam_learns_fashion_mnist() {
+    let task = task(|c| c.hidden = vec![32]);
+    let adam = Adam::new(1e-2);
+    let mut params = task.init(&mut rng(0)).unwrap();
+    let mut state = adam.init(&params).unwrap();
+    let before = task.test(&params).unwrap().unwrap();
+    for t in 0..300 {
+        let batch = task.batch(Split::Train, &mut rng(10 + t)).unwrap();
+        let (_, grads) = task.loss_and_grad(&params, &batch).unwrap();
+        adam.update(&mut state, &mut params, &grads).unwrap();
+    }
+    let after = task.test(&params).unwrap().unwrap();
+    assert!(
+        before.accuracy < 0.3 && after.accuracy > 0.72,
+        "{before:?} {after:?}"
+    );
+    assert!(after.loss < 0.75, "{after:?}");
+}
+
+#[test]
+fn the_meta_loss_is_bounded() {
+    let task = task(|_| {});
+    let ceiling = 1.5 * 10f32.ln();
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30] {
+        assert_eq!(task.normalize(bad), ceiling);
+    }
+    assert_eq!(task.normalize(1.0), 1.0);
+    assert_eq!(task.normalize(-1.0), 0.0);
+}
+
+#[test]
+fn nonsense_is_told() {
+    let mut store = DataStore::default();
+    for (change, words) in [
+        ((|c| c.batch_size = 0) as fn(&mut MlpConfig), "batch-size"),
+        (|c| c.hidden = vec![4, 0], "width 0"),
+        (|c| c.image_size = 29, "image size 29"),
+        (|c| c.image_size = 0, "image size 0"),
+        (|c| c.dataset = DatasetName::Cifar10, "cifar10"),
+    ] {
+        let mut config = config();
+        change(&mut config);
+        let error = MlpTask::new(config, &mut store, &Device::Cpu)
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn a_family_samples_all_its_tasks() {
+    let config = MlpFamilyConfig {
+        dataset: vec![DatasetName::FashionMnist, DatasetName::Mnist],
+        source: Source::Embedded,
+        image_size: vec![8],
+        hidden: vec![vec![4], vec![8, 8]],
+        activation: vec![Activation::Relu, Activation::Tanh],
+        initializer: vec![Initializer::He],
+        batch_size: vec![16],
+    };
+    let family = MlpFamily::new(&config, &mut DataStore::default(), &Device::Cpu).unwrap();
+    assert_eq!(family.tasks().len(), 8);
+    let mut names: Vec<String> = (0..200)
+        .map(|i| family.sample(&mut rng(i)).name())
+        .collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 8, "{names:?}");
+    let empty = MlpFamilyConfig {
+        hidden: vec![],
+        ..config
+    };
+    assert!(MlpFamily::new(&empty, &mut DataStore::default(), &Device::Cpu).is_err());
+}
+
+/// Each entry of a suite differs from meta-training in what its group says, and only in
+/// that.
+#[test]
+fn suites_change_one_thing_at_a_time() {
+    for size in [suite::Size::Quick, suite::Size::Full] {
+        let (base, horizon) = size.base();
+        let entries = size.entries();
+        for entry in &entries {
+            let task = &entry.task;
+            let mut differs = vec![];
+            let mut note = |name: &'static str, other: bool| differs.extend(other.then_some(name));
+            note(
+                "width",
+                task.hidden.len() == base.hidden.len() && task.hidden != base.hidden,
+            );
+            note("depth", task.hidden.len() != base.hidden.len());
+            note("nonlinearity", task.activation != base.activation);
+            note("dataset", task.dataset != base.dataset);
+            note("image-size", task.image_size != base.image_size);
+            note("batch-size", task.batch_size != base.batch_size);
+            note("horizon", entry.horizon != horizon);
+            let expected = if entry.group == suite::IN_DISTRIBUTION {
+                vec![]
+            } else {
+                vec![&*entry.group]
+            };
+            assert_eq!(differs, expected, "{}: {}", entry.group, entry.name);
+        }
+        let groups = [
+            "in-distribution",
+            "width",
+            "depth",
+            "nonlinearity",
+            "dataset",
+            "image-size",
+            "batch-size",
+            "horizon",
+        ];
+        for group in groups {
+            assert!(entries.iter().any(|entry| entry.group == group), "{group}");
+        }
+        assert!(entries.iter().any(|entry| entry.horizon >= 10 * horizon));
+    }
+}
