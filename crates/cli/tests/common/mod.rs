@@ -20,9 +20,17 @@ pub const TINY: [&str; 11] = [
     "task.hidden=[[5], [3, 4]]",
 ];
 
+/// The binary.
+pub const LOPT: &str = env!("CARGO_BIN_EXE_lopt");
+
 /// `lopt ARGUMENTS` in `folder`.
 pub fn lopt(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lopt"));
+    command(folder, LOPT, arguments)
+}
+
+/// `program ARGUMENTS` in `folder`, its output caught.
+pub fn command(folder: &Path, program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command
         .args(arguments)
         .current_dir(folder)
@@ -58,9 +66,14 @@ pub fn succeed(folder: &Path, arguments: &[&str]) -> String {
 
 /// Runs to the end and fails with exit code 1, without a panic.
 pub fn fail(folder: &Path, arguments: &[&str]) -> String {
-    let output = output(folder, arguments);
+    fail_of(lopt(folder, arguments))
+}
+
+/// [`fail`] of any command.
+pub fn fail_of(mut command: Command) -> String {
+    let output = command.output().expect("the binary runs");
     let text = both(&output);
-    assert_eq!(output.status.code(), Some(1), "lopt {arguments:?}: {text}");
+    assert_eq!(output.status.code(), Some(1), "{command:?}: {text}");
     assert!(
         text.contains("error: ") && !text.contains("panicked"),
         "{text}"

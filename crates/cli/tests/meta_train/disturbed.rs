@@ -1,0 +1,227 @@
+//! Runs that are killed, interrupted or damaged, and go on as if nothing had been.
+
+use std::{
+    fs::{self, File},
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::Child,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    assert_same_run,
+    common::{fail, lopt, signal, succeed, tiny},
+    metrics, reference, unfinished,
+};
+
+/// Tries `disturb` (in a folder, with a number of outer steps) until it says that it hit
+/// the middle of a run: the faster the machine, the longer the run has to be.
+fn in_the_middle(disturb: impl Fn(&Path, &str) -> bool) {
+    let hit = |steps: u32| {
+        let folder = tempfile::tempdir().unwrap();
+        disturb(folder.path(), &format!("outer.steps={steps}"))
+    };
+    assert!(
+        [60, 600, 6000].into_iter().any(hit),
+        "even the longest run was over too soon"
+    );
+}
+
+fn size(file: &Path) -> u64 {
+    fs::metadata(file).map_or(0, |metadata| metadata.len())
+}
+
+/// Waits until a run has taken steps beyond those of `before`, the size of its metrics;
+/// `false` if it ended without.
+fn wait_for_steps(child: &mut Child, run: &Path, before: u64) -> bool {
+    let metrics = run.join("metrics.jsonl");
+    while size(&metrics) <= before {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        sleep(Duration::from_micros(50));
+    }
+    true
+}
+
+/// How long a run takes on this machine: until its first step, and each step.
+struct Pace {
+    start_up: Duration,
+    step: Duration,
+}
+
+/// A run to compare with, and its pace.
+fn paced_reference(folder: &Path, steps: &str) -> Pace {
+    let run = folder.join("reference");
+    let started = Instant::now();
+    let mut child = spawn(folder, &tiny("reference", &["--set", steps]));
+    wait_for_steps(&mut child, &run, 0);
+    let start_up = started.elapsed();
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{}", told(folder));
+    let step = (started.elapsed() - start_up) / metrics(&run).len() as u32;
+    Pace { start_up, step }
+}
+
+/// Starts lopt with its messages in a file, which never fills as a pipe does.
+fn spawn(folder: &Path, arguments: &[&str]) -> Child {
+    let messages = File::create(folder.join("messages")).unwrap();
+    lopt(folder, arguments).stderr(messages).spawn().unwrap()
+}
+
+fn told(folder: &Path) -> String {
+    fs::read_to_string(folder.join("messages")).unwrap()
+}
+
+/// The run `killed`, to be killed again and again.
+struct Victim<'a> {
+    folder: &'a Path,
+    steps: &'a str,
+    pace: Pace,
+}
+
+impl Victim<'_> {
+    fn run(&self) -> PathBuf {
+        self.folder.join("killed")
+    }
+
+    /// Starts it, or goes on with it where a user would.
+    fn spawn(&self) -> Child {
+        if self.run().join("config.toml").exists() {
+            return spawn(self.folder, &["meta-train", "--resume", "killed"]);
+        }
+        let _ = fs::remove_dir_all(self.run());
+        spawn(self.folder, &tiny("killed", &["--set", self.steps]))
+    }
+
+    /// Kills it when this fraction of its start-up is over.
+    fn kill_in_start_up(&self, fraction: f64) -> bool {
+        let child = self.spawn();
+        sleep(self.pace.start_up.mul_f64(fraction));
+        self.kill(child)
+    }
+
+    /// Kills it when it has taken a step, and up to two more.
+    fn kill_in_steps(&self, fraction: f64) -> bool {
+        let before = size(&self.run().join("metrics.jsonl"));
+        let mut child = self.spawn();
+        if wait_for_steps(&mut child, &self.run(), before) {
+            sleep(self.pace.step.mul_f64(2.0 * fraction));
+        }
+        self.kill(child)
+    }
+
+    /// Returns `false` if the run was over before.
+    fn kill(&self, mut child: Child) -> bool {
+        child.kill().unwrap();
+        let status = child.wait().unwrap();
+        if status.success() {
+            return false;
+        }
+        assert_eq!(status.signal(), Some(9), "{status}: {}", told(self.folder));
+        true
+    }
+}
+
+/// Killed at many moments, resumed each time: the end is that of an undisturbed run.
+#[test]
+fn kill_9_at_any_moment_loses_nothing() {
+    in_the_middle(|folder, steps| {
+        let pace = paced_reference(folder, steps);
+        let victim = Victim {
+            folder,
+            steps,
+            pace,
+        };
+        let mut kills_in_steps = 0;
+        for attempt in 0..100 {
+            // The multiples of the golden ratio are spread evenly over [0, 1).
+            let fraction = (f64::from(attempt) * 0.618_034).fract();
+            let in_start_up = attempt < 8 || attempt % 4 == 0;
+            let killed = if in_start_up {
+                victim.kill_in_start_up(fraction)
+            } else {
+                victim.kill_in_steps(fraction)
+            };
+            kills_in_steps += u32::from(killed && !in_start_up);
+            if !killed || kills_in_steps == 12 {
+                break;
+            }
+        }
+        println!("{steps}: {kills_in_steps} kills after start-up");
+        succeed(folder, &["meta-train", "--resume", "killed"]);
+        assert_same_run(&folder.join("reference"), &victim.run(), "after kills");
+        assert_eq!(unfinished(&victim.run()), 0);
+        kills_in_steps >= 6
+    });
+}
+
+/// Ended by Ctrl-C: it saves the last step and tells how to go on.
+#[test]
+fn ctrl_c_saves_and_tells_how_to_go_on() {
+    in_the_middle(|folder, steps| {
+        let run = reference(folder, &["--set", steps]);
+        let stopped = folder.join("stopped");
+        let more = ["--set", steps, "--set", "checkpoint.every=100000"];
+        let mut child = spawn(folder, &tiny("stopped", &more));
+        if wait_for_steps(&mut child, &stopped, 0) {
+            signal(&child, "INT");
+        }
+        let status = child.wait().unwrap();
+        let interrupted = status.code() == Some(130);
+        assert!(interrupted || status.success(), "{}", told(folder));
+        if interrupted {
+            assert!(
+                told(folder).contains("--resume stopped"),
+                "{}",
+                told(folder)
+            );
+            succeed(folder, &["meta-train", "--resume", "stopped"]);
+        }
+        assert_eq!(metrics(&run), metrics(&stopped));
+        interrupted
+    });
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = reference(folder.path(), &[]);
+    succeed(folder.path(), &tiny("damaged", &[]));
+    let damaged = folder.path().join("damaged");
+    let newest = damaged.join("checkpoints/step-00000012.safetensors");
+    let mut bytes = fs::read(&newest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&newest, bytes).unwrap();
+    let text = succeed(folder.path(), &["meta-train", "--resume", "damaged"]);
+    assert!(
+        text.contains("passing over") && text.contains("checksum"),
+        "{text}"
+    );
+    assert!(text.contains("going on after outer step 11"), "{text}");
+    assert_same_run(&run, &damaged, "from an older checkpoint");
+
+    for entry in fs::read_dir(damaged.join("checkpoints")).unwrap().flatten() {
+        fs::write(entry.path(), b"junk").unwrap();
+    }
+    let text = fail(folder.path(), &["meta-train", "--resume", "damaged"]);
+    assert!(
+        text.contains("no checkpoint can be used") && text.contains("step-00000012"),
+        "{text}"
+    );
+}
+
+#[test]
+fn two_processes_do_not_share_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let endless = tiny("shared", &["--set", "outer.steps=100000000"]);
+    let mut first = spawn(folder.path(), &endless);
+    let started = wait_for_steps(&mut first, &folder.path().join("shared"), 0);
+    assert!(started, "{}", told(folder.path()));
+    let text = fail(folder.path(), &["meta-train", "--resume", "shared"]);
+    assert!(text.contains("another process"), "{text}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+}

@@ -1,0 +1,221 @@
+//! Meta-training by the real binary on real images: the same bits whatever happens.
+#![cfg(unix)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod disturbed;
+#[cfg(target_os = "linux")]
+mod full_disk;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use common::{fail, output, succeed, tiny};
+use lopt_core::{LearnedOptimizer, Theta};
+use lopt_star::Star;
+
+/// The metrics without the times.
+fn metrics(run_dir: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(run_dir.join("metrics.jsonl")).expect("metrics");
+    let parse = |line: &str| {
+        let mut metrics: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        metrics
+            .as_object_mut()
+            .expect("an object")
+            .remove("seconds");
+        metrics
+    };
+    text.lines().map(parse).collect()
+}
+
+/// The content of each checkpoint, by its file's name.
+fn checkpoints(run_dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(run_dir.join("checkpoints")).expect("checkpoints");
+    let read = |entry: fs::DirEntry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        (name, fs::read(entry.path()).expect("a checkpoint"))
+    };
+    entries.flatten().map(read).collect()
+}
+
+/// Asserts that two finished runs are the same, bit for bit.
+fn assert_same_run(a: &Path, b: &Path, what: &str) {
+    assert_eq!(metrics(a), metrics(b), "{what}: metrics");
+    let read = |run: &Path, name: &str| fs::read(run.join(name)).expect(name);
+    for name in ["theta.safetensors", "best.safetensors"] {
+        assert!(read(a, name) == read(b, name), "{what}: {name} differs");
+    }
+    let (a, b) = (checkpoints(a), checkpoints(b));
+    assert!(
+        a.keys().eq(b.keys()),
+        "{what}: {:?}, {:?}",
+        a.keys(),
+        b.keys()
+    );
+    for (name, content) in a {
+        assert!(content == b[&name], "{what}: {name} differs");
+    }
+}
+
+/// A finished tiny run to compare with.
+fn reference(folder: &Path, more: &[&str]) -> PathBuf {
+    succeed(folder, &tiny("reference", more));
+    folder.join("reference")
+}
+
+/// How many half-written files there are.
+fn unfinished(run_dir: &Path) -> usize {
+    let folders = [run_dir.to_owned(), run_dir.join("checkpoints")];
+    let entries = folders.into_iter().flat_map(|f| fs::read_dir(f).unwrap());
+    let names = entries.flatten().map(|entry| entry.file_name());
+    let unfinished = names.filter(|name| name.to_string_lossy().ends_with(".unfinished"));
+    unfinished.count()
+}
+
+#[test]
+fn a_run_leaves_everything_it_promises() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = reference(folder.path(), &[]);
+    let metrics = metrics(&run);
+    assert_eq!(metrics.len(), 12);
+    assert!(
+        metrics
+            .iter()
+            .all(|m| m["meta_loss"].as_f64().is_some_and(|loss| loss > 0.0))
+    );
+    let held_out = metrics.iter().filter(|m| !m["held_out"].is_null()).count();
+    assert_eq!(held_out, 3);
+    let best = Theta::load(&run.join("best.safetensors")).unwrap();
+    assert_eq!(best.provenance["configuration"]["seed"], 0);
+    assert_eq!(Star::new(best).unwrap().theta().values().len(), 202);
+    let newest = ["step-00000011.safetensors", "step-00000012.safetensors"];
+    assert!(checkpoints(&run).keys().eq(&newest));
+    // The written configuration is complete: it makes the same run.
+    let config = run.join("config.toml");
+    let arguments = [
+        "meta-train",
+        "--config",
+        config.to_str().unwrap(),
+        "--run-dir",
+        "again",
+    ];
+    succeed(folder.path(), &arguments);
+    assert_same_run(&run, &folder.path().join("again"), "from config.toml");
+}
+
+#[test]
+fn the_number_of_threads_does_not_matter() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = reference(folder.path(), &[]);
+    for threads in ["1", "2", "8"] {
+        let name = format!("threads{threads}");
+        succeed(folder.path(), &tiny(&name, &["--threads", threads]));
+        assert_same_run(
+            &run,
+            &folder.path().join(name),
+            &format!("{threads} threads"),
+        );
+    }
+}
+
+#[test]
+fn the_seed_and_the_optimizer_matter() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = reference(folder.path(), &[]);
+    succeed(folder.path(), &tiny("seed", &["--seed", "1"]));
+    assert_ne!(metrics(&run), metrics(&folder.path().join("seed")));
+    succeed(
+        folder.path(),
+        &tiny("blackbox", &["--optimizer", "blackbox"]),
+    );
+    let theta = Theta::load(&folder.path().join("blackbox/best.safetensors")).unwrap();
+    assert_eq!((theta.kind(), theta.values().len()), ("blackbox", 197));
+}
+
+#[test]
+fn bad_configurations_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    fs::write(here.join("broken.toml"), "seed = \n").unwrap();
+    fs::write(here.join("partial.toml"), "seed = 1\n").unwrap();
+    for (arguments, words) in [
+        (
+            vec!["meta-train", "--set", "outer.stepz=1"],
+            vec!["stepz", "preset quick"],
+        ),
+        (
+            vec!["meta-train", "--set", "estimator.sigma=-1"],
+            vec!["estimator.sigma"],
+        ),
+        (
+            vec!["meta-train", "--config", "broken.toml"],
+            vec!["broken.toml"],
+        ),
+        (
+            vec!["meta-train", "--config", "partial.toml"],
+            vec!["partial.toml", "task"],
+        ),
+        (
+            vec!["meta-train", "--config", "none.toml"],
+            vec!["none.toml", "No such file"],
+        ),
+        (
+            vec!["meta-train", "--device", "tpu"],
+            vec!["`tpu`", "cuda:N"],
+        ),
+        (vec!["meta-train", "--device", "cuda:0"], vec!["cuda:0"]),
+        (
+            vec!["meta-train", "--resume", "nowhere"],
+            vec!["nowhere", "no run directory"],
+        ),
+        (
+            vec!["meta-train", "--preset", "paper"],
+            vec!["fashion-mnist", "data fetch", "LOPT_DATA_DIR"],
+        ),
+        (
+            vec!["meta-train", "--set", "task.dataset=[\"cifar10\"]"],
+            vec!["cifar10", "does not come with"],
+        ),
+        (
+            vec!["meta-train", "--set", "task.image-size=[64]"],
+            vec!["image size 64"],
+        ),
+    ] {
+        let text = fail(here, &arguments);
+        for word in words {
+            assert!(text.contains(word), "{arguments:?}: {text}");
+        }
+    }
+    assert!(
+        !here.join("runs").exists(),
+        "a run directory was made for a run that cannot start"
+    );
+    // What clap itself refuses.
+    for arguments in [
+        vec!["meta-train", "--threads", "0"],
+        vec!["meta-train", "--preset", "slow"],
+        vec!["meta-trian"],
+    ] {
+        assert_eq!(output(here, &arguments).status.code(), Some(2));
+    }
+}
+
+#[test]
+fn unwritable_run_directories_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    fs::write(here.join("file"), b"").unwrap();
+    let text = fail(here, &tiny("file/run", &[]));
+    assert!(text.contains("file/run"), "{text}");
+    fs::create_dir(here.join("mine")).unwrap();
+    fs::write(here.join("mine/thesis.tex"), b"precious").unwrap();
+    let text = fail(here, &tiny("mine", &[]));
+    assert!(
+        text.contains("not empty") && text.contains("--resume"),
+        "{text}"
+    );
+    assert_eq!(fs::read_dir(here.join("mine")).unwrap().count(), 1);
+}
