@@ -9,6 +9,7 @@ use lopt_core::{
     Streams, normal,
 };
 use lopt_star::{Config, Magnitude, Nominal, Star};
+use lopt_tests::relative_error;
 
 /// STAR with one thing changed, its last layer not zero.
 fn star(change: impl FnOnce(&mut Config)) -> Box<dyn LearnedOptimizer> {
@@ -314,7 +315,9 @@ fn the_drop_in_takes_the_functional_steps_and_goes_down() {
             let grads = Grads::new(vec![store.get(&var).cloned()]);
             optimizer.update(&mut state, &mut params, &grads).unwrap();
             drop_in.step(&store).unwrap();
-            assert_eq!(bits(&[var.as_detached_tensor()]), bits(params.tensors()));
+            // By the kernels and in candle ops: each rounds for itself.
+            let error = relative_error(var.as_tensor(), &params.tensors()[0]);
+            assert!(error < 1e-5, "{}: {error:e}", optimizer.kind());
         }
         let last = quadratic(&var).to_scalar::<f32>().unwrap();
         assert!(

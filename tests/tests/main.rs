@@ -2,6 +2,7 @@
 
 mod contract;
 mod files;
+mod fused;
 mod golden_adam;
 mod golden_estimators;
 mod golden_optimizers;

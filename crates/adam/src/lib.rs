@@ -8,7 +8,8 @@
 //! arXiv 1412.6980.
 
 use candle_core::Tensor;
-use lopt_core::{DropIn, Error, Grads, Optimizer, Params, Result, Slot, State};
+use lopt_core::{DropIn, Error, FusedUpdate, Grads, Optimizer, Params, Result, Slot, State};
+use lopt_kernels::Isa;
 
 /// The kind that state files name.
 pub const KIND: &str = "adam";
@@ -52,6 +53,12 @@ impl Adam {
         }
     }
 
+    /// The update on plain memory by certain instructions.
+    pub fn fused_by(&self, isa: Isa) -> Box<dyn FusedUpdate> {
+        let adam = self.clone();
+        Box::new(FusedAdam { adam, isa })
+    }
+
     /// (φ, m, v) after a gradient, in the `t`-th step.
     fn step(&self, t: u64, p: &Tensor, slots: &[Slot], g: &Tensor) -> Result<(Tensor, Vec<Slot>)> {
         let [m, v] = slots else {
@@ -66,6 +73,44 @@ impl Adam {
         let step = (m_hat / (v_hat.sqrt()? + self.epsilon)?)?;
         let p = (p - (step * self.learning_rate)?)?;
         Ok((p, slots_of(m, v)))
+    }
+}
+
+/// Adam's kernel.
+struct FusedAdam {
+    adam: Adam,
+    isa: Isa,
+}
+
+impl FusedUpdate for FusedAdam {
+    fn kernel(&self) -> &'static str {
+        self.isa.name()
+    }
+
+    fn update(&mut self, step: u64, _: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]) {
+        let [m, v] = slots else { return };
+        let Adam {
+            learning_rate,
+            beta1,
+            beta2,
+            epsilon,
+        } = self.adam;
+        let t = (step + 1) as f64;
+        let constants = lopt_kernels::Adam {
+            learning_rate: learning_rate as f32,
+            beta1: beta1 as f32,
+            one_minus_beta1: (1.0 - beta1) as f32,
+            beta2: beta2 as f32,
+            one_minus_beta2: (1.0 - beta2) as f32,
+            correction1: (1.0 / (1.0 - beta1.powf(t))) as f32,
+            correction2: (1.0 / (1.0 - beta2.powf(t))) as f32,
+            epsilon: epsilon as f32,
+        };
+        lopt_kernels::adam(self.isa, &constants, p, g, m, v);
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.adam.learning_rate = learning_rate;
     }
 }
 
@@ -105,6 +150,10 @@ impl Optimizer for Adam {
         state.slots = slots;
         state.step += 1;
         Ok(())
+    }
+
+    fn fused(&self, _: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {
+        Some(self.fused_by(Isa::best()))
     }
 
     fn learning_rate(&self) -> f64 {

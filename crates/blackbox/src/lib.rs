@@ -9,10 +9,11 @@
 
 use candle_core::Tensor;
 use lopt_core::{
-    DropIn, Error, Grads, LearnedOptimizer, Optimizer, Params, Purpose, Result, Rng, State,
-    Streams, Theta,
+    DropIn, Error, FusedUpdate, Grads, LearnedOptimizer, Optimizer, Params, Purpose, Result, Rng,
+    State, Streams, Theta,
 };
-use lopt_per_param::{Evaluation, PerParam};
+use lopt_kernels::Isa;
+use lopt_per_param::{Evaluation, Exponent, Formula, PerParam};
 use serde::{Deserialize, Serialize};
 
 /// The kind that θ files name.
@@ -93,6 +94,26 @@ impl Blackbox {
             learning_rate: 1.0,
         })
     }
+
+    /// The update on plain memory by certain instructions; `None` if the MLP's hidden
+    /// layers are not 4 and 4.
+    pub fn fused_by(&self, isa: Isa, shapes: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {
+        let exponent = |scale: f64| Exponent {
+            scale: scale as f32,
+            shift: 0.0,
+            per_tensor: false,
+        };
+        let formula = Formula {
+            nominal: [0.0; 4],
+            nominal_preconditioned: false,
+            nominal_exponent: exponent(0.0),
+            blackbox: self.config.step_multiplier as f32,
+            blackbox_preconditioned: false,
+            blackbox_exponent: exponent(self.config.exp_multiplier),
+            learning_rate: self.learning_rate as f32,
+        };
+        per_param(&self.config).fused_by(isa, &self.theta, formula, shapes)
+    }
 }
 
 /// The configuration that the θ of an optimizer `kind` carries.
@@ -156,6 +177,10 @@ impl Optimizer for Blackbox {
         };
         let theta = self.theta.tensors(p.dtype(), p.device())?;
         self.update_with(&theta, state, params, grads)
+    }
+
+    fn fused(&self, shapes: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {
+        self.fused_by(Isa::best(), shapes)
     }
 
     fn learning_rate(&self) -> f64 {

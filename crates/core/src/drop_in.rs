@@ -2,7 +2,7 @@ use std::{collections::HashMap, path::Path};
 
 use candle_core::{Tensor, Var, backprop::GradStore};
 
-use crate::{Error, Grads, Optimizer, Params, Result, State};
+use crate::{Error, Fused, Grads, Optimizer, Params, Result, State};
 
 /// What a [`DropIn`] does with a gradient that holds NaN, ±inf or an entry above 1e18.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,9 +34,18 @@ pub struct DropIn<O> {
     /// In name order.
     vars: Vec<Var>,
     params: Params,
-    state: State,
+    engine: Engine,
     named: bool,
     skipped_steps: u64,
+}
+
+/// Where the state is and how the steps are taken.
+#[derive(Debug)]
+enum Engine {
+    /// In the variables' own memory, by the CPU kernels.
+    Fused(Box<Fused>),
+    /// In candle ops.
+    Ops(State),
 }
 
 impl<O: Optimizer> DropIn<O> {
@@ -57,16 +66,30 @@ impl<O: Optimizer> DropIn<O> {
             vars.iter()
                 .map(|(name, var)| (name.clone(), var.as_detached_tensor())),
         )?;
-        let state = config.optimizer.init(&params)?;
-        Ok(Self {
+        let engine = match Fused::new(&config.optimizer, &params)? {
+            Some(fused) => Engine::Fused(Box::new(fused)),
+            None => Engine::Ops(config.optimizer.init(&params)?),
+        };
+        let drop_in = Self {
             optimizer: config.optimizer,
             non_finite: config.non_finite,
             vars: vars.into_iter().map(|(_, var)| var).collect(),
             params,
-            state,
+            engine,
             named: true,
             skipped_steps: 0,
-        })
+        };
+        tracing::info!("{} steps by {}", drop_in.optimizer.kind(), drop_in.path());
+        Ok(drop_in)
+    }
+
+    /// What takes the steps: "avx512", "avx2" or "portable" kernels in place (contiguous
+    /// f32 variables on the CPU), or "candle ops".
+    pub fn path(&self) -> &'static str {
+        match &self.engine {
+            Engine::Fused(fused) => fused.kernel(),
+            Engine::Ops(_) => "candle ops",
+        }
     }
 
     /// All variables of a [`candle_nn::VarMap`], by their names.
@@ -96,22 +119,46 @@ impl<O: Optimizer> DropIn<O> {
     /// # Errors
     /// As [`Optimizer::update`]; the variables are then unchanged.
     pub fn try_step(&mut self, store: &GradStore) -> Result<()> {
-        let detached = self.vars.iter().map(Var::as_detached_tensor).collect();
-        let mut params = self.params.with_tensors(detached)?;
-        let grads = Grads::from_store(&self.vars, store);
-        match self.optimizer.update(&mut self.state, &mut params, &grads) {
+        match self.step_or_refuse(store) {
             Err(error) if error.is_bad_gradient() && self.non_finite == NonFinite::Skip => {
                 self.skipped_steps += 1;
-                return Ok(());
+                Ok(())
             }
-            result => result?,
+            result => result,
         }
-        for ((var, new), grad) in self.vars.iter().zip(params.tensors()).zip(grads.tensors()) {
+    }
+
+    fn step_or_refuse(&mut self, store: &GradStore) -> Result<()> {
+        let vars = &self.vars;
+        let state = match &mut self.engine {
+            Engine::Fused(fused) => {
+                let param = |index: usize| vars[index].as_tensor();
+                let grad = |index: usize| store.get(&vars[index]);
+                return fused.step_in_place(self.params.names(), param, grad);
+            }
+            Engine::Ops(state) => state,
+        };
+        let detached = vars.iter().map(Var::as_detached_tensor).collect();
+        let mut params = self.params.with_tensors(detached)?;
+        let grads = Grads::from_store(vars, store);
+        self.optimizer.update(state, &mut params, &grads)?;
+        for ((var, new), grad) in vars.iter().zip(params.tensors()).zip(grads.tensors()) {
             if grad.is_some() && new.elem_count() > 0 {
                 var.set(new)?;
             }
         }
         Ok(())
+    }
+
+    /// The optimizer's state, as tensors.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn state(&self) -> Result<State> {
+        match &self.engine {
+            Engine::Fused(fused) => fused.state(),
+            Engine::Ops(state) => Ok(state.clone()),
+        }
     }
 
     /// Saves the state by the variables' names.
@@ -120,7 +167,8 @@ impl<O: Optimizer> DropIn<O> {
     /// If the file cannot be written, or the variables came without names.
     pub fn save_state(&self, path: &Path) -> Result<()> {
         self.require_names("save")?;
-        self.state.save(self.optimizer.kind(), &self.params, path)
+        self.state()?
+            .save(self.optimizer.kind(), &self.params, path)
     }
 
     /// Loads what [`DropIn::save_state`] saved.
@@ -130,7 +178,13 @@ impl<O: Optimizer> DropIn<O> {
     /// unchanged), or the variables came without names.
     pub fn load_state(&mut self, path: &Path) -> Result<()> {
         self.require_names("load")?;
-        self.state.load(self.optimizer.kind(), &self.params, path)
+        let mut state = self.state()?;
+        state.load(self.optimizer.kind(), &self.params, path)?;
+        match &mut self.engine {
+            Engine::Fused(fused) => fused.set_state(&state)?,
+            Engine::Ops(old) => *old = state,
+        }
+        Ok(())
     }
 
     /// `VarMap::all_vars` comes in another order in every run: positions are no names.
@@ -166,6 +220,9 @@ impl<O: Optimizer> candle_nn::Optimizer for DropIn<O> {
 
     fn set_learning_rate(&mut self, learning_rate: f64) {
         self.optimizer.set_learning_rate(learning_rate);
+        if let Engine::Fused(fused) = &mut self.engine {
+            fused.set_learning_rate(learning_rate);
+        }
     }
 
     fn backward_step(&mut self, loss: &Tensor) -> candle_core::Result<()> {

@@ -15,6 +15,7 @@ pub mod device;
 mod drop_in;
 mod error;
 pub mod file;
+mod fused;
 mod optimizer;
 mod params;
 mod rng;
@@ -24,6 +25,7 @@ mod workers;
 
 pub use drop_in::{DropIn, DropInConfig, NonFinite};
 pub use error::{Error, Result};
+pub use fused::{Fused, FusedUpdate};
 pub use optimizer::{LearnedOptimizer, Optimizer};
 pub use params::{Grads, Params};
 pub use rng::{Purpose, Rng, Streams, normal, truncated_normal};

@@ -1,6 +1,6 @@
 use candle_core::Tensor;
 
-use crate::{Grads, Params, Result, State, Theta};
+use crate::{FusedUpdate, Grads, Params, Result, State, Theta};
 
 /// An optimizer as a function: (state, parameters, gradients) → (state, parameters).
 ///
@@ -24,6 +24,12 @@ pub trait Optimizer: Send + Sync {
     /// [`crate::Error::BadGradient`] or [`crate::Error::Mismatch`] if the gradients are
     /// unfit (see [`Grads::check`]); state and parameters are then unchanged.
     fn update(&self, state: &mut State, params: &mut Params, grads: &Grads) -> Result<()>;
+
+    /// The same update on plain f32 memory, for parameters of these shapes in name order;
+    /// `None` if there is none.
+    fn fused(&self, _shapes: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {
+        None
+    }
 
     /// Adam's learning rate; for learned optimizers the factor on their step, 1 unless
     /// set.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use candle_core::{DType, Storage, Tensor, Var, backprop::GradStore};
+use candle_core::{CpuStorage, DType, Storage, Tensor, Var, backprop::GradStore};
 
 use crate::{Error, Result};
 
@@ -102,6 +102,11 @@ impl Params {
         self.names.iter().map(String::as_str).zip(&self.tensors)
     }
 
+    /// The shape of each tensor, in name order.
+    pub fn shapes(&self) -> Vec<Vec<usize>> {
+        self.tensors.iter().map(|t| t.dims().to_vec()).collect()
+    }
+
     /// Each tensor as a fresh [`Var`], so that candle's autodiff gives its gradient.
     ///
     /// # Errors
@@ -157,72 +162,74 @@ impl Grads {
             )));
         }
         for ((name, param), grad) in params.iter().zip(&self.0) {
-            let Some(grad) = grad else { continue };
-            if grad.shape() != param.shape() {
-                return Err(Error::Mismatch(format!(
-                    "the gradient of parameter `{name}` has shape {:?}, the parameter {:?}",
-                    grad.dims(),
-                    param.dims()
-                )));
-            }
-            if let Some(what) = fault(grad)? {
-                return Err(Error::BadGradient {
-                    param: name.to_owned(),
-                    what,
-                });
+            if let Some(grad) = grad {
+                check_gradient(name, param, grad)?;
             }
         }
         Ok(())
     }
 }
 
-/// What is wrong with a gradient's values, if anything.
-fn fault(grad: &Tensor) -> Result<Option<&'static str>> {
-    if grad.elem_count() == 0 {
-        return Ok(None);
+/// [`Grads::check`] of one parameter.
+pub(crate) fn check_gradient(name: &str, param: &Tensor, grad: &Tensor) -> Result<()> {
+    if grad.shape() != param.shape() {
+        return Err(Error::Mismatch(format!(
+            "the gradient of parameter `{name}` has shape {:?}, the parameter {:?}",
+            grad.dims(),
+            param.dims()
+        )));
     }
-    let largest = largest_magnitude(grad)?;
-    Ok(if largest.is_nan() {
-        Some("holds NaN")
+    verdict(name, largest_magnitude(grad)?)
+}
+
+/// [`Grads::check`] of the values of one parameter's gradient.
+pub(crate) fn check_values(name: &str, grad: &[f32]) -> Result<()> {
+    verdict(name, f64::from(largest_of(grad)))
+}
+
+/// Whether a gradient whose largest magnitude is this one can be used.
+fn verdict(name: &str, largest: f64) -> Result<()> {
+    let what = if largest.is_nan() {
+        "holds NaN"
     } else if largest.is_infinite() {
-        Some("is infinite")
+        "is infinite"
     } else if largest > LARGEST_GRADIENT {
-        Some("has an entry above 1e18, whose square overflows")
+        "has an entry above 1e18, whose square overflows"
     } else {
-        None
+        return Ok(());
+    };
+    Err(Error::BadGradient {
+        param: name.to_owned(),
+        what,
     })
 }
 
-/// max |g|, NaN if any entry is NaN.
+/// max |g|, NaN if any entry is NaN; 0 of nothing.
+fn largest_of(values: &[f32]) -> f32 {
+    // Without their sign, bit patterns order like the numbers, NaN above ±inf.
+    let magnitude = |g: &f32| g.to_bits() & (u32::MAX >> 1);
+    f32::from_bits(values.iter().map(magnitude).fold(0, u32::max))
+}
+
+/// max |g|, NaN if any entry is NaN; 0 of nothing.
 fn largest_magnitude(grad: &Tensor) -> Result<f64> {
     let (storage, layout) = grad.storage_and_layout();
-    if let (Storage::Cpu(cpu), Some((start, end))) = (&*storage, layout.contiguous_offsets()) {
-        match grad.dtype() {
-            DType::F32 => {
-                let values = &cpu.as_slice::<f32>()?[start..end];
-                // `max` drops NaN, so NaN is looked for by itself.
-                let largest = values.iter().fold(0f32, |max, g| max.max(g.abs()));
-                let nan = values.iter().any(|g| g.is_nan());
-                return Ok(if nan { f64::NAN } else { f64::from(largest) });
-            }
-            DType::F64 => {
-                let values = &cpu.as_slice::<f64>()?[start..end];
-                let largest = values.iter().fold(0f64, |max, g| max.max(g.abs()));
-                let nan = values.iter().any(|g| g.is_nan());
-                return Ok(if nan { f64::NAN } else { largest });
-            }
-            _ => {}
-        }
+    if let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) =
+        (&*storage, layout.contiguous_offsets())
+    {
+        return Ok(f64::from(largest_of(&values[start..end])));
     }
     drop(storage);
-    let grad = grad.to_dtype(DType::F32)?;
+    if grad.elem_count() == 0 {
+        return Ok(0.0);
+    }
+    let grad = grad.to_dtype(DType::F64)?;
     // NaN and ±inf times zero are NaN; a maximum alone may drop NaN.
-    let tainted = (&grad * 0.0)?.sum_all()?.to_scalar::<f32>()?.is_nan();
-    let largest = grad.abs()?.max_all()?.to_scalar::<f32>()?;
+    let tainted = (&grad * 0.0)?.sum_all()?.to_scalar::<f64>()?.is_nan();
+    let largest = grad.abs()?.max_all()?.to_scalar::<f64>()?;
     Ok(match (tainted, largest.is_infinite()) {
-        (true, true) => f64::INFINITY,
         (true, false) => f64::NAN,
-        _ => f64::from(largest),
+        _ => largest,
     })
 }
 

@@ -10,7 +10,7 @@ use std::{
 use candle_core::Device;
 use lopt_adam::{Adam, GRID};
 use lopt_core::{Optimizer, Workers, file};
-use lopt_tasks::{DataStore, MlpTask, suite};
+use lopt_tasks::{DataStore, MlpTask, Task, suite};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -227,12 +227,13 @@ pub fn evaluate(
                     }
                     task => {
                         let on_steps = |steps| observer(Event::Steps(steps));
+                        let task: Arc<dyn Task> = Arc::new(task?);
                         let run = TaskRun {
                             settings,
                             workers,
                             stop,
                             on_steps: &on_steps,
-                            task: &task?,
+                            task,
                             horizon: entry.horizon,
                         };
                         let outcome = run.compare(contenders)?;
@@ -292,18 +293,18 @@ struct TaskRun<'a> {
     workers: Workers,
     stop: &'a AtomicBool,
     on_steps: &'a (dyn Fn(u64) + Sync),
-    task: &'a MlpTask,
+    task: Arc<dyn Task>,
     horizon: u64,
 }
 
 impl TaskRun<'_> {
     fn compare(&self, contenders: &[Contender]) -> Result<Outcome> {
-        let adams: Vec<Adam> = self.settings.grid.iter().map(|&lr| Adam::new(lr)).collect();
-        let mut optimizers: Vec<&dyn Optimizer> = contenders
-            .iter()
-            .map(|contender| &*contender.optimizer)
+        let grid = self.settings.grid.iter();
+        let adams: Vec<Arc<dyn Optimizer>> = grid
+            .map(|&lr| Arc::new(Adam::new(lr)) as Arc<dyn Optimizer>)
             .collect();
-        optimizers.extend(adams.iter().map(|adam| adam as &dyn Optimizer));
+        let learned = contenders.iter().map(|contender| &contender.optimizer);
+        let optimizers: Vec<_> = learned.chain(&adams).cloned().collect();
         let curves = self.curves(&optimizers, self.horizon)?;
         let (learned, grid) = curves.split_at(contenders.len());
         let horizon = self.horizon as usize;
@@ -325,7 +326,7 @@ impl TaskRun<'_> {
         let best = (0..adam_grid.len())
             .min_by(|&a, &b| adam_grid[a].1.total_cmp(&adam_grid[b].1))
             .ok_or_else(|| Error::Settings("Adam's grid is empty".to_owned()))?;
-        let longer = self.curves(&[&adams[best]], ADAM_HORIZONS * self.horizon)?;
+        let longer = self.curves(&adams[best..=best], ADAM_HORIZONS * self.horizon)?;
         let adam_smooth = smooth(&longer[0], final_window(horizon));
         let mut results = vec![];
         for (contender, curves) in contenders.iter().zip(learned) {
@@ -342,16 +343,16 @@ impl TaskRun<'_> {
     }
 
     /// A curve for each optimizer and seed.
-    fn curves(&self, optimizers: &[&dyn Optimizer], steps: u64) -> Result<Vec<Vec<Curve>>> {
+    fn curves(&self, optimizers: &[Arc<dyn Optimizer>], steps: u64) -> Result<Vec<Vec<Curve>>> {
         let seeds = self.settings.seeds;
         let jobs = optimizers
             .iter()
-            .flat_map(|o| (0..seeds).map(move |seed| (*o, seed)));
+            .flat_map(|o| (0..seeds).map(move |seed| (o, seed)));
         let results = self.workers.map(jobs, |(optimizer, seed)| {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(Error::Stopped);
             }
-            let curve = train(self.task, optimizer, steps, &[self.horizon], seed);
+            let curve = train(&self.task, optimizer, steps, &[self.horizon], seed);
             (self.on_steps)(steps);
             curve
         });

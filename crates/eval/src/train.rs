@@ -1,5 +1,7 @@
+use std::sync::Arc;
+
 use lopt_core::{Optimizer, Purpose, Streams};
-use lopt_tasks::{Split, Task, TestScore};
+use lopt_tasks::{Feed, Network, Split, Step, Task, TestScore};
 
 use crate::Result;
 
@@ -56,38 +58,33 @@ pub(crate) fn mean(values: &[f32]) -> f64 {
 /// # Errors
 /// Those of the task.
 pub fn train(
-    task: &dyn Task,
-    optimizer: &dyn Optimizer,
+    task: &Arc<dyn Task>,
+    optimizer: &Arc<dyn Optimizer>,
     steps: u64,
     test_after: &[u64],
     seed: u64,
 ) -> Result<Curve> {
-    let streams = Streams::new(seed);
-    let mut params = task.init(&mut streams.stream(Purpose::Evaluation, 0, 0, 0))?;
-    let mut state = optimizer.init(&params)?;
+    let stream = |what, t| Streams::new(seed).stream(Purpose::Evaluation, what, 0, t);
+    let params = task.init(&mut stream(0, 0))?;
+    let mut network = Network::start(task.clone(), params, optimizer.clone())?;
+    let mut feed = Feed::default();
     let mut curve = Curve {
         losses: Vec::with_capacity(steps as usize),
         not_finite: false,
         tests: vec![],
     };
     for t in 0..steps {
-        if !curve.not_finite {
-            let batch = task.batch(
-                Split::Train,
-                &mut streams.stream(Purpose::Evaluation, 1, 0, t),
-            )?;
-            let (loss, grads) = task.loss_and_grad(&params, &batch)?;
-            curve.losses.push(task.normalize(loss));
-            match optimizer.update(&mut state, &mut params, &grads) {
-                Err(error) if error.is_bad_gradient() => curve.not_finite = true,
-                result => result?,
-            }
-            curve.not_finite |= !loss.is_finite();
+        let loss = if curve.not_finite {
+            f32::NAN
         } else {
-            curve.losses.push(task.normalize(f32::NAN));
-        }
+            network.draw(Split::Train, &mut stream(1, t), &mut feed)?;
+            let Step { loss, refused } = network.step(&mut feed)?;
+            curve.not_finite = refused || !loss.is_finite();
+            loss
+        };
+        curve.losses.push(task.normalize(loss));
         if test_after.contains(&(t + 1)) {
-            curve.tests.push(task.test(&params)?);
+            curve.tests.push(task.test(&network.params()?)?);
         }
     }
     Ok(curve)

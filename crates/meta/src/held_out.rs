@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
-use lopt_core::{LearnedOptimizer, Purpose, Streams, Workers};
-use lopt_tasks::{Split, Task, TaskFamily};
+use lopt_core::{Optimizer, Purpose, Streams, Workers};
+use lopt_tasks::{Feed, Network, Split, Task, TaskFamily};
 use serde::{Deserialize, Serialize};
 
 use crate::{HeldOutConfig, Result};
@@ -45,7 +45,7 @@ impl HeldOut {
     ///
     /// # Errors
     /// Those of the tasks.
-    pub fn score(&self, optimizer: &dyn LearnedOptimizer) -> Result<HeldOutScore> {
+    pub fn score(&self, optimizer: &Arc<dyn Optimizer>) -> Result<HeldOutScore> {
         let job = |index| self.unroll(index, optimizer);
         let losses: Result<Vec<_>> = self
             .workers
@@ -60,20 +60,16 @@ impl HeldOut {
         })
     }
 
-    fn unroll(&self, index: u64, optimizer: &dyn LearnedOptimizer) -> Result<Vec<f32>> {
+    fn unroll(&self, index: u64, optimizer: &Arc<dyn Optimizer>) -> Result<Vec<f32>> {
         let stream = |what, t| self.streams.stream(Purpose::HeldOut, index, what, t);
         let task: Arc<dyn Task> = self.family.sample(&mut stream(0, 0));
-        let mut params = task.init(&mut stream(1, 0))?;
-        let mut state = optimizer.init(&params)?;
+        let params = task.init(&mut stream(1, 0))?;
+        let mut network = Network::start(task.clone(), params, optimizer.clone())?;
+        let mut feed = Feed::default();
         let mut losses = vec![];
         for t in 0..self.config.horizon {
-            let batch = task.batch(Split::Train, &mut stream(2, t))?;
-            let (loss, grads) = task.loss_and_grad(&params, &batch)?;
-            losses.push(task.normalize(loss));
-            match optimizer.update(&mut state, &mut params, &grads) {
-                Err(error) if error.is_bad_gradient() => {}
-                result => result?,
-            }
+            network.draw(Split::Train, &mut stream(2, t), &mut feed)?;
+            losses.push(task.normalize(network.step(&mut feed)?.loss));
         }
         Ok(losses)
     }

@@ -4,14 +4,16 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use candle_core::{DType, Device, Tensor};
-use lopt_core::{Error as CoreError, LearnedOptimizer, Purpose, Streams, Workers, normal};
-use lopt_tasks::TaskFamily;
+use lopt_core::{
+    Error as CoreError, LearnedOptimizer, Optimizer, Purpose, Streams, Workers, normal,
+};
+use lopt_tasks::{Network, TaskFamily};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
     Error, Estimate, GradientEstimator, Horizon, Result, Snapshot,
-    unroll::{Half, Source, StepRecord, Unroll},
+    unroll::{Source, StepRecord, Unroll},
 };
 
 /// How PES unrolls.
@@ -100,8 +102,10 @@ impl Pes {
             workers,
             pairs: vec![],
         };
+        let shared = shifted(optimizer, None)?;
         for index in 0..pes.config.tasks {
-            let mut unroll = Unroll::start(index, 0, &pes.source(), optimizer)?;
+            let both = [shared.clone(), shared.clone()];
+            let mut unroll = Unroll::start(index, 0, &pes.source(), both)?;
             unroll.inner_step = unroll.horizon * index / pes.config.tasks;
             pes.pairs.push(Pair {
                 unroll,
@@ -160,6 +164,19 @@ impl Pes {
     }
 }
 
+/// The optimizer with θ + sign·ξ, or with θ itself.
+fn shifted(
+    optimizer: &dyn LearnedOptimizer,
+    shift: Option<(f32, &[f32])>,
+) -> Result<Arc<dyn Optimizer>> {
+    let mut theta = optimizer.theta().values().to_vec();
+    if let Some((sign, xi)) = shift {
+        theta.iter_mut().zip(xi).for_each(|(w, xi)| *w += sign * xi);
+    }
+    let optimizer: Arc<dyn LearnedOptimizer> = optimizer.with_values(theta)?.into();
+    Ok(optimizer)
+}
+
 impl Pair {
     fn advance(
         &mut self,
@@ -168,14 +185,10 @@ impl Pair {
         optimizer: &dyn LearnedOptimizer,
         fresh: &[f32],
     ) -> Result<(Vec<f64>, Vec<StepRecord>)> {
-        let shifted = |sign: f32| {
-            let theta = optimizer.theta().values().iter().zip(fresh);
-            optimizer.with_values(theta.map(|(w, xi)| w + sign * xi).collect())
-        };
-        let (plus, minus) = (shifted(1.0)?, shifted(-1.0)?);
-        let records = self
-            .unroll
-            .truncation(source, [&*plus, &*minus], config.truncation)?;
+        let plus = shifted(optimizer, Some((1.0, fresh)))?;
+        let minus = shifted(optimizer, Some((-1.0, fresh)))?;
+        self.unroll.set_optimizers([plus, minus])?;
+        let records = self.unroll.truncation(source, config.truncation)?;
         let fresh: Vec<f64> = fresh.iter().map(|&xi| f64::from(xi)).collect();
         let (gradient, accumulated) =
             pes_gradient(&records, &self.accumulated, &fresh, config.sigma);
@@ -228,21 +241,24 @@ impl GradientEstimator for Pes {
             },
         ) in self.pairs.iter().enumerate()
         {
+            let mut steps = [0; 2];
+            for ((half, side), step) in unroll.halves.iter().zip(HALVES).zip(&mut steps) {
+                let (params, state) = (half.params()?, half.state()?);
+                *step = state.step;
+                let named = params
+                    .iter()
+                    .map(|(name, t)| (format!("params/{name}"), t.clone()));
+                let named = named.chain(state.named_tensors(&params));
+                tensors.extend(named.map(|(name, t)| (format!("pair{index}/{side}/{name}"), t)));
+            }
             counters.push(json!({
                 "episode": unroll.episode,
                 "inner_step": unroll.inner_step,
                 "horizon": unroll.horizon,
-                "optimizer_steps": unroll.halves.each_ref().map(|half| half.state.step),
+                "optimizer_steps": steps,
             }));
             let accumulated = Tensor::from_slice(accumulated, accumulated.len(), &Device::Cpu)?;
             tensors.push((format!("pair{index}/perturbation"), accumulated));
-            for (Half { params, state }, side) in unroll.halves.iter().zip(HALVES) {
-                let named = params
-                    .iter()
-                    .map(|(name, t)| (format!("params/{name}"), t.clone()));
-                let named = named.chain(state.named_tensors(params));
-                tensors.extend(named.map(|(name, t)| (format!("pair{index}/{side}/{name}"), t)));
-            }
         }
         Ok(Snapshot {
             description: Value::Array(counters),
@@ -268,10 +284,11 @@ impl GradientEstimator for Pes {
             return Err(CoreError::file(path, problem).into());
         }
         let n = optimizer.theta().values().len();
+        let shared = shifted(optimizer, None)?;
         let mut pairs = vec![];
         for (index, counters) in counters.iter().enumerate() {
-            let mut unroll =
-                Unroll::start(index as u64, counters.episode, &self.source(), optimizer)?;
+            let both = [shared.clone(), shared.clone()];
+            let mut unroll = Unroll::start(index as u64, counters.episode, &self.source(), both)?;
             unroll.inner_step = counters.inner_step;
             unroll.horizon = counters.horizon;
             let mut own = take_prefixed(tensors, &format!("pair{index}/"));
@@ -304,23 +321,25 @@ struct Counters {
 }
 
 fn restore_half(
-    half: &mut Half,
+    half: &mut Network,
     step: u64,
     tensors: &mut BTreeMap<String, Tensor>,
     path: &Path,
 ) -> Result<()> {
     let mut params = take_prefixed(tensors, "params/");
     let mut restored = vec![];
-    for (name, template) in half.params.iter() {
+    let template = half.params()?;
+    for (name, template) in template.iter() {
         let tensor = params
             .remove(name)
             .filter(|t| t.shape() == template.shape() && t.dtype() == DType::F32)
             .ok_or_else(|| damaged(path, name))?;
         restored.push(tensor.to_device(template.device())?);
     }
-    half.params = half.params.with_tensors(restored)?;
-    half.state.restore(step, &half.params, tensors, path)?;
-    Ok(())
+    let restored = template.with_tensors(restored)?;
+    let mut state = half.state()?;
+    state.restore(step, &restored, tensors, path)?;
+    Ok(half.restore(&restored, state)?)
 }
 
 fn take_prefixed(tensors: &mut BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String, Tensor> {

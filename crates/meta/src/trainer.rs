@@ -8,7 +8,7 @@ use std::{
 };
 
 use candle_core::Device;
-use lopt_core::{LearnedOptimizer, Theta, Workers};
+use lopt_core::{LearnedOptimizer, Optimizer, Theta, Workers};
 use lopt_tasks::{DataStore, MlpFamily, TaskFamily};
 use serde_json::json;
 
@@ -50,7 +50,7 @@ pub struct Trainer {
     config: RunConfig,
     run: RunDir,
     provenance: Provenance,
-    optimizer: Box<dyn LearnedOptimizer>,
+    optimizer: Arc<dyn LearnedOptimizer>,
     outer: OuterOptimizer,
     estimator: Box<dyn GradientEstimator>,
     held_out: HeldOut,
@@ -100,7 +100,7 @@ impl Trainer {
             &mut *trainer.estimator,
         )?;
         if let Some(resumed) = resumed {
-            trainer.optimizer = trainer.optimizer.with_values(resumed.theta)?;
+            trainer.optimizer = trainer.optimizer.with_values(resumed.theta)?.into();
             trainer.best = resumed.best;
             trainer.inner_steps = resumed.inner_steps;
             trainer.run.open_metrics(resumed.outer_step)?;
@@ -117,7 +117,7 @@ impl Trainer {
         family: Arc<dyn TaskFamily>,
         workers: Workers,
     ) -> Result<Self> {
-        let optimizer = config.initial_optimizer()?;
+        let optimizer: Arc<dyn LearnedOptimizer> = config.initial_optimizer()?.into();
         let n = optimizer.theta().values().len();
         let pes = Pes::new(
             config.estimator.clone(),
@@ -193,7 +193,7 @@ impl Trainer {
         let gradient_norm = norm(&gradient);
         let theta = self.outer.update(self.optimizer.theta().values(), gradient);
         let theta_norm = norm(&theta.iter().map(|&w| f64::from(w)).collect::<Vec<_>>());
-        self.optimizer = self.optimizer.with_values(theta)?;
+        self.optimizer = self.optimizer.with_values(theta)?.into();
         self.inner_steps += inner_steps;
         let held_out = self.judge()?;
         self.run.log(&json!({
@@ -222,7 +222,8 @@ impl Trainer {
         if !step.is_multiple_of(self.config.held_out.every) && step != self.config.outer.steps {
             return Ok(None);
         }
-        let score = self.held_out.score(&*self.optimizer)?;
+        let optimizer: Arc<dyn Optimizer> = self.optimizer.clone();
+        let score = self.held_out.score(&optimizer)?;
         if self
             .best
             .is_none_or(|(_, best)| score.mean_loss < best.mean_loss)

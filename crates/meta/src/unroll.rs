@@ -2,19 +2,10 @@
 
 use std::sync::Arc;
 
-use lopt_core::{LearnedOptimizer, Params, Purpose, State, Streams};
-use lopt_tasks::{Split, Task, TaskFamily};
+use lopt_core::{Optimizer, Purpose, Streams};
+use lopt_tasks::{Feed, Network, Split, Task, TaskFamily};
 
 use crate::{Horizon, Result};
-
-/// A network and the state of the optimizer that trains it.
-#[derive(Clone, Debug)]
-pub struct Half {
-    /// Inner parameters φ.
-    pub params: Params,
-    /// The accumulators.
-    pub state: State,
-}
 
 /// What one inner step yields.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,8 +42,9 @@ pub struct Unroll {
     /// At how many inner steps it is reset.
     pub horizon: u64,
     /// The halves of θ + ξ and θ − ξ.
-    pub halves: [Half; 2],
+    pub halves: [Network; 2],
     task: Arc<dyn Task>,
+    feed: Feed,
 }
 
 impl Unroll {
@@ -64,21 +56,33 @@ impl Unroll {
         index: u64,
         episode: u64,
         source: &Source,
-        optimizer: &dyn LearnedOptimizer,
+        optimizers: [Arc<dyn Optimizer>; 2],
     ) -> Result<Self> {
         let stream = |purpose| source.streams.stream(purpose, index, episode, 0);
         let task = source.family.sample(&mut stream(Purpose::TaskSample));
         let params = task.init(&mut stream(Purpose::ParamsInit))?;
-        let state = optimizer.init(&params)?;
-        let half = Half { params, state };
+        let [plus, minus] =
+            optimizers.map(|optimizer| Network::start(task.clone(), params.clone(), optimizer));
         Ok(Self {
             index,
             episode,
             inner_step: 0,
             horizon: source.horizon.sample(&mut stream(Purpose::Horizon)),
-            halves: [half.clone(), half],
+            halves: [plus?, minus?],
             task,
+            feed: Feed::default(),
         })
+    }
+
+    /// Goes on with other θ ± ξ.
+    ///
+    /// # Errors
+    /// If they are of another kind of optimizer.
+    pub fn set_optimizers(&mut self, optimizers: [Arc<dyn Optimizer>; 2]) -> Result<()> {
+        for (half, optimizer) in self.halves.iter_mut().zip(optimizers) {
+            half.set_optimizer(optimizer)?;
+        }
+        Ok(())
     }
 
     /// One inner step of both halves, or the reset that follows the last one.
@@ -88,34 +92,25 @@ impl Unroll {
     ///
     /// # Errors
     /// Those of the task.
-    pub fn step(
-        &mut self,
-        source: &Source,
-        optimizers: [&dyn LearnedOptimizer; 2],
-    ) -> Result<StepRecord> {
+    pub fn step(&mut self, source: &Source) -> Result<StepRecord> {
         if self.inner_step >= self.horizon {
-            *self = Self::start(self.index, self.episode + 1, source, optimizers[0])?;
+            let optimizers = self.halves.each_ref().map(|half| half.optimizer().clone());
+            let feed = std::mem::take(&mut self.feed);
+            *self = Self::start(self.index, self.episode + 1, source, optimizers)?;
+            self.feed = feed;
             return Ok(StepRecord {
                 losses: [0.0; 2],
                 done: false,
                 masked: true,
             });
         }
-        let mut rng = source.streams.stream(
-            Purpose::InnerBatch,
-            self.index,
-            self.episode,
-            self.inner_step,
-        );
-        let batch = self.task.batch(Split::Train, &mut rng)?;
+        let (index, episode) = (self.index, self.episode);
+        let streams = source.streams;
+        let mut rng = streams.stream(Purpose::InnerBatch, index, episode, self.inner_step);
+        self.halves[0].draw(Split::Train, &mut rng, &mut self.feed)?;
         let mut losses = [0.0; 2];
-        for ((half, optimizer), loss) in self.halves.iter_mut().zip(optimizers).zip(&mut losses) {
-            let (raw, grads) = self.task.loss_and_grad(&half.params, &batch)?;
-            *loss = self.task.normalize(raw);
-            match optimizer.update(&mut half.state, &mut half.params, &grads) {
-                Err(error) if error.is_bad_gradient() => {}
-                result => result?,
-            }
+        for (half, loss) in self.halves.iter_mut().zip(&mut losses) {
+            *loss = self.task.normalize(half.step(&mut self.feed)?.loss);
         }
         self.inner_step += 1;
         Ok(StepRecord {
@@ -129,12 +124,7 @@ impl Unroll {
     ///
     /// # Errors
     /// Those of the task.
-    pub fn truncation(
-        &mut self,
-        source: &Source,
-        optimizers: [&dyn LearnedOptimizer; 2],
-        length: usize,
-    ) -> Result<Vec<StepRecord>> {
-        (0..length).map(|_| self.step(source, optimizers)).collect()
+    pub fn truncation(&mut self, source: &Source, length: usize) -> Result<Vec<StepRecord>> {
+        (0..length).map(|_| self.step(source)).collect()
     }
 }

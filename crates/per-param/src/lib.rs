@@ -9,15 +9,18 @@
 //! 4. the optimizer's own formula from the heads to the update Δφ.
 //!
 //! [`PerParam::step`] does all of it and leaves 4 to a closure. Everything is candle ops,
-//! on any device and in f32 or f64, and differentiable in θ.
+//! on any device and in f32 or f64, and differentiable in θ. [`PerParam::fused_by`] does the
+//! same in place on plain f32 memory, some hundred times faster, where 4 is a [`Formula`].
 //!
 //! Source: Metz et al. 2022, arXiv 2203.11860 (`small_fc_lopt`).
 
 pub mod accumulators;
 pub mod features;
+mod fused;
 mod mlp;
 mod step;
 
+pub use fused::{Exponent, Formula};
 pub use step::{Evaluation, PerParam};
 
 /// The decay rates b₀ that δ = 0 stands for.

@@ -45,6 +45,11 @@ impl PerParam {
         }
     }
 
+    /// Sizes of the MLP's layers: 39, the hidden ones, the heads.
+    pub fn sizes(&self) -> &[usize] {
+        &self.sizes
+    }
+
     /// Names and shapes of θ: offsets of the decays, weights \[in, out\] and biases.
     pub fn layout(&self) -> Layout {
         mlp::layout(&self.sizes)

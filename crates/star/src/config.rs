@@ -108,6 +108,23 @@ impl Nominal {
     }
 }
 
+impl Nominal {
+    /// g̃ as a sum of g, m₁, m₂ and m₃, before the preconditioner.
+    pub(crate) fn weights(self) -> [f64; 4] {
+        match self {
+            Nominal::Off => [0.0; 4],
+            Nominal::Sgd => [1.0, 0.0, 0.0, 0.0],
+            Nominal::Sgdm | Nominal::Adam => [0.0, 0.0, 0.0, 1.0],
+            Nominal::AggMo | Nominal::AdamAggMo => [0.0, 1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0],
+        }
+    }
+
+    /// Whether g̃ has Adam's preconditioner.
+    pub(crate) fn is_preconditioned(self) -> bool {
+        matches!(self, Nominal::Adam | Nominal::AdamAggMo)
+    }
+}
+
 /// What one learned magnitude stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -25,9 +25,11 @@ use lopt_blackbox::{
     term,
 };
 use lopt_core::{
-    DropIn, Grads, LearnedOptimizer, Optimizer, Params, Purpose, Result, Rng, State, Streams, Theta,
+    DropIn, FusedUpdate, Grads, LearnedOptimizer, Optimizer, Params, Purpose, Result, Rng, State,
+    Streams, Theta,
 };
-use lopt_per_param::{Evaluation, PerParam};
+use lopt_kernels::Isa;
+use lopt_per_param::{Evaluation, Exponent, Formula, PerParam};
 
 pub use config::{Config, Magnitude, Multipliers, Nominal};
 
@@ -104,6 +106,47 @@ impl Star {
         Ok((step * -self.learning_rate)?)
     }
 
+    /// The update on plain memory by certain instructions; `None` if the MLP's hidden
+    /// layers are not 4 and 4.
+    pub fn fused_by(&self, isa: Isa, shapes: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {
+        per_param(&self.config).fused_by(isa, &self.theta, self.formula(), shapes)
+    }
+
+    /// The step as the kernels take it: a term that is off has a factor of 0.
+    fn formula(&self) -> Formula {
+        let config = &self.config;
+        let Multipliers {
+            nominal_step,
+            nominal_exp,
+            blackbox_step,
+            blackbox_exp,
+        } = config.multipliers;
+        let exponent = |scale: f64, shift: f64, magnitude| Exponent {
+            scale: scale as f32,
+            shift: shift as f32,
+            per_tensor: magnitude == Magnitude::PerTensor,
+        };
+        let (scale, shift) = if config.magnitude_control {
+            (nominal_exp, 0.0)
+        } else {
+            (0.0, nominal_exp)
+        };
+        let blackbox = if config.blackbox_term {
+            blackbox_step
+        } else {
+            0.0
+        };
+        Formula {
+            nominal: config.nominal.weights().map(|w| (w * nominal_step) as f32),
+            nominal_preconditioned: config.nominal.is_preconditioned(),
+            nominal_exponent: exponent(scale, shift, config.nominal_magnitude),
+            blackbox: blackbox as f32,
+            blackbox_preconditioned: config.precondition_blackbox,
+            blackbox_exponent: exponent(blackbox_exp, 0.0, config.blackbox_magnitude),
+            learning_rate: self.learning_rate as f32,
+        }
+    }
+
     /// β₃ · (d · (v + 1e-6)^{-1/2}) · exp(β₄ · m_b).
     fn blackbox_term(&self, evaluation: &Evaluation) -> Result<Tensor> {
         let mut direction = evaluation.head(DIRECTION)?;
@@ -166,6 +209,10 @@ impl Optimizer for Star {
         };
         let theta = self.theta.tensors(p.dtype(), p.device())?;
         self.update_with(&theta, state, params, grads)
+    }
+
+    fn fused(&self, shapes: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {
+        self.fused_by(Isa::best(), shapes)
     }
 
     fn learning_rate(&self) -> f64 {

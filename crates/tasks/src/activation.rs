@@ -1,5 +1,6 @@
 use candle_core::Tensor;
 use lopt_core::Result;
+use lopt_kernels::mlp;
 use serde::{Deserialize, Serialize};
 
 /// The nonlinearity between layers.
@@ -53,6 +54,21 @@ impl Activation {
             Activation::Elu => "elu",
             Activation::Softplus => "softplus",
             Activation::Sin => "sin",
+        }
+    }
+
+    /// As the CPU kernels name it.
+    pub(crate) fn kernel(self) -> mlp::Activation {
+        match self {
+            Activation::Relu => mlp::Activation::Relu,
+            Activation::Tanh => mlp::Activation::Tanh,
+            Activation::Sigmoid => mlp::Activation::Sigmoid,
+            Activation::Gelu => mlp::Activation::Gelu,
+            Activation::Silu => mlp::Activation::Silu,
+            Activation::LeakyRelu => mlp::Activation::LeakyRelu,
+            Activation::Elu => mlp::Activation::Elu,
+            Activation::Softplus => mlp::Activation::Softplus,
+            Activation::Sin => mlp::Activation::Sin,
         }
     }
 

@@ -1,13 +1,15 @@
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use candle_core::{D, Device, Tensor};
 use lopt_core::{Params, Rng};
 use lopt_datasets::{DatasetName, Source};
+use lopt_kernels::{Isa, mlp};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Activation, Batch, DataStore, Error, Images, Initializer, Result, Split, Task, TestScore,
+    Activation, Batch, DataStore, Error, Images, Initializer, NativeBatch, NativeTask, Result,
+    Split, Task, TestScore,
 };
 
 /// Test images that go through the network at once.
@@ -66,6 +68,7 @@ pub struct MlpTask {
     images: Arc<Images>,
     device: Device,
     layers: Vec<LayerNames>,
+    kernel: mlp::Mlp,
 }
 
 struct LayerNames {
@@ -93,8 +96,10 @@ impl MlpTask {
                 fan_in: pair[0],
                 fan_out: pair[1],
             });
+        let layers: Vec<LayerNames> = layers.collect();
         Ok(Self {
-            layers: layers.collect(),
+            kernel: mlp::Mlp::new(kernel_layers(&layers), config.activation.kernel()),
+            layers,
             config,
             images,
             device: device.clone(),
@@ -138,6 +143,56 @@ impl MlpTask {
     }
 }
 
+/// Where each layer's parameters are when all lie one after the other in name order.
+fn kernel_layers(layers: &[LayerNames]) -> Vec<mlp::Layer> {
+    let sizes = layers.iter().flat_map(|layer| {
+        [
+            (&layer.weight, layer.fan_in * layer.fan_out),
+            (&layer.bias, layer.fan_out),
+        ]
+    });
+    let sizes: BTreeMap<&String, usize> = sizes.collect();
+    let start = |name: &String| {
+        let before = sizes.iter().take_while(|(other, _)| **other < name);
+        before.map(|(_, size)| size).sum()
+    };
+    let layer = |layer: &LayerNames| mlp::Layer {
+        inputs: layer.fan_in,
+        outputs: layer.fan_out,
+        weight: start(&layer.weight),
+        bias: start(&layer.bias),
+    };
+    layers.iter().map(layer).collect()
+}
+
+impl NativeTask for MlpTask {
+    fn batch(&self, split: Split, rng: &mut Rng, batch: &mut NativeBatch) {
+        let (all_pixels, all_labels) = self.split(split);
+        let features = self.images.features;
+        batch.inputs.clear();
+        batch.labels.clear();
+        for _ in 0..self.config.batch_size {
+            let row = rng.random_range(0..all_labels.len() as u32) as usize;
+            let pixels = &all_pixels[row * features..(row + 1) * features];
+            batch.inputs.extend_from_slice(pixels);
+            batch.labels.push(all_labels[row]);
+        }
+    }
+
+    fn loss_and_grad(
+        &self,
+        params: &[f32],
+        batch: &NativeBatch,
+        grads: &mut [f32],
+        workspace: &mut mlp::Workspace,
+    ) -> f32 {
+        let NativeBatch { inputs, labels } = batch;
+        let isa = Isa::best();
+        self.kernel
+            .loss_and_grad(isa, params, inputs, labels, grads, workspace)
+    }
+}
+
 impl Task for MlpTask {
     fn init(&self, rng: &mut Rng) -> lopt_core::Result<Params> {
         let mut named = Vec::with_capacity(2 * self.layers.len());
@@ -153,16 +208,14 @@ impl Task for MlpTask {
     }
 
     fn batch(&self, split: Split, rng: &mut Rng) -> lopt_core::Result<Batch> {
-        let (all_pixels, all_labels) = self.split(split);
-        let features = self.images.features;
-        let mut pixels = Vec::with_capacity(self.config.batch_size * features);
-        let mut labels = Vec::with_capacity(self.config.batch_size);
-        for _ in 0..self.config.batch_size {
-            let row = rng.random_range(0..all_labels.len() as u32) as usize;
-            pixels.extend_from_slice(&all_pixels[row * features..(row + 1) * features]);
-            labels.push(u32::from(all_labels[row]));
-        }
-        self.tensors(pixels, labels)
+        let mut batch = NativeBatch::default();
+        NativeTask::batch(self, split, rng, &mut batch);
+        let labels = batch.labels.into_iter().map(u32::from);
+        self.tensors(batch.inputs, labels.collect())
+    }
+
+    fn native(&self) -> Option<&dyn NativeTask> {
+        self.device.is_cpu().then_some(self as &dyn NativeTask)
     }
 
     fn loss(&self, params: &Params, batch: &Batch) -> lopt_core::Result<Tensor> {

@@ -1,6 +1,8 @@
 use candle_core::{DType, Tensor};
 use lopt_core::{Grads, Params, Result, Rng};
 
+use crate::NativeTask;
+
 /// The tensors of one minibatch, as the task's own loss understands them.
 pub type Batch = Vec<Tensor>;
 
@@ -60,6 +62,11 @@ pub trait Task: Send + Sync {
         let store = loss.backward()?;
         let value = loss.detach().to_dtype(DType::F32)?.to_scalar()?;
         Ok((value, Grads::from_store(&vars, &store)))
+    }
+
+    /// The same task on plain memory, if there is such a form of it.
+    fn native(&self) -> Option<&dyn NativeTask> {
+        None
     }
 
     /// The loss as the meta-loss counts it: bounded, and the bound for NaN and ±inf, so

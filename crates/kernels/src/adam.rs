@@ -1,0 +1,87 @@
+use crate::{isa::dispatch, simd::Simd};
+
+/// Adam's constants at one step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adam {
+    /// The learning rate.
+    pub learning_rate: f32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// 1 − β₁, rounded once.
+    pub one_minus_beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// 1 − β₂, rounded once.
+    pub one_minus_beta2: f32,
+    /// 1/(1 − β₁ᵗ)
+    pub correction1: f32,
+    /// 1/(1 − β₂ᵗ)
+    pub correction2: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+}
+
+dispatch! {
+    /// m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g²,
+    /// p ← p − lr·(m·c₁)/(√(v·c₂) + ε), for each element.
+    ///
+    /// # Panics
+    /// If the slices differ in length.
+    pub fn adam = body(constants: &Adam, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32])
+}
+
+#[inline(always)]
+fn body<S: Simd>(s: S, c: &Adam, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+    let n = p.len();
+    assert!(g.len() == n && m.len() == n && v.len() == n);
+    let mut at = 0;
+    while at + S::LANES <= n {
+        // SAFETY: the slices have `n` numbers each.
+        unsafe {
+            let (new_p, new_m, new_v) = step(
+                s,
+                c,
+                s.load(p, at),
+                s.load(g, at),
+                s.load(m, at),
+                s.load(v, at),
+            );
+            s.store(p, at, new_p);
+            s.store(m, at, new_m);
+            s.store(v, at, new_v);
+        }
+        at += S::LANES;
+    }
+    let rest = n - at;
+    if rest > 0 {
+        // SAFETY: `rest` numbers are left, less than `LANES`.
+        unsafe {
+            let (new_p, new_m, new_v) = step(
+                s,
+                c,
+                s.load_part(p, at, rest),
+                s.load_part(g, at, rest),
+                s.load_part(m, at, rest),
+                s.load_part(v, at, rest),
+            );
+            s.store_part(p, at, rest, new_p);
+            s.store_part(m, at, rest, new_m);
+            s.store_part(v, at, rest, new_v);
+        }
+    }
+}
+
+/// (p, m, v) after the step.
+#[inline(always)]
+fn step<S: Simd>(s: S, c: &Adam, p: S::V, g: S::V, m: S::V, v: S::V) -> (S::V, S::V, S::V) {
+    let m = s.mul_add(s.splat(c.beta1), m, s.mul(s.splat(c.one_minus_beta1), g));
+    let fresh = s.mul(s.splat(c.one_minus_beta2), s.mul(g, g));
+    let v = s.mul_add(s.splat(c.beta2), v, fresh);
+    let root = s.sqrt(s.mul(v, s.splat(c.correction2)));
+    let direction = s.div(
+        s.mul(m, s.splat(c.correction1)),
+        s.add(root, s.splat(c.epsilon)),
+    );
+    let p = s.mul_add(direction, s.splat(-c.learning_rate), p);
+    (p, m, v)
+}

@@ -1,0 +1,103 @@
+//! Which vector instructions a kernel uses, chosen at run time.
+
+use std::{fmt, sync::OnceLock};
+
+/// An instance of the kernels that this machine can run; having one is the proof that the
+/// processor has its instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Isa(Kind);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Isa {
+    /// Plain Rust, on every machine.
+    pub const PORTABLE: Isa = Isa(Kind::Portable);
+
+    /// The widest instance of this machine; looked up once.
+    pub fn best() -> Isa {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| Isa::all().last().copied().unwrap_or(Isa::PORTABLE))
+    }
+
+    /// Every instance that this machine can run, the narrowest first.
+    pub fn all() -> Vec<Isa> {
+        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
+        let mut all = vec![Isa::PORTABLE];
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            if avx2 {
+                all.push(Isa(Kind::Avx2));
+            }
+            if avx2 && is_x86_feature_detected!("avx512f") {
+                all.push(Isa(Kind::Avx512));
+            }
+        }
+        all
+    }
+
+    /// `portable`, `avx2` or `avx512`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => "avx512",
+        }
+    }
+
+    pub(crate) fn kind(self) -> Kind {
+        self.0
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Defines `$name(isa, …)`, which runs the generic `$body(token, …)` compiled for the
+/// instructions of `isa`. `$body` must be `#[inline(always)]`, and so must everything that
+/// it calls with vectors: only then is it compiled with those instructions.
+macro_rules! dispatch {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident = $body:ident ( $($arg:ident : $ty:ty),* $(,)? ) $(-> $ret:ty)?) => {
+        $(#[$doc])*
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name(isa: $crate::Isa, $($arg: $ty),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx2,fma")]
+            #[allow(clippy::too_many_arguments)]
+            fn avx512($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: this function has the target feature.
+                $body(unsafe { $crate::simd::Avx512::new() }, $($arg),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            #[allow(clippy::too_many_arguments)]
+            fn avx2($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: this function has the target features.
+                $body(unsafe { $crate::simd::Avx2::new() }, $($arg),*)
+            }
+            match isa.kind() {
+                $crate::isa::Kind::Portable => $body($crate::simd::Portable, $($arg),*),
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: an `Isa` of this kind exists only where the processor has it.
+                $crate::isa::Kind::Avx2 => unsafe { avx2($($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: an `Isa` of this kind exists only where the processor has it.
+                $crate::isa::Kind::Avx512 => unsafe { avx512($($arg),*) },
+            }
+        }
+    };
+}
+
+pub(crate) use dispatch;

@@ -1,0 +1,122 @@
+//! Elementary functions on vectors, to about 1e-7.
+
+use crate::simd::Simd;
+
+/// 1/√x, exact to rounding: the approximating instructions differ between vendors.
+#[inline(always)]
+pub(crate) fn rsqrt<S: Simd>(s: S, x: S::V) -> S::V {
+    s.div(s.splat(1.0), s.sqrt(x))
+}
+
+/// a·x^k + … by Horner's rule, the highest coefficient first.
+#[inline(always)]
+fn polynomial<S: Simd, const N: usize>(s: S, x: S::V, coefficients: [f32; N]) -> S::V {
+    let mut y = s.splat(coefficients[0]);
+    let mut i = 1;
+    while i < N {
+        y = s.mul_add(y, x, s.splat(coefficients[i]));
+        i += 1;
+    }
+    y
+}
+
+/// e^x; arguments are limited to \[−87, 88\], where the result is a normal number.
+///
+/// x = n·ln 2 + r with |r| ≤ ln 2 / 2, e^r by its Taylor polynomial of degree 7.
+#[inline(always)]
+pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
+    // ln 2 in two parts, the first exact when multiplied by a small whole number.
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let x = s.min(s.max(x, s.splat(-87.0)), s.splat(88.0));
+    let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
+    let r = s.sub(x, s.mul(n, s.splat(LN2_HIGH)));
+    let r = s.sub(r, s.mul(n, s.splat(LN2_LOW)));
+    let p = polynomial(
+        s,
+        r,
+        [
+            1.0 / 5040.0,
+            1.0 / 720.0,
+            1.0 / 120.0,
+            1.0 / 24.0,
+            1.0 / 6.0,
+            0.5,
+            1.0,
+            1.0,
+        ],
+    );
+    s.mul(p, s.pow2(n))
+}
+
+/// ln(1 + y) for y in \[0, 1\]: 2·artanh(y/(2 + y)).
+#[inline(always)]
+pub(crate) fn ln_1p<S: Simd>(s: S, y: S::V) -> S::V {
+    let z = s.div(y, s.add(y, s.splat(2.0)));
+    let series = polynomial(
+        s,
+        s.mul(z, z),
+        [
+            2.0 / 13.0,
+            2.0 / 11.0,
+            2.0 / 9.0,
+            2.0 / 7.0,
+            2.0 / 5.0,
+            2.0 / 3.0,
+            2.0,
+        ],
+    );
+    s.mul(z, series)
+}
+
+/// (sin x, cos x), accurate for |x| up to some thousands.
+///
+/// x = n·π/2 + r with |r| ≤ π/4; the Taylor polynomials of r, exchanged and negated as
+/// n mod 4 says.
+#[inline(always)]
+pub(crate) fn sin_cos<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
+    // π/2 in three parts, the first two exact when multiplied by a small whole number.
+    const PARTS: [f32; 3] = [
+        1.570_312_5,
+        4.837_512_969_970_703e-4,
+        7.549_789_954_891_89e-8,
+    ];
+    let n = s.round(s.mul(x, s.splat(std::f32::consts::FRAC_2_PI)));
+    let mut r = s.sub(x, s.mul(n, s.splat(PARTS[0])));
+    r = s.sub(r, s.mul(n, s.splat(PARTS[1])));
+    r = s.sub(r, s.mul(n, s.splat(PARTS[2])));
+    let r2 = s.mul(r, r);
+    let sin = [1.0 / 362_880.0, -1.0 / 5040.0, 1.0 / 120.0, -1.0 / 6.0, 1.0];
+    let cos = [
+        -1.0 / 3_628_800.0,
+        1.0 / 40320.0,
+        -1.0 / 720.0,
+        1.0 / 24.0,
+        -0.5,
+        1.0,
+    ];
+    let sin = s.mul(r, polynomial(s, r2, sin));
+    let cos = polynomial(s, r2, cos);
+    // n mod 4 in {−1, 0, 1, 2} (or −2, the same as 2).
+    let quarter = s.sub(n, s.mul(s.splat(4.0), s.round(s.mul(n, s.splat(0.25)))));
+    let (one, minus) = (s.splat(1.0), s.splat(-1.0));
+    let absolute = s.max(quarter, s.mul(quarter, minus));
+    // |quarter| = 1: exchanged.
+    let exchange = s.sub(
+        s.splat(0.5),
+        s.max(s.sub(absolute, one), s.sub(one, absolute)),
+    );
+    let two = s.sub(absolute, s.splat(1.5));
+    // sin x is negative of its part for quarter −1 and ±2, cos x for 1 and ±2.
+    let sin_sign = s.where_positive(
+        two,
+        minus,
+        s.where_positive(s.sub(s.splat(-0.5), quarter), minus, one),
+    );
+    let cos_sign = s.where_positive(s.sub(quarter, s.splat(0.5)), minus, one);
+    let cos_sign = s.where_positive(two, minus, cos_sign);
+    (
+        s.mul(sin_sign, s.where_positive(exchange, cos, sin)),
+        s.mul(cos_sign, s.where_positive(exchange, sin, cos)),
+    )
+}

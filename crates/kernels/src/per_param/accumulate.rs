@@ -1,0 +1,274 @@
+//! Second pass: the accumulators take the gradient in, and the features' squares are
+//! summed.
+
+use crate::{isa::dispatch, math::rsqrt, simd::Simd};
+
+use super::{
+    lines::{Line, Lines, part},
+    network::{ELEMENT, Network},
+    side::{Side, safe_rsqrt},
+};
+
+/// Elements after which f32 sums move on to f64.
+const FLUSH: usize = 8192;
+
+dispatch! {
+    /// Sums of squares of the 16 element features.
+    pub(super) fn accumulate = body(
+        network: &Network, lines: &Lines, p: &[f32], g: &[f32],
+        momentum: &mut [f32], rms: &mut [f32], rows: &Side, columns: &Side,
+    ) -> [f64; ELEMENT]
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn body<S: Simd>(
+    s: S,
+    network: &Network,
+    lines: &Lines,
+    p: &[f32],
+    g: &[f32],
+    momentum: &mut [f32],
+    rms: &mut [f32],
+    rows: &Side,
+    columns: &Side,
+) -> [f64; ELEMENT] {
+    let (no_x, no_y) = lines.sides(rows, columns);
+    let mut pass = Accumulate {
+        s,
+        means: Means::new(s, network),
+        tensor: Tensor::new(p, g, momentum, rms),
+        no_x,
+        no_y,
+        sums: [s.splat(0.0); ELEMENT],
+    };
+    let mut totals = [0f64; ELEMENT];
+    let mut since = 0;
+    for line in lines.iter() {
+        if lines.no_y_is_fixed() {
+            pass.line::<true>(line, &mut totals);
+        } else {
+            pass.line::<false>(line, &mut totals);
+        }
+        since += line.len;
+        if since >= FLUSH {
+            flush(s, &mut pass.sums, &mut totals);
+            since = 0;
+        }
+    }
+    flush(s, &mut pass.sums, &mut totals);
+    totals
+}
+
+/// totals += sums; sums = 0.
+#[inline(always)]
+pub(super) fn flush<S: Simd, const N: usize>(s: S, sums: &mut [S::V; N], totals: &mut [f64; N]) {
+    let mut k = 0;
+    while k < N {
+        totals[k] += f64::from(s.sum(sums[k]));
+        sums[k] = s.splat(0.0);
+        k += 1;
+    }
+}
+
+/// What a pass writes, all of the same length n.
+pub(super) struct Tensor<'a> {
+    pub p: &'a [f32],
+    pub g: &'a [f32],
+    pub m: [&'a mut [f32]; 3],
+    pub v: &'a mut [f32],
+}
+
+impl<'a> Tensor<'a> {
+    /// # Panics
+    /// If the lengths differ.
+    #[inline(always)]
+    pub fn new(p: &'a [f32], g: &'a [f32], momentum: &'a mut [f32], v: &'a mut [f32]) -> Self {
+        let n = p.len();
+        assert!(g.len() == n && momentum.len() == 3 * n && v.len() == n);
+        let (m0, rest) = momentum.split_at_mut(n);
+        let (m1, m2) = rest.split_at_mut(n);
+        let m = [m0, m1, m2];
+        Self { p, g, m, v }
+    }
+}
+
+/// The decays b and 1 − b as vectors.
+pub(super) struct Means<V> {
+    momentum: [(V, V); 3],
+    rms: (V, V),
+}
+
+impl<V: Copy> Means<V> {
+    #[inline(always)]
+    pub fn new<S: Simd<V = V>>(s: S, network: &Network) -> Self {
+        let m = network.momentum_decays;
+        Self {
+            momentum: [both(s, m[0]), both(s, m[1]), both(s, m[2])],
+            rms: both(s, network.rms_decay),
+        }
+    }
+
+    /// Takes `n` elements of the gradient in; returns (m, v).
+    ///
+    /// # Safety
+    /// `at + n` is at most the tensor's length and `n` at most `LANES`.
+    #[inline(always)]
+    pub unsafe fn take<S: Simd<V = V>>(
+        &self,
+        s: S,
+        tensor: &mut Tensor,
+        at: usize,
+        n: usize,
+        g: V,
+    ) -> ([V; 3], V) {
+        let mut m = [g; 3];
+        let mut k = 0;
+        while k < 3 {
+            // SAFETY: the caller's promise; all slices have the tensor's length.
+            unsafe {
+                m[k] = mean(s, self.momentum[k], part(s, tensor.m[k], at, n), g);
+                put(s, tensor.m[k], at, n, m[k]);
+            }
+            k += 1;
+        }
+        // SAFETY: as above.
+        let v = unsafe {
+            let v = mean(s, self.rms, part(s, tensor.v, at, n), s.mul(g, g));
+            put(s, tensor.v, at, n, v);
+            v
+        };
+        (m, v)
+    }
+}
+
+#[inline(always)]
+fn both<S: Simd>(s: S, decay: f32) -> (S::V, S::V) {
+    (s.splat(decay), s.splat(1.0 - decay))
+}
+
+/// b·old + (1 − b)·new
+#[inline(always)]
+pub(super) fn mean<S: Simd>(s: S, decay: (S::V, S::V), old: S::V, new: S::V) -> S::V {
+    s.mul_add(decay.0, old, s.mul(decay.1, new))
+}
+
+/// # Safety
+/// As [`Simd::store_part`].
+#[inline(always)]
+pub(super) unsafe fn put<S: Simd>(s: S, to: &mut [f32], at: usize, n: usize, v: S::V) {
+    // SAFETY: the caller's promise; all lanes are there if there are as many.
+    unsafe {
+        if n == S::LANES {
+            s.store(to, at, v);
+        } else {
+            s.store_part(to, at, n, v);
+        }
+    }
+}
+
+struct Accumulate<'a, S: Simd> {
+    s: S,
+    means: Means<S::V>,
+    tensor: Tensor<'a>,
+    no_x: &'a Side,
+    no_y: &'a Side,
+    sums: [S::V; ELEMENT],
+}
+
+impl<S: Simd> Accumulate<'_, S> {
+    #[inline(always)]
+    fn line<const FIXED: bool>(&mut self, line: Line, totals: &mut [f64; ELEMENT]) {
+        let s = self.s;
+        let (x_len, y_len) = (self.no_x.len, self.no_y.len);
+        let mut factor_y = [s.splat(0.0); 3];
+        if FIXED {
+            let mut k = 0;
+            while k < 3 {
+                factor_y[k] = s.splat(self.no_y.factor[k * y_len + line.no_y]);
+                k += 1;
+            }
+        }
+        let mut i = 0;
+        while i < line.len {
+            let n = S::LANES.min(line.len - i);
+            let mut factor = factor_y;
+            let mut k = 0;
+            while k < 3 {
+                // SAFETY: a line's indices lie within the sides, `n` of them are left.
+                unsafe {
+                    let x = part(s, &self.no_x.factor, k * x_len + line.no_x + i, n);
+                    if !FIXED {
+                        factor[k] = part(s, &self.no_y.factor, k * y_len + line.no_y + i, n);
+                    }
+                    factor[k] = s.mul(factor[k], x);
+                }
+                k += 1;
+            }
+            // SAFETY: the line lies within the tensor, `n` elements of it are left.
+            unsafe { self.elements(line.at + i, n, factor) };
+            i += n;
+            if i & (FLUSH - 1) == 0 {
+                flush(s, &mut self.sums, totals);
+            }
+        }
+    }
+
+    /// # Safety
+    /// `at + n` is at most the tensor's length and `n` at most `LANES`.
+    #[inline(always)]
+    unsafe fn elements(&mut self, at: usize, n: usize, factor: [S::V; 3]) {
+        let s = self.s;
+        // SAFETY: the caller's promise.
+        let (g, p, (m, v)) = unsafe {
+            let g = part(s, self.tensor.g, at, n);
+            let p = part(s, self.tensor.p, at, n);
+            (g, p, self.means.take(s, &mut self.tensor, at, n, g))
+        };
+        let mut inverse = s.div(s.splat(1.0), s.add(v, s.splat(1e-6)));
+        if n < S::LANES {
+            inverse = s.keep(inverse, n);
+        }
+        add_squares(s, &mut self.sums, g, p, m, v, inverse, factor, factor);
+    }
+}
+
+/// Adds the squares of the element features; `inverse` is 1/(v + 1e-6).
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn add_squares<S: Simd>(
+    s: S,
+    sums: &mut [S::V; ELEMENT],
+    g: S::V,
+    p: S::V,
+    m: [S::V; 3],
+    v: S::V,
+    inverse: S::V,
+    factor_g: [S::V; 3],
+    factor_m: [S::V; 3],
+) {
+    sums[0] = s.mul_add(g, g, sums[0]);
+    sums[1] = s.mul_add(p, p, sums[1]);
+    sums[5] = s.mul_add(v, v, sums[5]);
+    sums[9] = s.add(sums[9], inverse);
+    let mut k = 0;
+    while k < 3 {
+        let m2 = s.mul(m[k], m[k]);
+        sums[2 + k] = s.add(sums[2 + k], m2);
+        sums[6 + k] = s.mul_add(m2, inverse, sums[6 + k]);
+        let by_g = s.mul(g, factor_g[k]);
+        sums[10 + k] = s.mul_add(by_g, by_g, sums[10 + k]);
+        let by_m = s.mul(m[k], factor_m[k]);
+        sums[13 + k] = s.mul_add(by_m, by_m, sums[13 + k]);
+        k += 1;
+    }
+}
+
+/// r(d + 1e-9) and (d + 1e-6)^{-1/2}: what g and m are multiplied by at rank < 2.
+#[inline(always)]
+pub(super) fn diagonal_factors<S: Simd>(s: S, d: S::V) -> (S::V, S::V) {
+    (
+        safe_rsqrt(s, s.add(d, s.splat(1e-9))),
+        rsqrt(s, s.add(d, s.splat(1e-6))),
+    )
+}

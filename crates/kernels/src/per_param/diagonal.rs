@@ -1,0 +1,223 @@
+//! The update of tensors of rank 0 and 1, whose second moments are not factored.
+
+use crate::{Isa, isa::dispatch, math::rsqrt, simd::Simd};
+
+use super::{
+    accumulate::{Means, Tensor, add_squares, diagonal_factors, flush, mean, put},
+    apply::{Moments, add_heads, forward},
+    lines::part,
+    network::{ELEMENT, Formula, HEADS, HIDDEN, Network, Scaled},
+};
+
+/// Elements after which f32 sums move on to f64.
+const FLUSH: usize = 8192;
+
+/// One step; `diagonal` \[3, n\].
+#[allow(clippy::too_many_arguments)]
+pub(super) fn update(
+    isa: Isa,
+    network: &Network,
+    t: u64,
+    p: &mut [f32],
+    g: &[f32],
+    momentum: &mut [f32],
+    rms: &mut [f32],
+    diagonal: &mut [f32],
+) {
+    let n = p.len();
+    let (sums, moments) = accumulate(isa, network, p, g, momentum, rms, diagonal);
+    let scaled = Scaled::diagonal(network, t, &sums, &moments, n);
+    let formula = &network.formula;
+    if !formula.per_tensor() {
+        return step(
+            isa, network, &scaled, formula, p, g, momentum, rms, diagonal,
+        );
+    }
+    let sums = heads(isa, network, &scaled, p, g, momentum, rms, diagonal);
+    let formula = formula.with_means(sums.map(|sum| sum / n as f64));
+    step(
+        isa, network, &scaled, &formula, p, g, momentum, rms, diagonal,
+    );
+}
+
+dispatch! {
+    /// Sums of squares of the element features, and of the three moments and their
+    /// inverse roots.
+    fn accumulate = accumulate_body(
+        network: &Network, p: &[f32], g: &[f32], momentum: &mut [f32], rms: &mut [f32],
+        diagonal: &mut [f32],
+    ) -> ([f64; ELEMENT], [f64; 6])
+}
+
+#[inline(always)]
+fn accumulate_body<S: Simd>(
+    s: S,
+    network: &Network,
+    p: &[f32],
+    g: &[f32],
+    momentum: &mut [f32],
+    rms: &mut [f32],
+    diagonal: &mut [f32],
+) -> ([f64; ELEMENT], [f64; 6]) {
+    let n = p.len();
+    assert!(diagonal.len() == 3 * n);
+    let means = Means::new(s, network);
+    let mut tensor = Tensor::new(p, g, momentum, rms);
+    let mut sums = [s.splat(0.0); ELEMENT];
+    let mut of_moments = [s.splat(0.0); 6];
+    let (mut totals, mut moment_totals) = ([0.0; ELEMENT], [0.0; 6]);
+    let mut at = 0;
+    while at < n {
+        let count = S::LANES.min(n - at);
+        // SAFETY: `count` elements are left of the tensor, whose slices have `n` numbers
+        // for each decay.
+        unsafe {
+            let g = part(s, tensor.g, at, count);
+            let p = part(s, tensor.p, at, count);
+            let (m, v) = means.take(s, &mut tensor, at, count, g);
+            let fresh = s.mul_add(g, g, s.splat(1e-30));
+            let (mut factor_g, mut factor_m) = ([g; 3], [g; 3]);
+            let mut k = 0;
+            while k < 3 {
+                let decay = network.adafactor_decays[k];
+                let decay = (s.splat(decay), s.splat(1.0 - decay));
+                let d = mean(s, decay, part(s, diagonal, k * n + at, count), fresh);
+                put(s, diagonal, k * n + at, count, d);
+                (factor_g[k], factor_m[k]) = diagonal_factors(s, d);
+                let d = s.keep(d, count);
+                of_moments[k] = s.mul_add(d, d, of_moments[k]);
+                let inverse = s.div(s.splat(1.0), s.add(d, s.splat(1e-8)));
+                of_moments[3 + k] = s.add(of_moments[3 + k], s.keep(inverse, count));
+                k += 1;
+            }
+            let inverse = s.div(s.splat(1.0), s.add(v, s.splat(1e-6)));
+            let inverse = s.keep(inverse, count);
+            add_squares(s, &mut sums, g, p, m, v, inverse, factor_g, factor_m);
+        }
+        at += count;
+        if at & (FLUSH - 1) == 0 {
+            flush(s, &mut sums, &mut totals);
+            flush(s, &mut of_moments, &mut moment_totals);
+        }
+    }
+    flush(s, &mut sums, &mut totals);
+    flush(s, &mut of_moments, &mut moment_totals);
+    (totals, moment_totals)
+}
+
+dispatch! {
+    fn step = step_body(
+        network: &Network, scaled: &Scaled, formula: &Formula, p: &mut [f32], g: &[f32],
+        momentum: &[f32], rms: &[f32], diagonal: &[f32],
+    )
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn step_body<S: Simd>(
+    s: S,
+    network: &Network,
+    scaled: &Scaled,
+    formula: &Formula,
+    p: &mut [f32],
+    g: &[f32],
+    momentum: &[f32],
+    rms: &[f32],
+    diagonal: &[f32],
+) {
+    let n = p.len();
+    assert!(diagonal.len() == 3 * n);
+    let tensor = Moments::new(n, g, momentum, rms);
+    let mut at = 0;
+    while at < n {
+        let count = S::LANES.min(n - at);
+        // SAFETY: `count` elements are left of the tensor.
+        unsafe {
+            let old = part(s, p, at, count);
+            let inputs = tensor.inputs(s, at, count);
+            let (first, factors) = moments(s, scaled, diagonal, n, at, count);
+            let heads = forward(s, network, scaled, first, old, &inputs, factors);
+            put(s, p, at, count, formula.apply(s, old, &inputs, heads));
+        }
+        at += count;
+    }
+}
+
+dispatch! {
+    /// Sums of the heads over the tensor.
+    fn heads = heads_body(
+        network: &Network, scaled: &Scaled, p: &[f32], g: &[f32],
+        momentum: &[f32], rms: &[f32], diagonal: &[f32],
+    ) -> [f64; HEADS]
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn heads_body<S: Simd>(
+    s: S,
+    network: &Network,
+    scaled: &Scaled,
+    p: &[f32],
+    g: &[f32],
+    momentum: &[f32],
+    rms: &[f32],
+    diagonal: &[f32],
+) -> [f64; HEADS] {
+    let n = p.len();
+    assert!(diagonal.len() == 3 * n);
+    let tensor = Moments::new(n, g, momentum, rms);
+    let mut totals = [0.0; HEADS];
+    let mut at = 0;
+    while at < n {
+        let count = S::LANES.min(n - at);
+        // SAFETY: `count` elements are left of the tensor.
+        unsafe {
+            let inputs = tensor.inputs(s, at, count);
+            let (first, factors) = moments(s, scaled, diagonal, n, at, count);
+            let p = part(s, p, at, count);
+            let heads = forward(s, network, scaled, first, p, &inputs, factors);
+            add_heads(s, heads, count, &mut totals);
+        }
+        at += count;
+    }
+    totals
+}
+
+/// What the three moments of some elements give: (the first layer without the other
+/// features, (factors of g, factors of m)).
+///
+/// # Safety
+/// `diagonal` has 3·`n` numbers, `at + count` is at most `n` and `count` at most `LANES`.
+#[inline(always)]
+#[allow(clippy::type_complexity)]
+unsafe fn moments<S: Simd>(
+    s: S,
+    scaled: &Scaled,
+    diagonal: &[f32],
+    n: usize,
+    at: usize,
+    count: usize,
+) -> ([S::V; HIDDEN], ([S::V; 3], [S::V; 3])) {
+    let mut first = [s.splat(0.0); HIDDEN];
+    let mut j = 0;
+    while j < HIDDEN {
+        first[j] = s.splat(scaled.bias[j]);
+        j += 1;
+    }
+    let mut factors = ([s.splat(0.0); 3], [s.splat(0.0); 3]);
+    let mut k = 0;
+    while k < 3 {
+        // SAFETY: the caller's promise.
+        let d = unsafe { part(s, diagonal, k * n + at, count) };
+        let inverse_root = rsqrt(s, s.add(d, s.splat(1e-8)));
+        let mut j = 0;
+        while j < HIDDEN {
+            first[j] = s.mul_add(d, s.splat(scaled.rows[k][j]), first[j]);
+            first[j] = s.mul_add(inverse_root, s.splat(scaled.rows[3 + k][j]), first[j]);
+            j += 1;
+        }
+        (factors.0[k], factors.1[k]) = diagonal_factors(s, d);
+        k += 1;
+    }
+    (first, factors)
+}

@@ -1,0 +1,319 @@
+//! How a tensor is passed over: in lines of neighbouring elements.
+
+use crate::{isa::dispatch, simd::Simd};
+
+use super::side::Side;
+
+/// A tensor's shape as the update sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Rank ≥ 2: factored over its two largest dimensions.
+    Factored(Lines),
+    /// Rank 0 and 1, with this many elements.
+    Diagonal(usize),
+}
+
+/// A tensor of rank ≥ 2 as \[outer, x, middle, y, inner\], row-major, where x and y are the
+/// two dimensions its second moment is factored over.
+///
+/// One factor has a value for each index without x, the other for each without y.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lines {
+    outer: usize,
+    x: usize,
+    middle: usize,
+    y: usize,
+    inner: usize,
+    /// Whether x is the largest dimension: rows are then what has no x.
+    x_is_largest: bool,
+}
+
+impl Shape {
+    /// Of a tensor of these dimensions, `factored` being its (second largest, largest)
+    /// dimension for rank ≥ 2.
+    pub fn new(dims: &[usize], factored: Option<(usize, usize)>) -> Self {
+        let Some((d1, d0)) = factored else {
+            return Shape::Diagonal(dims.iter().product());
+        };
+        let (x, y) = (d0.min(d1), d0.max(d1));
+        let product = |dims: &[usize]| dims.iter().product();
+        Shape::Factored(Lines {
+            outer: product(&dims[..x]),
+            x: dims[x],
+            middle: product(&dims[x + 1..y]),
+            y: dims[y],
+            inner: product(&dims[y + 1..]),
+            x_is_largest: x == d0,
+        })
+    }
+
+    /// How many elements.
+    pub fn elements(&self) -> usize {
+        match self {
+            Shape::Factored(lines) => lines.without_x() * lines.x,
+            Shape::Diagonal(n) => *n,
+        }
+    }
+
+    /// How many row moments there are of each decay; none for rank < 2.
+    pub fn rows(&self) -> usize {
+        match self {
+            Shape::Factored(lines) if lines.x_is_largest => lines.without_x(),
+            Shape::Factored(lines) => lines.without_y(),
+            Shape::Diagonal(_) => 0,
+        }
+    }
+
+    /// How many column moments there are of each decay; none for rank < 2.
+    pub fn columns(&self) -> usize {
+        match self {
+            Shape::Factored(lines) if lines.x_is_largest => lines.without_y(),
+            Shape::Factored(lines) => lines.without_x(),
+            Shape::Diagonal(_) => 0,
+        }
+    }
+}
+
+/// A run of neighbouring elements.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line {
+    /// Its first element.
+    pub at: usize,
+    /// How many.
+    pub len: usize,
+    /// Index without x of its first element; goes up by 1 for each.
+    pub no_x: usize,
+    /// Index without y of its first element; see [`Lines::no_y_is_fixed`].
+    pub no_y: usize,
+}
+
+impl Lines {
+    pub(super) fn without_x(&self) -> usize {
+        self.outer * self.middle * self.y * self.inner
+    }
+
+    pub(super) fn without_y(&self) -> usize {
+        self.outer * self.x * self.middle * self.inner
+    }
+
+    /// Whether all elements of a line share their index without y, or it goes up by 1.
+    #[inline(always)]
+    pub(super) fn no_y_is_fixed(&self) -> bool {
+        self.inner == 1
+    }
+
+    /// (what has no x, what has no y) of (rows, columns).
+    #[inline(always)]
+    pub(super) fn sides<'a>(&self, rows: &'a Side, columns: &'a Side) -> (&'a Side, &'a Side) {
+        if self.x_is_largest {
+            (rows, columns)
+        } else {
+            (columns, rows)
+        }
+    }
+
+    /// Row moments as \[outer, second largest dimension, inner\].
+    pub(super) fn row_dims(&self) -> [usize; 3] {
+        if self.x_is_largest {
+            [self.outer * self.middle, self.y, self.inner]
+        } else {
+            [self.outer, self.x, self.middle * self.inner]
+        }
+    }
+
+    /// How many elements each row moment is the mean of.
+    pub(super) fn per_row(&self) -> usize {
+        self.x.max(self.y)
+    }
+
+    /// How many elements each column moment is the mean of.
+    pub(super) fn per_column(&self) -> usize {
+        self.x.min(self.y)
+    }
+
+    #[inline(always)]
+    pub(super) fn iter(&self) -> LineIter {
+        LineIter {
+            lines: self.clone(),
+            outer: 0,
+            x: 0,
+            middle: 0,
+            y: 0,
+            at: 0,
+            end: self.without_x() * self.x,
+        }
+    }
+
+    /// Sums of g² for each row and column, into [`Side::sums`].
+    pub(super) fn square_sums(
+        &self,
+        isa: crate::Isa,
+        g: &[f32],
+        rows: &mut Side,
+        columns: &mut Side,
+    ) {
+        let (no_x, no_y) = if self.x_is_largest {
+            (rows, columns)
+        } else {
+            (columns, rows)
+        };
+        no_x.reset(self.without_x());
+        no_y.reset(self.without_y());
+        square_sums(
+            isa,
+            self,
+            g,
+            &mut no_x.sums,
+            &mut no_x.partial,
+            &mut no_y.sums,
+        );
+    }
+}
+
+/// All lines in memory order.
+pub(super) struct LineIter {
+    lines: Lines,
+    outer: usize,
+    x: usize,
+    middle: usize,
+    y: usize,
+    at: usize,
+    end: usize,
+}
+
+impl Iterator for LineIter {
+    type Item = Line;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Line> {
+        if self.at >= self.end {
+            return None;
+        }
+        let Lines {
+            x: xs,
+            middle: middles,
+            y: ys,
+            inner,
+            ..
+        } = self.lines;
+        let above = self.outer * middles + self.middle;
+        let below = (self.outer * xs + self.x) * middles + self.middle;
+        let (len, no_x, no_y);
+        if inner == 1 {
+            (len, no_x, no_y) = (ys, above * ys, below);
+        } else {
+            (len, no_x, no_y) = (inner, (above * ys + self.y) * inner, below * inner);
+            self.y += 1;
+        }
+        if inner == 1 || self.y == ys {
+            self.y = 0;
+            self.middle += 1;
+            if self.middle == middles {
+                self.middle = 0;
+                self.x += 1;
+                if self.x == xs {
+                    self.x = 0;
+                    self.outer += 1;
+                }
+            }
+        }
+        let at = self.at;
+        self.at += len;
+        Some(Line {
+            at,
+            len,
+            no_x,
+            no_y,
+        })
+    }
+}
+
+/// After so many lines the sums move on, so that no f32 sum has too many terms.
+const LINES_PER_PART: usize = 128;
+
+dispatch! {
+    fn square_sums = square_sums_body(
+        lines: &Lines, g: &[f32], no_x: &mut [f32], partial: &mut [f32], no_y: &mut [f32],
+    )
+}
+
+#[inline(always)]
+fn square_sums_body<S: Simd>(
+    s: S,
+    lines: &Lines,
+    g: &[f32],
+    no_x: &mut [f32],
+    partial: &mut [f32],
+    no_y: &mut [f32],
+) {
+    assert!(g.len() == lines.without_x() * lines.x);
+    assert!(no_x.len() == lines.without_x() && partial.len() == no_x.len());
+    assert!(no_y.len() == lines.without_y());
+    let fixed = lines.no_y_is_fixed();
+    let mut count = 0;
+    for line in lines.iter() {
+        let mut total = 0f64;
+        let mut sum = s.splat(0.0);
+        let mut i = 0;
+        while i < line.len {
+            let n = S::LANES.min(line.len - i);
+            // SAFETY: the line lies within `g`, its indices within the sides, whose
+            // lengths were checked; `n` elements are left of it.
+            unsafe {
+                let x = part(s, g, line.at + i, n);
+                let x2 = s.mul(x, x);
+                let old = part(s, partial, line.no_x + i, n);
+                s.store_part(partial, line.no_x + i, n, s.add(old, x2));
+                if fixed {
+                    sum = s.add(sum, x2);
+                } else {
+                    let old = part(s, no_y, line.no_y + i, n);
+                    s.store_part(no_y, line.no_y + i, n, s.add(old, x2));
+                }
+            }
+            i += n;
+            if i & 4095 == 0 {
+                total += f64::from(s.sum(sum));
+                sum = s.splat(0.0);
+            }
+        }
+        if fixed {
+            no_y[line.no_y] = (total + f64::from(s.sum(sum))) as f32;
+        }
+        count += 1;
+        if count % LINES_PER_PART == 0 {
+            flush(s, no_x, partial);
+        }
+    }
+    flush(s, no_x, partial);
+}
+
+/// # Safety
+/// As [`Simd::load_part`].
+#[inline(always)]
+pub(super) unsafe fn part<S: Simd>(s: S, from: &[f32], at: usize, n: usize) -> S::V {
+    // SAFETY: the caller's promise; all lanes are there if there are as many.
+    unsafe {
+        if n == S::LANES {
+            s.load(from, at)
+        } else {
+            s.load_part(from, at, n)
+        }
+    }
+}
+
+/// total += partial; partial = 0.
+#[inline(always)]
+fn flush<S: Simd>(s: S, total: &mut [f32], partial: &mut [f32]) {
+    let mut i = 0;
+    while i < total.len() {
+        let n = S::LANES.min(total.len() - i);
+        // SAFETY: both have the same length, and `n` numbers are left.
+        unsafe {
+            let sum = s.add(s.load_part(total, i, n), s.load_part(partial, i, n));
+            s.store_part(total, i, n, sum);
+            s.store_part(partial, i, n, s.splat(0.0));
+        }
+        i += n;
+    }
+}

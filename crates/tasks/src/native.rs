@@ -1,0 +1,32 @@
+//! Tasks on plain f32 memory: the fast path of training on the CPU.
+
+use lopt_core::Rng;
+use lopt_kernels::mlp::Workspace;
+
+use crate::Split;
+
+/// A task whose loss and gradient need no tensors. The same function as the task's
+/// [`Task::loss`](crate::Task::loss), to within rounding.
+pub trait NativeTask: Send + Sync {
+    /// Draws a minibatch, the same as [`Task::batch`](crate::Task::batch) with the same
+    /// generator, into memory that is reused.
+    fn batch(&self, split: Split, rng: &mut Rng, batch: &mut NativeBatch);
+
+    /// The loss of φ and its gradient; parameters lie one after the other in name order.
+    fn loss_and_grad(
+        &self,
+        params: &[f32],
+        batch: &NativeBatch,
+        grads: &mut [f32],
+        workspace: &mut Workspace,
+    ) -> f32;
+}
+
+/// A minibatch of classified vectors.
+#[derive(Clone, Debug, Default)]
+pub struct NativeBatch {
+    /// \[batch, features\]
+    pub inputs: Vec<f32>,
+    /// \[batch\]
+    pub labels: Vec<u8>,
+}

@@ -1,0 +1,292 @@
+//! The fused updates against the candle-op path: every optimizer and switch, every
+//! instruction set of this machine, tensors of rank 0 to 4.
+
+use candle_core::{DType, Device, Tensor};
+use lopt_adam::Adam;
+use lopt_blackbox::Blackbox;
+use lopt_core::{
+    Fused, FusedUpdate, Grads, LearnedOptimizer, Optimizer, Params, Purpose, State, Streams, normal,
+};
+use lopt_kernels::Isa;
+use lopt_star::{Config, Magnitude, Nominal, Star};
+use lopt_tests::{flat, relative_error};
+
+/// Of the largest entry of a tensor.
+const TOLERANCE: f64 = 2e-6;
+
+/// One element, none, lengths around multiples of 8, 16 and 32, ties, and each order of
+/// the two largest dimensions, with and without something outside, between and inside.
+const SHAPES: [&[usize]; 22] = [
+    &[],
+    &[1],
+    &[7],
+    &[33],
+    &[1000],
+    &[0],
+    &[1, 1],
+    &[1, 6],
+    &[5, 3],
+    &[4, 4],
+    &[17, 33],
+    &[33, 17],
+    &[300, 10],
+    &[3, 0, 2],
+    &[2, 3, 4],
+    &[9, 2, 5],
+    &[5, 9, 2],
+    &[2, 40, 19],
+    &[3, 3, 2, 8],
+    &[20, 7, 3, 3],
+    &[6, 31, 3, 5],
+    &[4, 4, 2, 2],
+];
+
+fn tensor(shape: &[usize], a: u64, b: u64, scale: f32) -> Tensor {
+    let mut rng = Streams::new(11).stream(Purpose::Evaluation, a, b, 0);
+    let n = shape.iter().product();
+    let values: Vec<f32> = (0..n).map(|_| scale * normal(&mut rng)).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+fn params() -> Params {
+    let named = SHAPES.iter().enumerate();
+    let named = named.map(|(i, shape)| (format!("p{i:02}"), tensor(shape, i as u64, 0, 0.3)));
+    Params::new(named).unwrap()
+}
+
+/// Gradients of ordinary, zero, huge and tiny size; some columns are always zero, as for
+/// the border pixels of an image.
+fn grads(step: u64) -> Grads {
+    const SCALES: [f32; 9] = [1e-2, 1.0, 0.0, 1e6, 1e-12, 1e-3, 1.0, 1e-7, 1e-2];
+    let scale = SCALES[step as usize % SCALES.len()];
+    let all = SHAPES.iter().enumerate().map(|(i, shape)| {
+        let grad = tensor(shape, 100 + i as u64, step, scale);
+        let Some(&columns) = shape.last().filter(|_| shape.len() >= 2) else {
+            return Some(grad);
+        };
+        let mask = (0..columns)
+            .map(|column| f32::from(column % 5 != 2))
+            .collect();
+        let mask = Tensor::from_vec(mask, columns, &Device::Cpu).unwrap();
+        Some(grad.broadcast_mul(&mask).unwrap())
+    });
+    Grads::new(all.collect())
+}
+
+type ByIsa = Box<dyn Fn(Isa, &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>>>;
+
+fn star(name: &str, change: impl FnOnce(&mut Config)) -> (String, Box<dyn Optimizer>, ByIsa) {
+    let mut config = Config::default();
+    // Larger than the paper's, so that every head matters.
+    config.multipliers.nominal_exp = 0.3;
+    config.multipliers.blackbox_exp = 0.2;
+    config.multipliers.blackbox_step = 0.01;
+    change(&mut config);
+    let mut rng = Streams::new(1).stream(Purpose::ThetaInit, 0, 0, 0);
+    let star = Star::init(config, 1.0, &mut rng).unwrap();
+    let fused = star.clone();
+    let fused: ByIsa = Box::new(move |isa, shapes| fused.fused_by(isa, shapes));
+    (format!("star {name}"), Box::new(star), fused)
+}
+
+fn all() -> Vec<(String, Box<dyn Optimizer>, ByIsa)> {
+    let adam = Adam::new(1e-2);
+    let of_adam = adam.clone();
+    let blackbox = Blackbox::default();
+    let of_blackbox = blackbox.clone();
+    let mut all: Vec<(String, Box<dyn Optimizer>, ByIsa)> = vec![
+        (
+            "adam".to_owned(),
+            Box::new(adam),
+            Box::new(move |isa, _| Some(of_adam.fused_by(isa))),
+        ),
+        (
+            "blackbox".to_owned(),
+            Box::new(blackbox),
+            Box::new(move |isa, shapes| of_blackbox.fused_by(isa, shapes)),
+        ),
+        star("", |_| {}),
+        star("without control", |c| c.magnitude_control = false),
+        star("without preconditioner", |c| {
+            c.precondition_blackbox = false
+        }),
+        star("without blackbox term", |c| c.blackbox_term = false),
+        star("nominal per tensor", |c| {
+            c.nominal_magnitude = Magnitude::PerTensor
+        }),
+        star("per tensor", |c| {
+            c.nominal_magnitude = Magnitude::PerTensor;
+            c.blackbox_magnitude = Magnitude::PerTensor;
+        }),
+    ];
+    for nominal in [
+        Nominal::Off,
+        Nominal::Sgd,
+        Nominal::Sgdm,
+        Nominal::AggMo,
+        Nominal::Adam,
+    ] {
+        all.push(star(&format!("nominal {nominal:?}"), |c| {
+            c.nominal = nominal
+        }));
+    }
+    all
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn error(ours: &[f32], expected: &Tensor) -> f64 {
+    if ours.is_empty() {
+        return 0.0;
+    }
+    let ours = Tensor::from_slice(ours, ours.len(), &Device::Cpu).unwrap();
+    relative_error(&ours, &expected.flatten_all().unwrap())
+}
+
+fn largest(tensor: &Tensor) -> f64 {
+    flat(tensor).iter().fold(0.0, |max, x| x.abs().max(max))
+}
+
+/// Ten steps, each from the state of the candle-op path: parameters, step and every
+/// accumulator.
+#[test]
+fn every_fused_update_is_the_candle_op_path() {
+    for isa in Isa::all() {
+        for (name, optimizer, by_isa) in all() {
+            let mut params = params();
+            let mut fused = by_isa(isa, &params.shapes()).expect("a fused update");
+            assert_eq!(fused.kernel(), isa.name());
+            let mut state = optimizer.init(&params).unwrap();
+            for t in 0..10 {
+                let grads = grads(t);
+                let (before, before_state) = (params.clone(), state.clone());
+                optimizer.update(&mut state, &mut params, &grads).unwrap();
+                for index in 0..params.len() {
+                    let mut p = values(&before.tensors()[index]);
+                    let g = values(grads.tensors()[index].as_ref().unwrap());
+                    let slots = &before_state.slots[index];
+                    let mut slots: Vec<_> = slots.iter().map(|s| values(&s.value)).collect();
+                    fused.update(t, index, &mut p, &g, &mut slots);
+                    let at = format!("{isa} {name}, step {t}, shape {:?}", SHAPES[index]);
+                    // A step that nearly cancels its parameter has the parameter's own error.
+                    let old = largest(&before.tensors()[index]);
+                    let new = largest(&params.tensors()[index]);
+                    let worst = error(&p, &params.tensors()[index]) * new / new.max(old);
+                    assert!(
+                        new == 0.0 || worst <= TOLERANCE,
+                        "{at}: parameters {worst:e}"
+                    );
+                    for (ours, slot) in slots.iter().zip(&state.slots[index]) {
+                        let worst = error(ours, &slot.value);
+                        assert!(worst <= TOLERANCE, "{at}: {} {worst:e}", slot.name);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A kernel keeps its bits from run to run, whatever it has computed before.
+#[test]
+fn the_same_input_gives_the_same_bits() {
+    for isa in Isa::all() {
+        for (name, optimizer, by_isa) in all() {
+            let start = params();
+            let mut fused = by_isa(isa, &start.shapes()).unwrap();
+            let mut run = || {
+                let state = optimizer.init(&start).unwrap();
+                let mut bits = vec![];
+                for index in (0..start.len()).rev() {
+                    let mut p = values(&start.tensors()[index]);
+                    let slots = &state.slots[index];
+                    let mut slots: Vec<_> = slots.iter().map(|s| values(&s.value)).collect();
+                    for t in 0..3 {
+                        let g = values(grads(t).tensors()[index].as_ref().unwrap());
+                        fused.update(t, index, &mut p, &g, &mut slots);
+                    }
+                    bits.extend(p.iter().map(|x| x.to_bits()));
+                }
+                bits
+            };
+            assert_eq!(run(), run(), "{isa} {name}");
+        }
+    }
+}
+
+/// STAR with everything off is the blackbox in the kernels too.
+#[test]
+fn star_switched_off_is_the_blackbox_bit_for_bit() {
+    let blackbox = Blackbox::default();
+    let config = Config {
+        nominal: Nominal::Off,
+        precondition_blackbox: false,
+        ..Config::default()
+    };
+    let mut rng = Streams::new(0).stream(Purpose::ThetaInit, 0, 0, 0);
+    let star = Star::init(config, 1.0, &mut rng).unwrap();
+    let star = star
+        .with_values(blackbox.theta().values().to_vec())
+        .unwrap();
+    let run = |optimizer: &dyn Optimizer| {
+        let params = params();
+        let mut fused = Fused::new(optimizer, &params).unwrap().unwrap();
+        let copies = params.tensors().iter().map(|t| t.copy().unwrap());
+        let params = params.with_tensors(copies.collect()).unwrap();
+        for t in 0..6 {
+            fused.step_params(&params, &grads(t)).unwrap();
+        }
+        let all = params.tensors().iter().flat_map(values);
+        all.map(f32::to_bits).collect::<Vec<_>>()
+    };
+    assert_eq!(run(&*star), run(&blackbox));
+}
+
+/// What the kernels are not made for is computed in candle ops, and [`Fused`] says so.
+#[test]
+fn what_has_no_kernel_is_told() {
+    let f64_params = Params::new([(
+        "w".to_owned(),
+        Tensor::zeros((3, 2), DType::F64, &Device::Cpu).unwrap(),
+    )]);
+    assert!(
+        Fused::new(&Star::default(), &f64_params.unwrap())
+            .unwrap()
+            .is_none()
+    );
+    let config = Config {
+        hidden: vec![8],
+        ..Config::default()
+    };
+    let mut rng = Streams::new(0).stream(Purpose::ThetaInit, 0, 0, 0);
+    let other = Star::init(config, 1.0, &mut rng).unwrap();
+    assert!(Fused::new(&other, &params()).unwrap().is_none());
+    let fused = Fused::new(&Star::default(), &params()).unwrap().unwrap();
+    assert_eq!(fused.kernel(), Isa::best().name());
+}
+
+/// A state goes to tensors and back without a change, and only where it fits.
+#[test]
+fn states_survive_the_way_to_tensors_and_back() {
+    for (name, optimizer, _) in all() {
+        let params = params();
+        let copies = params.tensors().iter().map(|t| t.copy().unwrap());
+        let params = params.with_tensors(copies.collect()).unwrap();
+        let mut fused = Fused::new(&*optimizer, &params).unwrap().unwrap();
+        fused.step_params(&params, &grads(0)).unwrap();
+        let state = fused.state().unwrap();
+        assert_eq!(state.step, 1);
+        let bits = |state: &State| -> Vec<Vec<u64>> {
+            let slots = state.slots.iter().flatten();
+            slots
+                .map(|s| flat(&s.value).iter().map(|x| x.to_bits()).collect())
+                .collect()
+        };
+        fused.step_params(&params, &grads(1)).unwrap();
+        fused.set_state(&state).unwrap();
+        assert_eq!(bits(&fused.state().unwrap()), bits(&state), "{name}");
+        let smaller = Params::new([("w".to_owned(), tensor(&[3], 0, 0, 1.0))]).unwrap();
+        assert!(fused.set_state(&optimizer.init(&smaller).unwrap()).is_err());
+    }
+}
