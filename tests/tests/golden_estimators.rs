@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use lopt_core::{Grads, LearnedOptimizer, Optimizer, Params, Result, Rng, State, Theta, Workers};
+use lopt_core::{Params, Result, Rng, Workers};
 use lopt_meta::{GradientEstimator, Horizon, Pes, PesConfig, pes_gradient, unroll::StepRecord};
-use lopt_per_param::{Evaluation, PerParam};
 use lopt_tasks::{Batch, Split, Task};
-use lopt_tests::{Golden, flat, relative_error, theta};
-use serde_json::Value;
+use lopt_tests::{Golden, flat, relative_error};
+
+use crate::inner_weight_decay::WithWeightDecay;
 
 /// The largest |a − b| relative to the largest |b|.
 fn error(ours: &[f64], golden: &[f64]) -> f64 {
@@ -105,81 +105,6 @@ impl Task for Quartic {
     }
 }
 
-/// The pipeline's optimizer: STAR with the reference's inner weight decay, which has a
-/// fourth head and is not in the paper; φ ← φ·(1 − wd·exp(β·m_r)) − step.
-#[derive(Clone)]
-struct WithWeightDecay {
-    theta: Theta,
-    settings: Value,
-}
-
-impl WithWeightDecay {
-    fn per_param() -> PerParam {
-        PerParam::new(&[4, 4], 4)
-    }
-
-    fn delta(&self, evaluation: &Evaluation) -> Result<Tensor> {
-        let number = |key: &str| self.settings[key].as_f64().unwrap();
-        let exp = |index: usize| self.settings["exp_mult"][index].as_f64().unwrap();
-        let factor = |head: usize, index: usize| -> Result<Tensor> {
-            Ok((evaluation.head(head)? * exp(index))?.exp()?)
-        };
-        let features = &evaluation.features;
-        let blackbox = ((evaluation.head(0)? * factor(1, 0)?)? * &features.rsqrt)?;
-        let nominal = (features.preconditioned_momentum.mean_keepdim(0)? * factor(2, 1)?)?;
-        let decay = (&evaluation.parameters * factor(3, 2)?)?;
-        let step = ((blackbox * number("step_mult"))? + (nominal * number("nominal_stepsize"))?)?;
-        Ok((step + (decay * number("weight_decay"))?)?.neg()?)
-    }
-}
-
-impl Optimizer for WithWeightDecay {
-    fn kind(&self) -> &'static str {
-        "star with inner weight decay"
-    }
-
-    fn init(&self, params: &Params) -> Result<State> {
-        Self::per_param().init_state(params)
-    }
-
-    fn update(&self, state: &mut State, params: &mut Params, grads: &Grads) -> Result<()> {
-        let p = &params.tensors()[0];
-        let theta = self.theta.tensors(p.dtype(), p.device())?;
-        self.update_with(&theta, state, params, grads)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        1.0
-    }
-
-    fn set_learning_rate(&mut self, _: f64) {}
-}
-
-impl LearnedOptimizer for WithWeightDecay {
-    fn theta(&self) -> &Theta {
-        &self.theta
-    }
-
-    fn with_values(&self, values: Vec<f32>) -> Result<Box<dyn LearnedOptimizer>> {
-        Ok(Box::new(Self {
-            theta: self.theta.with_values(values)?,
-            ..self.clone()
-        }))
-    }
-
-    fn update_with(
-        &self,
-        theta: &[Tensor],
-        state: &mut State,
-        params: &mut Params,
-        grads: &Grads,
-    ) -> Result<()> {
-        Self::per_param().step(theta, state, params, grads, |evaluation| {
-            self.delta(evaluation)
-        })
-    }
-}
-
 /// The parts of θ below `prefix`, one vector; of one task if the parts have a row each.
 fn flat_theta(golden: &Golden, prefix: &str, task: Option<usize>) -> Vec<f64> {
     let parts = golden.below(prefix).into_iter();
@@ -204,17 +129,7 @@ fn pes_truncations() {
         c: tensor("quad/c"),
         start: Params::new(start).unwrap(),
     };
-    let settings = golden.metadata("lopt").clone();
-    let optimizer = WithWeightDecay {
-        theta: theta(
-            &golden,
-            "theta",
-            "star with inner weight decay",
-            settings.clone(),
-            4,
-        ),
-        settings,
-    };
+    let optimizer = WithWeightDecay::new(&golden, "theta", golden.metadata("lopt"));
     let config = PesConfig {
         tasks: 3,
         truncation: 10,

@@ -7,4 +7,5 @@ mod golden_adam;
 mod golden_estimators;
 mod golden_optimizers;
 mod golden_parts;
+mod inner_weight_decay;
 mod tasks;

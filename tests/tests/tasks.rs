@@ -1,14 +1,18 @@
 //! MLP tasks, by the plain rules of calculus and on real images.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 use lopt_adam::Adam;
 use lopt_core::{Optimizer, Params, Purpose, Rng, Streams};
 use lopt_datasets::{DatasetName, Source};
+use lopt_kernels::mlp::Workspace;
+use lopt_star::Star;
 use lopt_tasks::{
-    Activation, DataStore, Initializer, MlpConfig, MlpFamily, MlpFamilyConfig, MlpTask, Split,
-    Task, TaskFamily, suite,
+    Activation, DataStore, Feed, Initializer, MlpConfig, MlpFamily, MlpFamilyConfig, MlpTask,
+    NativeBatch, Network, Split, Task, TaskFamily, suite,
 };
-use lopt_tests::flat;
+use lopt_tests::{flat, relative_error};
 
 fn config() -> MlpConfig {
     MlpConfig {
@@ -78,6 +82,103 @@ fn gradients_agree_with_differences() {
                 "{activation:?} {hidden:?}: {difference} {norm2}"
             );
         }
+    }
+}
+
+/// The native loss and gradient are those of candle's autodiff, within 1e-5 of the largest
+/// entry, for every nonlinearity and depth and for layers of all widths.
+#[test]
+fn the_native_form_is_the_candle_op_path() {
+    for activation in Activation::ALL {
+        for hidden in [vec![], vec![1], vec![33], vec![40, 16], vec![5, 6, 7, 8]] {
+            let task = task(|c| {
+                c.activation = activation;
+                c.hidden = hidden.clone();
+            });
+            let params = task.init(&mut rng(0)).unwrap();
+            // Biases of 0 would hide what becomes of them.
+            let shifted = params.tensors().iter().map(|p| (p + 0.03).unwrap());
+            let params = params.with_tensors(shifted.collect()).unwrap();
+            let batch = task.batch(Split::Train, &mut rng(1)).unwrap();
+            let (expected, grads) = task.loss_and_grad(&params, &batch).unwrap();
+
+            let native = task.native().unwrap();
+            let mut native_batch = NativeBatch::default();
+            native.batch(Split::Train, &mut rng(1), &mut native_batch);
+            assert_eq!(
+                flat(&batch[0]),
+                native_batch
+                    .inputs
+                    .iter()
+                    .map(|&x| x.into())
+                    .collect::<Vec<f64>>()
+            );
+            let flat_params: Vec<f32> = params
+                .tensors()
+                .iter()
+                .flat_map(flat)
+                .map(|x| x as f32)
+                .collect();
+            let mut ours = vec![f32::NAN; flat_params.len()];
+            let mut workspace = Workspace::default();
+            let loss = native.loss_and_grad(&flat_params, &native_batch, &mut ours, &mut workspace);
+            let what = format!("{activation:?} {hidden:?}");
+            assert!(
+                (loss - expected).abs() <= 1e-5 * expected,
+                "{what}: {loss} {expected}"
+            );
+            let mut rest = &ours[..];
+            for ((name, p), grad) in params.iter().zip(grads.tensors()) {
+                let (ours, after) = rest.split_at(p.elem_count());
+                rest = after;
+                let ours = Tensor::from_slice(ours, p.shape(), &Device::Cpu).unwrap();
+                let error = relative_error(&ours, grad.as_ref().unwrap());
+                assert!(error <= 1e-5, "{what} {name}: {error:e}");
+            }
+            assert!(rest.is_empty());
+        }
+    }
+}
+
+/// Trained natively and through tensors, a network goes the same way.
+#[test]
+fn native_training_is_training() {
+    /// The same task without its native form.
+    struct Plain(MlpTask);
+    impl Task for Plain {
+        fn init(&self, rng: &mut Rng) -> lopt_core::Result<Params> {
+            self.0.init(rng)
+        }
+        fn batch(&self, split: Split, rng: &mut Rng) -> lopt_core::Result<Vec<Tensor>> {
+            Task::batch(&self.0, split, rng)
+        }
+        fn loss(&self, params: &Params, batch: &Vec<Tensor>) -> lopt_core::Result<Tensor> {
+            self.0.loss(params, batch)
+        }
+    }
+    let run = |task: Arc<dyn Task>| {
+        let params = task.init(&mut rng(0)).unwrap();
+        let mut network = Network::start(task, params, Arc::new(Star::default())).unwrap();
+        let mut feed = Feed::default();
+        let step = |t| {
+            network
+                .draw(Split::Train, &mut rng(10 + t), &mut feed)
+                .unwrap();
+            network.step(&mut feed).unwrap().loss
+        };
+        let losses: Vec<f32> = (0..100u64).map(step).collect();
+        (network.path(), losses)
+    };
+    let native = run(Arc::new(task(|_| {})));
+    let plain = run(Arc::new(Plain(task(|_| {}))));
+    assert!(
+        native.0.starts_with("native") && plain.0.starts_with("candle"),
+        "{} {}",
+        native.0,
+        plain.0
+    );
+    for (a, b) in native.1.iter().zip(&plain.1) {
+        assert!((a - b).abs() < 1e-3 * b, "{a} {b}");
     }
 }
 

@@ -153,6 +153,7 @@ fn announce(trainer: &Trainer, threads: usize) {
         "meta-training {:?} on {:?}, seed {}, {threads} threads; run directory {path}",
         config.optimizer.kind, config.task.dataset, config.seed
     );
+    eprintln!("inner steps: {}", trainer.inner_path());
     if trainer.outer_step() > 0 {
         eprintln!("going on after outer step {}", trainer.outer_step());
     }

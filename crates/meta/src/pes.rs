@@ -123,6 +123,12 @@ impl Pes {
         self
     }
 
+    /// How inner steps are taken; see [`Network::path`].
+    pub fn path(&self) -> String {
+        let first = self.pairs.first();
+        first.map_or_else(String::new, |pair| pair.unroll.halves[0].path())
+    }
+
     fn source(&self) -> Source<'_> {
         Source {
             streams: self.streams,

@@ -54,6 +54,7 @@ pub struct Trainer {
     outer: OuterOptimizer,
     estimator: Box<dyn GradientEstimator>,
     held_out: HeldOut,
+    inner_path: String,
     best: Option<(u64, HeldOutScore)>,
     inner_steps: u64,
 }
@@ -128,6 +129,7 @@ impl Trainer {
         )?;
         Ok(Self {
             outer: OuterOptimizer::new(config.outer.clone(), n),
+            inner_path: pes.path(),
             estimator: Box::new(pes),
             held_out: HeldOut::new(config.held_out.clone(), config.seed, family, workers),
             optimizer,
@@ -152,6 +154,11 @@ impl Trainer {
     /// Which program started the run.
     pub fn provenance(&self) -> &Provenance {
         &self.provenance
+    }
+
+    /// How inner steps are taken, such as "native loss, avx512 update".
+    pub fn inner_path(&self) -> &str {
+        &self.inner_path
     }
 
     /// Outer steps taken.
