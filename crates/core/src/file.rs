@@ -37,7 +37,7 @@ struct Header {
 /// What [`read`] found: the description and the tensors, on the CPU.
 #[derive(Debug)]
 pub struct Contents {
-    /// The JSON that [`write`] was given.
+    /// The JSON that [`write()`] was given.
     pub description: Value,
     /// The tensors by name.
     pub tensors: BTreeMap<String, Tensor>,
@@ -92,7 +92,7 @@ pub fn write(
     write_atomically(path, &bytes)
 }
 
-/// Reads a file that [`write`] made, and verifies it.
+/// Reads a file that [`write()`] made, and verifies it.
 ///
 /// # Errors
 /// If it cannot be read, is not of this format, version and `kind`, or does not match its

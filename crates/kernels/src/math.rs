@@ -76,11 +76,7 @@ pub(crate) fn ln_1p<S: Simd>(s: S, y: S::V) -> S::V {
 #[inline(always)]
 pub(crate) fn sin_cos<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
     // π/2 in three parts, the first two exact when multiplied by a small whole number.
-    const PARTS: [f32; 3] = [
-        1.570_312_5,
-        4.837_512_969_970_703e-4,
-        7.549_789_954_891_89e-8,
-    ];
+    const PARTS: [f32; 3] = [1.570_312_5, 4.837_513e-4, 7.549_79e-8];
     let n = s.round(s.mul(x, s.splat(std::f32::consts::FRAC_2_PI)));
     let mut r = s.sub(x, s.mul(n, s.splat(PARTS[0])));
     r = s.sub(r, s.mul(n, s.splat(PARTS[1])));
