@@ -163,13 +163,13 @@ fn every_fused_update_is_the_candle_op_path() {
                 let grads = grads(t);
                 let (before, before_state) = (params.clone(), state.clone());
                 optimizer.update(&mut state, &mut params, &grads).unwrap();
-                for index in 0..params.len() {
+                for (index, shape) in SHAPES.iter().enumerate() {
                     let mut p = values(&before.tensors()[index]);
                     let g = values(grads.tensors()[index].as_ref().unwrap());
                     let slots = &before_state.slots[index];
                     let mut slots: Vec<_> = slots.iter().map(|s| values(&s.value)).collect();
                     fused.update(t, index, &mut p, &g, &mut slots);
-                    let at = format!("{isa} {name}, step {t}, shape {:?}", SHAPES[index]);
+                    let at = format!("{isa} {name}, step {t}, shape {shape:?}");
                     // A step that nearly cancels its parameter has the parameter's own error.
                     let old = largest(&before.tensors()[index]);
                     let new = largest(&params.tensors()[index]);
