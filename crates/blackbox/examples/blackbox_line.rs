@@ -15,7 +15,7 @@ fn main() -> anyhow::Result<()> {
     let path = std::env::args().nth(1);
     let path = path.context("name a θ file that `cargo xtask meta-train` made")?;
     let config = DropInConfig {
-        optimizer: Blackbox::new(Theta::load(path.as_ref())?)?,
+        optimizer: Blackbox::new(Theta::load(path.as_ref())?).context(path)?,
         ..DropInConfig::default()
     };
     let device = &Device::Cpu;

@@ -49,6 +49,7 @@ fn main() -> Result<()> {
         ..DropInConfig::default()
     };
     // With candle's AdamW: let mut optimizer = AdamW::new(varmap.all_vars(), params)?;
+    // and without a file `Default::default()` does for the configuration.
     let mut optimizer = StarOptimizer::new(varmap.all_vars(), config)?;
     println!("steps by {}", optimizer.path());
 
