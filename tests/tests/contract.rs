@@ -87,7 +87,7 @@ const SHAPES: [&[usize]; 9] = [
     &[3, 0, 2],
 ];
 
-fn random(shape: &[usize], seed: u64, step: u64, scale: f32) -> Tensor {
+pub fn random(shape: &[usize], seed: u64, step: u64, scale: f32) -> Tensor {
     let mut rng = Streams::new(seed).stream(Purpose::Evaluation, step, 0, 0);
     let n = shape.iter().product();
     let values: Vec<f32> = (0..n).map(|_| scale * normal(&mut rng)).collect();

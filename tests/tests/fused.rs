@@ -1,11 +1,12 @@
 //! The fused updates against the candle-op path: every optimizer and switch, every
 //! instruction set of this machine, tensors of rank 0 to 4.
 
+use crate::contract::random as tensor;
 use candle_core::{DType, Device, Tensor};
 use lopt_adam::Adam;
 use lopt_blackbox::Blackbox;
 use lopt_core::{
-    Fused, FusedUpdate, Grads, LearnedOptimizer, Optimizer, Params, Purpose, State, Streams, normal,
+    Fused, FusedUpdate, Grads, LearnedOptimizer, Optimizer, Params, Purpose, State, Streams,
 };
 use lopt_kernels::Isa;
 use lopt_star::{Config, Magnitude, Nominal, Star};
@@ -40,13 +41,6 @@ const SHAPES: [&[usize]; 22] = [
     &[6, 31, 3, 5],
     &[4, 4, 2, 2],
 ];
-
-fn tensor(shape: &[usize], a: u64, b: u64, scale: f32) -> Tensor {
-    let mut rng = Streams::new(11).stream(Purpose::Evaluation, a, b, 0);
-    let n = shape.iter().product();
-    let values: Vec<f32> = (0..n).map(|_| scale * normal(&mut rng)).collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-}
 
 fn params() -> Params {
     let named = SHAPES.iter().enumerate();

@@ -102,7 +102,7 @@ fn the_native_form_is_the_candle_op_path() {
             let batch = task.batch(Split::Train, &mut rng(1)).unwrap();
             let (expected, grads) = task.loss_and_grad(&params, &batch).unwrap();
 
-            let native = task.native().unwrap();
+            let native = Arc::new(task).native().unwrap();
             let mut native_batch = NativeBatch::default();
             native.batch(Split::Train, &mut rng(1), &mut native_batch);
             assert_eq!(

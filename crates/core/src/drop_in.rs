@@ -2,7 +2,7 @@ use std::{collections::HashMap, path::Path};
 
 use candle_core::{Tensor, Var, backprop::GradStore};
 
-use crate::{Error, Fused, Grads, Optimizer, Params, Result, State};
+use crate::{Error, Grads, Optimizer, Params, Result, State, Stepper};
 
 /// What a [`DropIn`] does with a gradient that holds NaN, ±inf or an entry above 1e18.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,18 +34,9 @@ pub struct DropIn<O> {
     /// In name order.
     vars: Vec<Var>,
     params: Params,
-    engine: Engine,
+    stepper: Stepper,
     named: bool,
     skipped_steps: u64,
-}
-
-/// Where the state is and how the steps are taken.
-#[derive(Debug)]
-enum Engine {
-    /// In the variables' own memory, by the CPU kernels.
-    Fused(Box<Fused>),
-    /// In candle ops.
-    Ops(State),
 }
 
 impl<O: Optimizer> DropIn<O> {
@@ -66,16 +57,13 @@ impl<O: Optimizer> DropIn<O> {
             vars.iter()
                 .map(|(name, var)| (name.clone(), var.as_detached_tensor())),
         )?;
-        let engine = match Fused::new(&config.optimizer, &params)? {
-            Some(fused) => Engine::Fused(Box::new(fused)),
-            None => Engine::Ops(config.optimizer.init(&params)?),
-        };
+        let stepper = Stepper::new(&config.optimizer, &params)?;
         let drop_in = Self {
             optimizer: config.optimizer,
             non_finite: config.non_finite,
             vars: vars.into_iter().map(|(_, var)| var).collect(),
             params,
-            engine,
+            stepper,
             named: true,
             skipped_steps: 0,
         };
@@ -86,10 +74,7 @@ impl<O: Optimizer> DropIn<O> {
     /// What takes the steps: "avx512", "avx2" or "portable" kernels in place (contiguous
     /// f32 variables on the CPU), or "candle ops".
     pub fn path(&self) -> &'static str {
-        match &self.engine {
-            Engine::Fused(fused) => fused.kernel(),
-            Engine::Ops(_) => "candle ops",
-        }
+        self.stepper.path()
     }
 
     /// All variables of a [`candle_nn::VarMap`], by their names.
@@ -130,13 +115,13 @@ impl<O: Optimizer> DropIn<O> {
 
     fn step_or_refuse(&mut self, store: &GradStore) -> Result<()> {
         let vars = &self.vars;
-        let state = match &mut self.engine {
-            Engine::Fused(fused) => {
+        let state = match &mut self.stepper {
+            Stepper::Fused(fused) => {
                 let param = |index: usize| vars[index].as_tensor();
                 let grad = |index: usize| store.get(&vars[index]);
                 return fused.step_in_place(self.params.names(), param, grad);
             }
-            Engine::Ops(state) => state,
+            Stepper::Ops(state) => state,
         };
         let detached = vars.iter().map(Var::as_detached_tensor).collect();
         let mut params = self.params.with_tensors(detached)?;
@@ -155,10 +140,7 @@ impl<O: Optimizer> DropIn<O> {
     /// # Errors
     /// Those of candle.
     pub fn state(&self) -> Result<State> {
-        match &self.engine {
-            Engine::Fused(fused) => fused.state(),
-            Engine::Ops(state) => Ok(state.clone()),
-        }
+        self.stepper.state()
     }
 
     /// Saves the state by the variables' names.
@@ -180,11 +162,7 @@ impl<O: Optimizer> DropIn<O> {
         self.require_names("load")?;
         let mut state = self.state()?;
         state.load(self.optimizer.kind(), &self.params, path)?;
-        match &mut self.engine {
-            Engine::Fused(fused) => fused.set_state(&state)?,
-            Engine::Ops(old) => *old = state,
-        }
-        Ok(())
+        self.stepper.set_state(state)
     }
 
     /// `VarMap::all_vars` comes in another order in every run: positions are no names.
@@ -220,7 +198,7 @@ impl<O: Optimizer> candle_nn::Optimizer for DropIn<O> {
 
     fn set_learning_rate(&mut self, learning_rate: f64) {
         self.optimizer.set_learning_rate(learning_rate);
-        if let Engine::Fused(fused) = &mut self.engine {
+        if let Stepper::Fused(fused) = &mut self.stepper {
             fused.set_learning_rate(learning_rate);
         }
     }

@@ -20,6 +20,7 @@ mod optimizer;
 mod params;
 mod rng;
 mod state;
+mod stepper;
 mod theta;
 mod workers;
 
@@ -30,5 +31,6 @@ pub use optimizer::{LearnedOptimizer, Optimizer};
 pub use params::{Grads, Params};
 pub use rng::{Purpose, Rng, Streams, normal, truncated_normal};
 pub use state::{Slot, State};
+pub use stepper::Stepper;
 pub use theta::{Layout, Theta};
 pub use workers::Workers;

@@ -1,4 +1,7 @@
-use crate::{isa::dispatch, simd::Simd};
+use crate::{
+    isa::dispatch,
+    simd::{Simd, part, put},
+};
 
 /// Adam's constants at one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,39 +38,23 @@ fn body<S: Simd>(s: S, c: &Adam, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mu
     let n = p.len();
     assert!(g.len() == n && m.len() == n && v.len() == n);
     let mut at = 0;
-    while at + S::LANES <= n {
-        // SAFETY: the slices have `n` numbers each.
+    while at < n {
+        let count = S::LANES.min(n - at);
+        // SAFETY: the slices have `n` numbers each, of which `count` are left.
         unsafe {
             let (new_p, new_m, new_v) = step(
                 s,
                 c,
-                s.load(p, at),
-                s.load(g, at),
-                s.load(m, at),
-                s.load(v, at),
+                part(s, p, at, count),
+                part(s, g, at, count),
+                part(s, m, at, count),
+                part(s, v, at, count),
             );
-            s.store(p, at, new_p);
-            s.store(m, at, new_m);
-            s.store(v, at, new_v);
+            put(s, p, at, count, new_p);
+            put(s, m, at, count, new_m);
+            put(s, v, at, count, new_v);
         }
-        at += S::LANES;
-    }
-    let rest = n - at;
-    if rest > 0 {
-        // SAFETY: `rest` numbers are left, less than `LANES`.
-        unsafe {
-            let (new_p, new_m, new_v) = step(
-                s,
-                c,
-                s.load_part(p, at, rest),
-                s.load_part(g, at, rest),
-                s.load_part(m, at, rest),
-                s.load_part(v, at, rest),
-            );
-            s.store_part(p, at, rest, new_p);
-            s.store_part(m, at, rest, new_m);
-            s.store_part(v, at, rest, new_v);
-        }
+        at += count;
     }
 }
 

@@ -18,7 +18,7 @@ mod network;
 mod side;
 
 pub use lines::Shape;
-pub use network::{Exponent, Formula, HIDDEN, Network};
+pub use network::{Exponent, Formula, HIDDEN, Network, PER_STEP, step_features};
 
 use crate::Isa;
 use network::Scaled;
@@ -57,7 +57,7 @@ pub struct Scratch {
     columns: Side,
 }
 
-/// One step p ← p + Δp of one tensor, step `t` counted from 0.
+/// One step p ← p + Δp of one tensor; `bias` is [`Network::bias_at`] the step.
 ///
 /// # Panics
 /// If the slices do not fit the shape.
@@ -65,7 +65,7 @@ pub struct Scratch {
 pub fn update(
     isa: Isa,
     network: &Network,
-    t: u64,
+    bias: &[f32; HIDDEN],
     shape: &Shape,
     p: &mut [f32],
     g: &[f32],
@@ -93,7 +93,7 @@ pub fn update(
             columns.update_columns(isa, &network.adafactor_decays, col, lines);
             let sums =
                 accumulate::accumulate(isa, network, lines, p, g, momentum, rms, rows, columns);
-            let scaled = Scaled::factored(network, t, &sums, n, rows, columns);
+            let scaled = Scaled::factored(network, bias, &sums, n, rows, columns);
             rows.fold(isa, row, &scaled.rows);
             columns.fold(isa, col, &scaled.columns);
             apply::apply(
@@ -101,7 +101,7 @@ pub fn update(
             );
         }
         (Shape::Diagonal(_), Factored::Diagonal(diagonal)) => {
-            diagonal::update(isa, network, t, p, g, momentum, rms, diagonal);
+            diagonal::update(isa, network, bias, p, g, momentum, rms, diagonal);
         }
         _ => panic!("the state is of a tensor of another rank"),
     }

@@ -72,3 +72,35 @@ pub(crate) trait Simd: Copy {
     /// The sum over lanes.
     fn sum(self, v: Self::V) -> f32;
 }
+
+/// `from[at..at + n]`, then zeros: [`Simd::load`] where that is a whole vector.
+///
+/// # Safety
+/// As [`Simd::load_part`].
+#[inline(always)]
+pub(crate) unsafe fn part<S: Simd>(s: S, from: &[f32], at: usize, n: usize) -> S::V {
+    // SAFETY: the caller's promise; all lanes are there if there are as many.
+    unsafe {
+        if n == S::LANES {
+            s.load(from, at)
+        } else {
+            s.load_part(from, at, n)
+        }
+    }
+}
+
+/// `to[at..at + n]` = the first lanes of `v`: [`Simd::store`] where that is all of them.
+///
+/// # Safety
+/// As [`Simd::store_part`].
+#[inline(always)]
+pub(crate) unsafe fn put<S: Simd>(s: S, to: &mut [f32], at: usize, n: usize, v: S::V) {
+    // SAFETY: the caller's promise; all lanes are there if there are as many.
+    unsafe {
+        if n == S::LANES {
+            s.store(to, at, v);
+        } else {
+            s.store_part(to, at, n, v);
+        }
+    }
+}

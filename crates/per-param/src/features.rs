@@ -2,17 +2,12 @@
 
 use candle_core::Tensor;
 use lopt_core::Result;
+pub use lopt_kernels::per_param::{PER_STEP, step_features};
 
 use crate::accumulators::{Accumulators, Factored, factored_dims};
 
 /// How many features are computed per scalar parameter and normalised over its tensor.
 pub const PER_PARAMETER: usize = 28;
-/// How many features tell the step.
-pub const PER_STEP: usize = 11;
-
-/// The time scales τ of the step features.
-const TIME_SCALES: [f32; PER_STEP] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5];
-
 /// The 28 features of each element, and what the update formulas need of them.
 #[derive(Clone, Debug)]
 pub struct Features {
@@ -74,11 +69,6 @@ pub fn features(p: &Tensor, g: &Tensor, acc: &Accumulators) -> Result<Features> 
 /// Those of candle.
 pub fn normalizer(raw: &Tensor) -> Result<Tensor> {
     rsqrt(&(raw.sqr()?.mean_keepdim(1)? + 1e-5)?)
-}
-
-/// tanh(t/τ − 1) of each time scale; `t` counts from 0.
-pub fn step_features(t: u64) -> [f32; PER_STEP] {
-    TIME_SCALES.map(|scale| (t as f32 / scale - 1.0).tanh())
 }
 
 /// The features from the factored second moments, each \[3, n\].

@@ -30,9 +30,11 @@ impl PerParam {
             return None;
         };
         let shape = |dims: &Vec<usize>| Shape::new(dims, factored_dims(dims));
+        let network = network(theta, heads, formula).ok()?;
         Some(Box::new(FusedPerParam {
             isa,
-            network: network(theta, heads, formula).ok()?,
+            bias: (0, network.bias_at(0)),
+            network,
             shapes: shapes.iter().map(shape).collect(),
             scratch: Scratch::default(),
         }))
@@ -42,6 +44,8 @@ impl PerParam {
 struct FusedPerParam {
     isa: Isa,
     network: Network,
+    /// A step and its bias, which all tensors share.
+    bias: (u64, [f32; HIDDEN]),
     shapes: Vec<Shape>,
     scratch: Scratch,
 }
@@ -69,8 +73,12 @@ impl FusedUpdate for FusedPerParam {
             rms,
             factored,
         };
-        let (shape, scratch) = (&self.shapes[index], &mut self.scratch);
-        update(self.isa, &self.network, step, shape, p, g, state, scratch);
+        if self.bias.0 != step {
+            self.bias = (step, self.network.bias_at(step));
+        }
+        let (bias, shape) = (&self.bias.1, &self.shapes[index]);
+        let scratch = &mut self.scratch;
+        update(self.isa, &self.network, bias, shape, p, g, state, scratch);
     }
 
     fn set_learning_rate(&mut self, learning_rate: f64) {

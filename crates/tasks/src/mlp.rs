@@ -214,8 +214,8 @@ impl Task for MlpTask {
         self.tensors(batch.inputs, labels.collect())
     }
 
-    fn native(&self) -> Option<&dyn NativeTask> {
-        self.device.is_cpu().then_some(self as &dyn NativeTask)
+    fn native(self: Arc<Self>) -> Option<Arc<dyn NativeTask>> {
+        self.device.is_cpu().then_some(self)
     }
 
     fn loss(&self, params: &Params, batch: &Batch) -> lopt_core::Result<Tensor> {

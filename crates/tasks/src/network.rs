@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use lopt_core::{Fused, Optimizer, Params, Result, Rng, State};
+use lopt_core::{Fused, Optimizer, Params, Result, Rng, State, Stepper};
 use lopt_kernels::mlp::Workspace;
 
 use crate::{Batch, NativeBatch, NativeTask, Split, Task};
@@ -24,22 +24,18 @@ pub struct Network {
 
 enum Engine {
     Native {
+        task: Arc<dyn NativeTask>,
         /// Parameters one after the other, in name order.
         params: Vec<f32>,
         /// Index after each parameter.
         ends: Vec<usize>,
-        fused: Fused,
+        fused: Box<Fused>,
     },
     Tensors {
         /// Shared with nobody: the fused update works in place.
         params: Params,
         stepper: Stepper,
     },
-}
-
-enum Stepper {
-    Fused(Fused),
-    Ops(State),
 }
 
 /// Minibatches of one task, and memory that its networks share while one of them is at
@@ -71,19 +67,17 @@ impl Network {
         params: Params,
         optimizer: Arc<dyn Optimizer>,
     ) -> Result<Self> {
-        let fused = Fused::new(&*optimizer, &params)?;
-        let engine = match (task.native(), fused) {
-            (Some(_), Some(fused)) => Engine::Native {
+        let stepper = Stepper::new(&*optimizer, &params)?;
+        let engine = match (task.clone().native(), stepper) {
+            (Some(task), Stepper::Fused(fused)) => Engine::Native {
+                task,
                 params: flat(&params)?,
                 ends: ends(&params),
                 fused,
             },
-            (_, fused) => Engine::Tensors {
+            (_, stepper) => Engine::Tensors {
                 params: own(&params)?,
-                stepper: match fused {
-                    Some(fused) => Stepper::Fused(fused),
-                    None => Stepper::Ops(optimizer.init(&params)?),
-                },
+                stepper,
             },
         };
         Ok(Self {
@@ -132,9 +126,9 @@ impl Network {
     /// # Errors
     /// Those of the task.
     pub fn draw(&self, split: Split, rng: &mut Rng, feed: &mut Feed) -> Result<()> {
-        match (&self.engine, self.task.native()) {
-            (Engine::Native { .. }, Some(native)) => native.batch(split, rng, &mut feed.native),
-            _ => feed.tensors = self.task.batch(split, rng)?,
+        match &self.engine {
+            Engine::Native { task, .. } => task.batch(split, rng, &mut feed.native),
+            Engine::Tensors { .. } => feed.tensors = self.task.batch(split, rng)?,
         }
         Ok(())
     }
@@ -147,17 +141,11 @@ impl Network {
     pub fn step(&mut self, feed: &mut Feed) -> Result<Step> {
         let (loss, result) = match &mut self.engine {
             Engine::Native {
+                task,
                 params,
                 ends,
                 fused,
-            } => {
-                let Some(native) = self.task.native() else {
-                    return Err(lopt_core::Error::Mismatch(
-                        "the task has lost its native form".to_owned(),
-                    ));
-                };
-                feed.native_step(native, self.template.names(), params, ends, fused)
-            }
+            } => feed.native_step(&**task, self.template.names(), params, ends, fused),
             Engine::Tensors { params, stepper } => {
                 let (loss, grads) = self.task.loss_and_grad(params, &feed.tensors)?;
                 let result = match stepper {
@@ -206,15 +194,8 @@ impl Network {
     /// Those of candle.
     pub fn state(&self) -> Result<State> {
         match &self.engine {
-            Engine::Native { fused, .. }
-            | Engine::Tensors {
-                stepper: Stepper::Fused(fused),
-                ..
-            } => fused.state(),
-            Engine::Tensors {
-                stepper: Stepper::Ops(state),
-                ..
-            } => Ok(state.clone()),
+            Engine::Native { fused, .. } => fused.state(),
+            Engine::Tensors { stepper, .. } => stepper.state(),
         }
     }
 
@@ -237,10 +218,7 @@ impl Network {
             }
             Engine::Tensors { params, stepper } => {
                 let copies = own(restored)?;
-                match stepper {
-                    Stepper::Fused(fused) => fused.set_state(&restored_state)?,
-                    Stepper::Ops(state) => *state = restored_state,
-                }
+                stepper.set_state(restored_state)?;
                 *params = copies;
             }
         }

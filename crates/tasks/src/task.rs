@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use candle_core::{DType, Tensor};
 use lopt_core::{Grads, Params, Result, Rng};
 
@@ -65,7 +67,7 @@ pub trait Task: Send + Sync {
     }
 
     /// The same task on plain memory, if there is such a form of it.
-    fn native(&self) -> Option<&dyn NativeTask> {
+    fn native(self: Arc<Self>) -> Option<Arc<dyn NativeTask>> {
         None
     }
 

@@ -1,16 +1,20 @@
 //! Second pass: the accumulators take the gradient in, and the features' squares are
 //! summed.
 
-use crate::{isa::dispatch, math::rsqrt, simd::Simd};
+use crate::{
+    isa::dispatch,
+    math::rsqrt,
+    simd::{Simd, part, put},
+};
 
 use super::{
-    lines::{Line, Lines, part},
+    lines::{Line, Lines},
     network::{ELEMENT, Network},
     side::{Side, safe_rsqrt},
 };
 
 /// Elements after which f32 sums move on to f64.
-const FLUSH: usize = 8192;
+pub(super) const FLUSH: usize = 8192;
 
 dispatch! {
     /// Sums of squares of the 16 element features.
@@ -151,20 +155,6 @@ fn both<S: Simd>(s: S, decay: f32) -> (S::V, S::V) {
 #[inline(always)]
 pub(super) fn mean<S: Simd>(s: S, decay: (S::V, S::V), old: S::V, new: S::V) -> S::V {
     s.mul_add(decay.0, old, s.mul(decay.1, new))
-}
-
-/// # Safety
-/// As [`Simd::store_part`].
-#[inline(always)]
-pub(super) unsafe fn put<S: Simd>(s: S, to: &mut [f32], at: usize, n: usize, v: S::V) {
-    // SAFETY: the caller's promise; all lanes are there if there are as many.
-    unsafe {
-        if n == S::LANES {
-            s.store(to, at, v);
-        } else {
-            s.store_part(to, at, n, v);
-        }
-    }
 }
 
 struct Accumulate<'a, S: Simd> {

@@ -1,14 +1,14 @@
 //! Third pass: the MLP on the features of each element, and the step.
 
 use crate::{
+    Isa,
     isa::dispatch,
     math::{exp, rsqrt},
-    simd::{Simd, Two},
+    simd::{Simd, Two, part, put},
 };
 
 use super::{
-    accumulate::put,
-    lines::{Line, Lines, part},
+    lines::{Line, Lines},
     network::{ELEMENT, Exponent, Formula, HEADS, HIDDEN, Network, Scaled},
     side::Side,
 };
@@ -16,7 +16,7 @@ use super::{
 /// The step of a whole tensor.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn apply(
-    isa: crate::Isa,
+    isa: Isa,
     network: &Network,
     scaled: &Scaled,
     lines: &Lines,
@@ -27,16 +27,13 @@ pub(super) fn apply(
     rows: &Side,
     columns: &Side,
 ) {
-    let formula = &network.formula;
-    if !formula.per_tensor() {
-        return step(
-            isa, network, scaled, formula, lines, p, g, momentum, rms, rows, columns,
+    let mut formula = network.formula;
+    if formula.per_tensor() {
+        let sums = heads(
+            isa, network, scaled, lines, p, g, momentum, rms, rows, columns,
         );
+        formula = formula.with_means(sums.map(|sum| sum / p.len() as f64));
     }
-    let sums = heads(
-        isa, network, scaled, lines, p, g, momentum, rms, rows, columns,
-    );
-    let formula = formula.with_means(sums.map(|sum| sum / p.len() as f64));
     step(
         isa, network, scaled, &formula, lines, p, g, momentum, rms, rows, columns,
     );
@@ -62,7 +59,6 @@ impl Formula {
 }
 
 dispatch! {
-    #[inline(never)]
     fn step = step_body(
         network: &Network, scaled: &Scaled, formula: &Formula, lines: &Lines, p: &mut [f32],
         g: &[f32], momentum: &[f32], rms: &[f32], rows: &Side, columns: &Side,
@@ -71,7 +67,6 @@ dispatch! {
 
 dispatch! {
     /// Sums of the heads over the tensor.
-    #[inline(never)]
     fn heads = heads_body(
         network: &Network, scaled: &Scaled, lines: &Lines, p: &[f32],
         g: &[f32], momentum: &[f32], rms: &[f32], rows: &Side, columns: &Side,
@@ -149,14 +144,38 @@ unsafe fn step_elements<S: Simd, const FIXED: bool>(
     i: usize,
     n: usize,
 ) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (old, inputs, heads) = evaluate(s, network, scaled, p, tensor, base, i, n);
+        let new = formula.apply(s, old, &inputs, heads);
+        put(s, p, base.line.at + i, n, new);
+    }
+}
+
+/// (p, the other inputs, the heads) of `n` elements from the `i`-th of a line.
+///
+/// # Safety
+/// As [`step_elements`].
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn evaluate<S: Simd, const FIXED: bool>(
+    s: S,
+    network: &Network,
+    scaled: &Scaled,
+    p: &[f32],
+    tensor: &Moments,
+    base: &Base<FIXED>,
+    i: usize,
+    n: usize,
+) -> (S::V, Inputs<S::V>, [S::V; HEADS]) {
     let at = base.line.at + i;
     // SAFETY: the caller's promise.
     unsafe {
-        let old = part(s, p, at, n);
+        let p = part(s, p, at, n);
         let inputs = tensor.inputs(s, at, n);
         let (factor, first) = base.at(s, i, n);
-        let heads = forward(s, network, scaled, first, old, &inputs, (factor, factor));
-        put(s, p, at, n, formula.apply(s, old, &inputs, heads));
+        let heads = forward(s, network, scaled, first, p, &inputs, (factor, factor));
+        (p, inputs, heads)
     }
 }
 
@@ -204,16 +223,9 @@ fn heads_line<S: Simd, const FIXED: bool>(
     let mut i = 0;
     while i < line.len {
         let n = S::LANES.min(line.len - i);
-        let at = line.at + i;
         // SAFETY: the line lies within the tensor and the sides, `n` elements are left.
-        unsafe {
-            let inputs = tensor.inputs(s, at, n);
-            let (factor, first) = base.at(s, i, n);
-            let factors = (factor, factor);
-            let p = part(s, p, at, n);
-            let heads = forward(s, network, scaled, first, p, &inputs, factors);
-            add_heads(s, heads, n, totals);
-        }
+        let (_, _, heads) = unsafe { evaluate(s, network, scaled, p, tensor, base, i, n) };
+        add_heads(s, heads, n, totals);
         i += n;
     }
 }

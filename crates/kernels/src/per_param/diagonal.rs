@@ -1,23 +1,24 @@
 //! The update of tensors of rank 0 and 1, whose second moments are not factored.
 
-use crate::{Isa, isa::dispatch, math::rsqrt, simd::Simd};
-
-use super::{
-    accumulate::{Means, Tensor, add_squares, diagonal_factors, flush, mean, put},
-    apply::{Moments, add_heads, forward},
-    lines::part,
-    network::{ELEMENT, Formula, HEADS, HIDDEN, Network, Scaled},
+use crate::{
+    Isa,
+    isa::dispatch,
+    math::rsqrt,
+    simd::{Simd, part, put},
 };
 
-/// Elements after which f32 sums move on to f64.
-const FLUSH: usize = 8192;
+use super::{
+    accumulate::{FLUSH, Means, Tensor, add_squares, diagonal_factors, flush, mean},
+    apply::{Inputs, Moments, add_heads, forward},
+    network::{ELEMENT, Formula, HEADS, HIDDEN, Network, Scaled},
+};
 
 /// One step; `diagonal` \[3, n\].
 #[allow(clippy::too_many_arguments)]
 pub(super) fn update(
     isa: Isa,
     network: &Network,
-    t: u64,
+    bias: &[f32; HIDDEN],
     p: &mut [f32],
     g: &[f32],
     momentum: &mut [f32],
@@ -26,15 +27,12 @@ pub(super) fn update(
 ) {
     let n = p.len();
     let (sums, moments) = accumulate(isa, network, p, g, momentum, rms, diagonal);
-    let scaled = Scaled::diagonal(network, t, &sums, &moments, n);
-    let formula = &network.formula;
-    if !formula.per_tensor() {
-        return step(
-            isa, network, &scaled, formula, p, g, momentum, rms, diagonal,
-        );
+    let scaled = Scaled::diagonal(network, bias, &sums, &moments, n);
+    let mut formula = network.formula;
+    if formula.per_tensor() {
+        let sums = heads(isa, network, &scaled, p, g, momentum, rms, diagonal);
+        formula = formula.with_means(sums.map(|sum| sum / n as f64));
     }
-    let sums = heads(isa, network, &scaled, p, g, momentum, rms, diagonal);
-    let formula = formula.with_means(sums.map(|sum| sum / n as f64));
     step(
         isa, network, &scaled, &formula, p, g, momentum, rms, diagonal,
     );
@@ -133,10 +131,8 @@ fn step_body<S: Simd>(
         let count = S::LANES.min(n - at);
         // SAFETY: `count` elements are left of the tensor.
         unsafe {
-            let old = part(s, p, at, count);
-            let inputs = tensor.inputs(s, at, count);
-            let (first, factors) = moments(s, scaled, diagonal, n, at, count);
-            let heads = forward(s, network, scaled, first, old, &inputs, factors);
+            let (old, inputs, heads) =
+                evaluate(s, network, scaled, p, &tensor, diagonal, at, count);
             put(s, p, at, count, formula.apply(s, old, &inputs, heads));
         }
         at += count;
@@ -171,16 +167,39 @@ fn heads_body<S: Simd>(
     while at < n {
         let count = S::LANES.min(n - at);
         // SAFETY: `count` elements are left of the tensor.
-        unsafe {
-            let inputs = tensor.inputs(s, at, count);
-            let (first, factors) = moments(s, scaled, diagonal, n, at, count);
-            let p = part(s, p, at, count);
-            let heads = forward(s, network, scaled, first, p, &inputs, factors);
-            add_heads(s, heads, count, &mut totals);
-        }
+        let (_, _, heads) =
+            unsafe { evaluate(s, network, scaled, p, &tensor, diagonal, at, count) };
+        add_heads(s, heads, count, &mut totals);
         at += count;
     }
     totals
+}
+
+/// (p, the other inputs, the heads) of `count` elements.
+///
+/// # Safety
+/// `p` and the moments of `tensor` have n numbers, `diagonal` 3·n, `at + count` is at most
+/// n and `count` at most `LANES`.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn evaluate<S: Simd>(
+    s: S,
+    network: &Network,
+    scaled: &Scaled,
+    p: &[f32],
+    tensor: &Moments,
+    diagonal: &[f32],
+    at: usize,
+    count: usize,
+) -> (S::V, Inputs<S::V>, [S::V; HEADS]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (first, factors) = moments(s, scaled, diagonal, p.len(), at, count);
+        let inputs = tensor.inputs(s, at, count);
+        let p = part(s, p, at, count);
+        let heads = forward(s, network, scaled, first, p, &inputs, factors);
+        (p, inputs, heads)
+    }
 }
 
 /// What the three moments of some elements give: (the first layer without the other

@@ -1,6 +1,9 @@
 //! How a tensor is passed over: in lines of neighbouring elements.
 
-use crate::{isa::dispatch, simd::Simd};
+use crate::{
+    isa::dispatch,
+    simd::{Simd, part, put},
+};
 
 use super::side::Side;
 
@@ -263,12 +266,12 @@ fn square_sums_body<S: Simd>(
                 let x = part(s, g, line.at + i, n);
                 let x2 = s.mul(x, x);
                 let old = part(s, partial, line.no_x + i, n);
-                s.store_part(partial, line.no_x + i, n, s.add(old, x2));
+                put(s, partial, line.no_x + i, n, s.add(old, x2));
                 if fixed {
                     sum = s.add(sum, x2);
                 } else {
                     let old = part(s, no_y, line.no_y + i, n);
-                    s.store_part(no_y, line.no_y + i, n, s.add(old, x2));
+                    put(s, no_y, line.no_y + i, n, s.add(old, x2));
                 }
             }
             i += n;
@@ -288,20 +291,6 @@ fn square_sums_body<S: Simd>(
     flush(s, no_x, partial);
 }
 
-/// # Safety
-/// As [`Simd::load_part`].
-#[inline(always)]
-pub(super) unsafe fn part<S: Simd>(s: S, from: &[f32], at: usize, n: usize) -> S::V {
-    // SAFETY: the caller's promise; all lanes are there if there are as many.
-    unsafe {
-        if n == S::LANES {
-            s.load(from, at)
-        } else {
-            s.load_part(from, at, n)
-        }
-    }
-}
-
 /// total += partial; partial = 0.
 #[inline(always)]
 fn flush<S: Simd>(s: S, total: &mut [f32], partial: &mut [f32]) {
@@ -310,9 +299,9 @@ fn flush<S: Simd>(s: S, total: &mut [f32], partial: &mut [f32]) {
         let n = S::LANES.min(total.len() - i);
         // SAFETY: both have the same length, and `n` numbers are left.
         unsafe {
-            let sum = s.add(s.load_part(total, i, n), s.load_part(partial, i, n));
-            s.store_part(total, i, n, sum);
-            s.store_part(partial, i, n, s.splat(0.0));
+            let sum = s.add(part(s, total, i, n), part(s, partial, i, n));
+            put(s, total, i, n, sum);
+            put(s, partial, i, n, s.splat(0.0));
         }
         i += n;
     }

@@ -6,8 +6,10 @@ use super::side::Side;
 pub const HIDDEN: usize = 4;
 /// Directions and magnitudes: d, m_b, m_g.
 pub(super) const HEADS: usize = 3;
+/// How many features tell the step.
+pub const PER_STEP: usize = 11;
 /// The time scales τ of the step features tanh(t/τ − 1).
-const TIME_SCALES: [f32; 11] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5];
+const TIME_SCALES: [f32; PER_STEP] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5];
 /// Features of an element that do not come from its row and column alone: g, φ, m (3), v,
 /// m·r (3), r, factored g (3), factored m (3), with r = (v + 1e-6)^{-1/2}.
 pub(super) const ELEMENT: usize = 16;
@@ -16,6 +18,11 @@ const ELEMENT_INDEX: [usize; ELEMENT] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 1
 /// Where the rows' features start among the 28; the columns' are three further, and the
 /// inverse roots of both six.
 const ROWS: usize = 13;
+
+/// tanh(t/τ − 1) of each time scale; `t` counts from 0.
+pub fn step_features(t: u64) -> [f32; PER_STEP] {
+    TIME_SCALES.map(|scale| (t as f32 / scale - 1.0).tanh())
+}
 
 /// θ and the optimizer's formula.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,10 +83,9 @@ pub struct Exponent {
 
 impl Network {
     /// The first bias with the features of step `t` folded in.
-    fn bias_at(&self, t: u64) -> [f32; HIDDEN] {
+    pub fn bias_at(&self, t: u64) -> [f32; HIDDEN] {
         let mut bias = self.b0;
-        for (scale, weights) in TIME_SCALES.iter().zip(&self.w0[28..]) {
-            let feature = (t as f32 / scale - 1.0).tanh();
+        for (feature, weights) in step_features(t).iter().zip(&self.w0[28..]) {
             for (sum, weight) in bias.iter_mut().zip(weights) {
                 *sum += weight * feature;
             }
@@ -114,7 +120,7 @@ impl Scaled {
     /// From the sums of squares of the elements' features, for rank ≥ 2.
     pub fn factored(
         network: &Network,
-        t: u64,
+        bias: &[f32; HIDDEN],
         sums: &[f64; ELEMENT],
         n: usize,
         rows: &Side,
@@ -128,7 +134,7 @@ impl Scaled {
             })
         };
         Self {
-            bias: network.bias_at(t),
+            bias: *bias,
             element: Self::elements(network, sums, n),
             rows: side(ROWS, rows),
             columns: side(ROWS + 3, columns),
@@ -139,7 +145,7 @@ impl Scaled {
     /// `moments` are the sums of squares of these and of their inverse roots.
     pub fn diagonal(
         network: &Network,
-        t: u64,
+        bias: &[f32; HIDDEN],
         sums: &[f64; ELEMENT],
         moments: &[f64; 6],
         n: usize,
@@ -151,7 +157,7 @@ impl Scaled {
             times(weights, normalizer(moments[k], n))
         });
         Self {
-            bias: network.bias_at(t),
+            bias: *bias,
             element: Self::elements(network, sums, n),
             rows: both,
             columns: [[0.0; HIDDEN]; 6],

@@ -1,11 +1,13 @@
 //! The factored second moments of rows and columns.
 
-use crate::{Isa, isa::dispatch, math::rsqrt, simd::Simd};
-
-use super::{
-    lines::{Lines, part},
-    network::HIDDEN,
+use crate::{
+    Isa,
+    isa::dispatch,
+    math::rsqrt,
+    simd::{Simd, part, put},
 };
+
+use super::{lines::Lines, network::HIDDEN};
 
 /// Keeps a factored second moment of zero gradients above zero.
 const EPSILON: f32 = 1e-30;
@@ -117,7 +119,7 @@ fn average_body<S: Simd>(
             let mean = s.mul_add(part(s, sums, i, n), s.splat(per), s.splat(EPSILON));
             let fresh = s.mul(s.splat(1.0 - decay), mean);
             let v = s.keep(s.mul_add(s.splat(decay), part(s, moments, i, n), fresh), n);
-            s.store_part(moments, i, n, v);
+            put(s, moments, i, n, v);
             squares_part = s.mul_add(v, v, squares_part);
             let inverse = s.div(s.splat(1.0), s.add(v, s.splat(1e-8)));
             inverses_part = s.add(inverses_part, s.keep(inverse, n));
@@ -156,7 +158,7 @@ fn row_factors_body<S: Simd>(s: S, moments: &[f32], means: &[f32], factors: &mut
         unsafe {
             let mean = s.add(part(s, means, i, n), s.splat(1e-9));
             let ratio = s.div(part(s, moments, i, n), mean);
-            s.store_part(factors, i, n, safe_rsqrt(s, ratio));
+            put(s, factors, i, n, safe_rsqrt(s, ratio));
         }
         i += n;
     }
@@ -176,7 +178,7 @@ fn column_factors_body<S: Simd>(s: S, moments: &[f32], factors: &mut [f32]) {
         // SAFETY: both have the same length, and `n` numbers are left.
         unsafe {
             let factor = safe_rsqrt(s, part(s, moments, i, n));
-            s.store_part(factors, i, n, factor);
+            put(s, factors, i, n, factor);
         }
         i += n;
     }
@@ -210,7 +212,7 @@ fn fold_body<S: Simd>(s: S, moments: &[f32], weights: &[[f32; HIDDEN]; 6], folde
         let mut j = 0;
         while j < HIDDEN {
             // SAFETY: four times `len` numbers, of each of which `n` are left.
-            unsafe { s.store_part(folded, j * len + i, n, sums[j]) };
+            unsafe { put(s, folded, j * len + i, n, sums[j]) };
             j += 1;
         }
         i += n;
