@@ -26,7 +26,7 @@ fn unpack_up_to(packed: &[u8], limit: u64) -> Result<Vec<u8>, Malformed> {
         return Err(Malformed::NotGzip);
     }
     let mut rest = packed;
-    let mut bytes = vec![];
+    let mut bytes = Vec::with_capacity(promised_len(packed));
     GzDecoder::new(&mut rest)
         .take(limit + 1)
         .read_to_end(&mut bytes)
@@ -41,6 +41,18 @@ fn unpack_up_to(packed: &[u8], limit: u64) -> Result<Vec<u8>, Malformed> {
         0 => Ok(bytes),
         trailing => Err(Malformed::Trailing(trailing)),
     }
+}
+
+/// The length that the last four bytes tell, as far as it can be true.
+fn promised_len(packed: &[u8]) -> usize {
+    /// No stream unpacks to more than this many times its size.
+    const RATIO: usize = 1032;
+    let told = packed
+        .last_chunk::<4>()
+        .map_or(0, |b| u32::from_le_bytes(*b));
+    (told as usize)
+        .min(packed.len().saturating_mul(RATIO))
+        .min(LIMIT as usize)
 }
 
 #[cfg(test)]

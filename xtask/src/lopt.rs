@@ -36,14 +36,17 @@ pub fn run(command: &str, arguments: &[OsString]) -> Result<ExitCode> {
 
 /// Becomes the command, so that Ctrl-C and kill reach it.
 #[cfg(unix)]
-fn replace(mut command: Command) -> Result<ExitCode> {
+pub fn replace(mut command: Command) -> Result<ExitCode> {
     use std::os::unix::process::CommandExt;
-    Err(command.exec()).context("cannot run cargo")
+    Err(command.exec()).with_context(|| format!("cannot run {:?}", command.get_program()))
 }
 
 #[cfg(not(unix))]
-fn replace(mut command: Command) -> Result<ExitCode> {
-    Ok(exit_code(command.status().context("cannot run cargo")?))
+pub fn replace(mut command: Command) -> Result<ExitCode> {
+    let status = command.status();
+    Ok(exit_code(status.with_context(|| {
+        format!("cannot run {:?}", command.get_program())
+    })?))
 }
 
 /// The same code, or 1 if a signal ended the command.

@@ -1,6 +1,7 @@
 //! Dispatches the project's commands: `cargo xtask COMMAND`.
 
 mod archive;
+mod bench;
 mod ci;
 mod curl;
 mod data;
@@ -31,6 +32,9 @@ enum Command {
     /// Compare learned optimizers with tuned Adam; `--help` after it lists the arguments.
     #[command(disable_help_flag = true)]
     EvalOod(Passed),
+    /// Measure what must be fast, and print one table; `--help` after it lists the arguments.
+    #[command(disable_help_flag = true)]
+    Bench(Passed),
     /// Fetch, check and import data sets.
     #[command(subcommand)]
     Data(data::Command),
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::MetaTrain(passed) => lopt::run("meta-train", &passed.arguments),
         Command::EvalOod(passed) => lopt::run("eval-ood", &passed.arguments),
+        Command::Bench(passed) => bench::run(&passed.arguments),
         Command::Data(command) => data::run(command),
         Command::Ci => ci::run(),
     };

@@ -4,12 +4,16 @@ mod common;
 mod eval_ood;
 mod meta_train;
 mod progress;
-mod single_thread;
 mod table;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+/// Candle's temporaries come and go in each step; this one does not give them back to the
+/// system in between.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Learned optimizers: meta-train them, and judge them out of distribution.
 #[derive(Parser)]
@@ -33,8 +37,9 @@ const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(code) = single_thread::restart_if_needed() {
-        return code;
+    if let Err(error) = lopt_core::one_candle_thread() {
+        eprintln!("error: cannot start again with RAYON_NUM_THREADS=1: {error}; set it yourself");
+        return ExitCode::FAILURE;
     }
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)

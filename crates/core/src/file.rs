@@ -7,13 +7,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs,
-    io::Write,
+    fs, io,
     path::Path,
 };
 
 use candle_core::{Device, Tensor, safetensors::Load};
-use safetensors::{SafeTensors, View};
+use safetensors::{SafeTensorError, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use sha2::{Digest, Sha256};
@@ -87,9 +86,12 @@ pub fn write(
     };
     let entry = serde_json::to_string(&header).map_err(|e| Error::file(path, e.to_string()))?;
     let metadata = HashMap::from([(ENTRY.to_owned(), entry)]);
-    let bytes = safetensors::serialize(views, Some(metadata))
-        .map_err(|e| Error::file(path, e.to_string()))?;
-    write_atomically(path, &bytes)
+    atomically(path, |unfinished| {
+        safetensors::serialize_to_file(views, Some(metadata), unfinished).map_err(|e| match e {
+            SafeTensorError::IoError(source) => source,
+            other => io::Error::other(other),
+        })
+    })
 }
 
 /// Reads a file that [`write()`] made, and verifies it.
@@ -159,15 +161,22 @@ pub fn read(path: &Path, kind: &str) -> Result<Contents> {
 /// # Errors
 /// If the system refuses; the old content is then still there.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    atomically(path, |unfinished| fs::write(unfinished, bytes))
+}
+
+/// `write` to a file beside `path`, which then takes its place.
+fn atomically(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<()> {
     let name = path
         .file_name()
         .ok_or_else(|| Error::file(path, "is no file name"))?
         .to_string_lossy();
     let unfinished = path.with_file_name(format!(".{name}.{}{UNFINISHED}", std::process::id()));
-    let written = fs::File::create(&unfinished)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
+    let written = write(&unfinished)
+        .and_then(|()| {
+            fs::File::options()
+                .append(true)
+                .open(&unfinished)?
+                .sync_all()
         })
         .and_then(|()| fs::rename(&unfinished, path));
     if let Err(source) = written {

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Storage, Tensor};
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor};
 
 use crate::{Error, Grads, Optimizer, Params, Result, Slot, State, params::check_values};
 
@@ -24,8 +24,8 @@ pub trait FusedUpdate: Send {
 /// An optimizer's fused update with its state, for parameters of certain shapes.
 pub struct Fused {
     update: Box<dyn FusedUpdate>,
-    /// Names, shapes and types of the state.
-    template: State,
+    /// Name and shape of each slot of each parameter.
+    layout: Vec<Vec<(&'static str, Vec<usize>)>>,
     step: u64,
     /// The slots of each parameter.
     slots: Vec<Vec<Vec<f32>>>,
@@ -54,14 +54,18 @@ impl Fused {
         let Some(update) = optimizer.fused(&params.shapes()) else {
             return Ok(None);
         };
-        let template = optimizer.init(params)?;
+        let state = optimizer.init(params)?;
+        let layout = |slots: &Vec<Slot>| {
+            let layout = slots.iter().map(|s| (s.name, s.value.dims().to_vec()));
+            layout.collect()
+        };
         let mut fused = Self {
             update,
             slots: vec![],
             step: 0,
-            template,
+            layout: state.slots.iter().map(layout).collect(),
         };
-        fused.set_state(&fused.template.clone())?;
+        fused.set_state(&state)?;
         Ok(Some(fused))
     }
 
@@ -95,27 +99,17 @@ impl Fused {
     /// # Errors
     /// Those of candle.
     pub fn state(&self) -> Result<State> {
-        let tensor = |slot: &Slot, values: &Vec<f32>| -> Result<Slot> {
-            let value = Tensor::from_slice(values, slot.value.shape(), slot.value.device())?;
-            let name = slot.name;
+        let slot = |((name, dims), values): (&(&'static str, Vec<usize>), &Vec<f32>)| {
+            let value = Tensor::from_slice(values, dims.as_slice(), &Device::Cpu)?;
             Ok(Slot { name, value })
         };
-        let of_param = |(slots, values): (&Vec<Slot>, &Vec<Vec<f32>>)| {
-            slots
-                .iter()
-                .zip(values)
-                .map(|(s, v)| tensor(s, v))
-                .collect()
+        let of_param = |(layout, values): (&Vec<_>, &Vec<_>)| -> Result<Vec<Slot>> {
+            layout.iter().zip(values).map(slot).collect()
         };
+        let slots = self.layout.iter().zip(&self.slots).map(of_param);
         Ok(State {
             step: self.step,
-            slots: self
-                .template
-                .slots
-                .iter()
-                .zip(&self.slots)
-                .map(of_param)
-                .collect::<Result<_>>()?,
+            slots: slots.collect::<Result<_>>()?,
         })
     }
 
@@ -124,12 +118,12 @@ impl Fused {
     /// # Errors
     /// If it does not fit; the state is then as before.
     pub fn set_state(&mut self, state: &State) -> Result<()> {
-        let shapes = |state: &State| -> Vec<Vec<Vec<usize>>> {
-            let of_param =
-                |slots: &Vec<Slot>| slots.iter().map(|s| s.value.dims().to_vec()).collect();
-            state.slots.iter().map(of_param).collect()
+        let fits = |(slots, layout): (&Vec<Slot>, &Vec<(&str, Vec<usize>)>)| {
+            let dims = layout.iter().map(|(_, dims)| dims.as_slice());
+            slots.iter().map(|s| s.value.dims()).eq(dims)
         };
-        if shapes(state) != shapes(&self.template) {
+        let mut pairs = state.slots.iter().zip(&self.layout);
+        if state.slots.len() != self.layout.len() || !pairs.all(fits) {
             return Err(Error::Mismatch(
                 "the state is of other parameters".to_owned(),
             ));

@@ -11,6 +11,7 @@
 //! * [`file`](mod@file): the atomic, self-describing, verified safetensors files that
 //!   everything is saved in.
 
+mod candle_threads;
 pub mod device;
 mod drop_in;
 mod error;
@@ -24,6 +25,7 @@ mod stepper;
 mod theta;
 mod workers;
 
+pub use candle_threads::one_candle_thread;
 pub use drop_in::{DropIn, DropInConfig, NonFinite};
 pub use error::{Error, Result};
 pub use fused::{Fused, FusedUpdate};

@@ -16,7 +16,9 @@ mod isa;
 mod math;
 pub mod mlp;
 pub mod per_param;
+mod rows;
 mod simd;
 
 pub use adam::{Adam, adam};
 pub use isa::Isa;
+pub use rows::{gather, gather_pixels};

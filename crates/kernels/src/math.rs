@@ -20,7 +20,8 @@ fn polynomial<S: Simd, const N: usize>(s: S, x: S::V, coefficients: [f32; N]) ->
     y
 }
 
-/// e^x; arguments are limited to \[−87, 88\], where the result is a normal number.
+/// e^x; arguments are limited to \[−87, 88\], where the result is a normal number. NaN
+/// stays NaN.
 ///
 /// x = n·ln 2 + r with |r| ≤ ln 2 / 2, e^r by its Taylor polynomial of degree 7.
 #[inline(always)]
@@ -28,10 +29,11 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     // ln 2 in two parts, the first exact when multiplied by a small whole number.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = s.min(s.max(x, s.splat(-87.0)), s.splat(88.0));
+    // The second operand is what comes of NaN.
+    let x = s.min(s.splat(88.0), s.max(s.splat(-87.0), x));
     let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
-    let r = s.sub(x, s.mul(n, s.splat(LN2_HIGH)));
-    let r = s.sub(r, s.mul(n, s.splat(LN2_LOW)));
+    let r = s.mul_add(n, s.splat(-LN2_HIGH), x);
+    let r = s.mul_add(n, s.splat(-LN2_LOW), r);
     let p = polynomial(
         s,
         r,
@@ -46,7 +48,7 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
             1.0,
         ],
     );
-    s.mul(p, s.pow2(n))
+    s.times_pow2(p, n)
 }
 
 /// ln(1 + y) for y in \[0, 1\]: 2·artanh(y/(2 + y)).

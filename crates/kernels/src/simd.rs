@@ -28,11 +28,23 @@ pub(crate) trait Simd: Copy {
 
     fn splat(self, x: f32) -> Self::V;
 
+    /// `from[at]` in all lanes.
+    ///
+    /// # Safety
+    /// `at < from.len()`
+    unsafe fn load_splat(self, from: &[f32], at: usize) -> Self::V;
+
     /// `from[at..at + LANES]`.
     ///
     /// # Safety
     /// `at + LANES <= from.len()`
     unsafe fn load(self, from: &[f32], at: usize) -> Self::V;
+
+    /// `from[at..at + LANES]`, each divided by 255.
+    ///
+    /// # Safety
+    /// `at + LANES <= from.len()`
+    unsafe fn load_pixels(self, from: &[u8], at: usize) -> Self::V;
 
     /// `from[at..at + n]`, then zeros.
     ///
@@ -63,8 +75,8 @@ pub(crate) trait Simd: Copy {
     fn sqrt(self, a: Self::V) -> Self::V;
     /// To the nearest whole number.
     fn round(self, a: Self::V) -> Self::V;
-    /// 2^n for whole n in \[−126, 127\].
-    fn pow2(self, n: Self::V) -> Self::V;
+    /// a·2^n for whole n in \[−126, 127\].
+    fn times_pow2(self, a: Self::V, n: Self::V) -> Self::V;
     /// Lanes of `yes` where `a > 0`, of `no` elsewhere (NaN too).
     fn where_positive(self, a: Self::V, yes: Self::V, no: Self::V) -> Self::V;
     /// The first `n` lanes, then zeros.
@@ -103,4 +115,15 @@ pub(crate) unsafe fn put<S: Simd>(s: S, to: &mut [f32], at: usize, n: usize, v: 
             s.store_part(to, at, n, v);
         }
     }
+}
+
+/// x/255 for whole x in \[0, 255\], rounded as a division: a product with the reciprocal,
+/// put right by its exact remainder. Only where [`Simd::mul_add`] has one rounding.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn pixel_over_255<S: Simd>(s: S, x: S::V) -> S::V {
+    let reciprocal = s.splat(1.0 / 255.0);
+    let quotient = s.mul(x, reciprocal);
+    let remainder = s.mul_add(s.splat(-255.0), quotient, x);
+    s.mul_add(remainder, reciprocal, quotient)
 }

@@ -5,8 +5,9 @@ use std::{
 };
 
 use lopt_datasets::{DatasetName, Source};
+use lopt_kernels::{Isa, gather, gather_pixels};
 
-use crate::Result;
+use crate::{Result, Split};
 
 /// A data set at one image size, ready for batches.
 pub struct Images {
@@ -16,14 +17,61 @@ pub struct Images {
     pub features: usize,
     /// How many classes there are.
     pub classes: usize,
-    /// \[n, features\], in \[0, 1\].
-    pub train_pixels: Vec<f32>,
+    train: Labelled,
+    test: Labelled,
+}
+
+struct Labelled {
+    pixels: Pixels,
     /// \[n\]
-    pub train_labels: Vec<u8>,
-    /// \[n, features\], in \[0, 1\].
-    pub test_pixels: Vec<f32>,
-    /// \[n\]
-    pub test_labels: Vec<u8>,
+    labels: Vec<u8>,
+}
+
+/// \[n, features\]
+enum Pixels {
+    /// As they are in the data set: a quarter of the memory.
+    Bytes(Vec<u8>),
+    /// Reduced, in \[0, 1\].
+    Floats(Vec<f32>),
+}
+
+impl Labelled {
+    fn new(split: lopt_datasets::Split, size: usize) -> Result<Self> {
+        let shape = split.shape;
+        let pixels = if size == shape.height && size == shape.width {
+            Pixels::Bytes(split.pixels)
+        } else {
+            Pixels::Floats(lopt_datasets::resize(&split, size)?)
+        };
+        let labels = split.labels;
+        Ok(Self { pixels, labels })
+    }
+}
+
+impl Images {
+    fn split(&self, split: Split) -> &Labelled {
+        match split {
+            Split::Train => &self.train,
+            Split::Test => &self.test,
+        }
+    }
+
+    /// The labels of all images.
+    pub fn labels(&self, split: Split) -> &[u8] {
+        &self.split(split).labels
+    }
+
+    /// Images in \[0, 1\]: `to` \[rows, features\].
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn gather(&self, split: Split, rows: &[u32], to: &mut Vec<f32>) {
+        to.resize(rows.len() * self.features, 0.0);
+        match &self.split(split).pixels {
+            Pixels::Bytes(bytes) => gather_pixels(Isa::best(), bytes, self.features, rows, to),
+            Pixels::Floats(floats) => gather(floats, self.features, rows, to),
+        }
+    }
 }
 
 /// Loads each data set at each size once.
@@ -63,10 +111,8 @@ impl DataStore {
             dataset,
             features: size * size * data.train.shape.channels,
             classes: data.classes,
-            train_pixels: lopt_datasets::resize(&data.train, size)?,
-            train_labels: data.train.labels,
-            test_pixels: lopt_datasets::resize(&data.test, size)?,
-            test_labels: data.test.labels,
+            train: Labelled::new(data.train, size)?,
+            test: Labelled::new(data.test, size)?,
         });
         self.images.insert(key, images.clone());
         Ok(images)

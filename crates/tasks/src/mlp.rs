@@ -134,13 +134,6 @@ impl MlpTask {
             labels.to_device(&self.device)?,
         ])
     }
-
-    fn split(&self, split: Split) -> (&[f32], &[u8]) {
-        match split {
-            Split::Train => (&self.images.train_pixels, &self.images.train_labels),
-            Split::Test => (&self.images.test_pixels, &self.images.test_labels),
-        }
-    }
 }
 
 /// Where each layer's parameters are when all lie one after the other in name order.
@@ -167,16 +160,17 @@ fn kernel_layers(layers: &[LayerNames]) -> Vec<mlp::Layer> {
 
 impl NativeTask for MlpTask {
     fn batch(&self, split: Split, rng: &mut Rng, batch: &mut NativeBatch) {
-        let (all_pixels, all_labels) = self.split(split);
-        let features = self.images.features;
-        batch.inputs.clear();
-        batch.labels.clear();
-        for _ in 0..self.config.batch_size {
-            let row = rng.random_range(0..all_labels.len() as u32) as usize;
-            let pixels = &all_pixels[row * features..(row + 1) * features];
-            batch.inputs.extend_from_slice(pixels);
-            batch.labels.push(all_labels[row]);
-        }
+        let all = self.images.labels(split);
+        let NativeBatch {
+            rows,
+            inputs,
+            labels,
+        } = batch;
+        rows.clear();
+        rows.extend((0..self.config.batch_size).map(|_| rng.random_range(0..all.len() as u32)));
+        labels.clear();
+        labels.extend(rows.iter().map(|&row| all[row as usize]));
+        self.images.gather(split, rows, inputs);
     }
 
     fn loss_and_grad(
@@ -186,7 +180,7 @@ impl NativeTask for MlpTask {
         grads: &mut [f32],
         workspace: &mut mlp::Workspace,
     ) -> f32 {
-        let NativeBatch { inputs, labels } = batch;
+        let NativeBatch { inputs, labels, .. } = batch;
         let isa = Isa::best();
         self.kernel
             .loss_and_grad(isa, params, inputs, labels, grads, workspace)
@@ -242,15 +236,16 @@ impl Task for MlpTask {
     }
 
     fn test(&self, params: &Params) -> lopt_core::Result<Option<TestScore>> {
-        let (all_pixels, all_labels) = self.split(Split::Test);
-        let features = self.images.features;
+        let all_labels = self.images.labels(Split::Test);
         let (mut loss, mut correct) = (0.0, 0.0);
-        for (pixels, labels) in all_pixels
-            .chunks(TEST_CHUNK * features)
-            .zip(all_labels.chunks(TEST_CHUNK))
-        {
-            let batch =
-                self.tensors(pixels.to_vec(), labels.iter().map(|&y| y.into()).collect())?;
+        for (index, labels) in all_labels.chunks(TEST_CHUNK).enumerate() {
+            let first = index * TEST_CHUNK;
+            let rows: Vec<u32> = (first..first + labels.len())
+                .map(|row| row as u32)
+                .collect();
+            let mut pixels = vec![];
+            self.images.gather(Split::Test, &rows, &mut pixels);
+            let batch = self.tensors(pixels, labels.iter().map(|&y| y.into()).collect())?;
             let logits = self.logits(params, &batch[0])?;
             let of_chunk =
                 candle_nn::loss::cross_entropy(&logits, &batch[1])?.to_scalar::<f32>()?;

@@ -25,6 +25,8 @@ pub trait NativeTask: Send + Sync {
 /// A minibatch of classified vectors.
 #[derive(Clone, Debug, Default)]
 pub struct NativeBatch {
+    /// Which images, \[batch\].
+    pub rows: Vec<u32>,
     /// \[batch, features\]
     pub inputs: Vec<f32>,
     /// \[batch\]

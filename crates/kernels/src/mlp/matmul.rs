@@ -175,10 +175,9 @@ unsafe fn multiply<S: Simd, const R: usize>(
     let mut r = 0;
     while r < R {
         let at = (i + r) * a.row_step + k * a.column_step;
-        debug_assert!(at < a.values.len());
         // SAFETY: the caller's promise; a matrix has as many values as elements.
-        let x = unsafe { *a.values.get_unchecked(at) };
-        sums[r] = s.mul_add(s.splat(x), row, sums[r]);
+        let x = unsafe { s.load_splat(a.values, at) };
+        sums[r] = s.mul_add(x, row, sums[r]);
         r += 1;
     }
 }

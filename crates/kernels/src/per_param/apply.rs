@@ -9,7 +9,7 @@ use crate::{
 
 use super::{
     lines::{Line, Lines},
-    network::{ELEMENT, Exponent, Formula, HEADS, HIDDEN, Network, Scaled},
+    network::{Exponent, Formula, HEADS, HIDDEN, Network, Scaled},
     side::Side,
 };
 
@@ -379,33 +379,26 @@ pub(super) fn forward<S: Simd>(
     factors: ([S::V; 3], [S::V; 3]),
 ) -> [S::V; HEADS] {
     let Inputs { g, m, v, r } = inputs;
-    let features: [S::V; ELEMENT] = [
-        *g,
-        p,
-        m[0],
-        m[1],
-        m[2],
-        *v,
-        s.mul(m[0], *r),
-        s.mul(m[1], *r),
-        s.mul(m[2], *r),
-        *r,
-        s.mul(*g, factors.0[0]),
-        s.mul(*g, factors.0[1]),
-        s.mul(*g, factors.0[2]),
-        s.mul(m[0], factors.1[0]),
-        s.mul(m[1], factors.1[1]),
-        s.mul(m[2], factors.1[2]),
-    ];
+    let weight = |k: usize, j: usize| s.splat(scaled.element[k][j]);
     let mut hidden = first;
-    let mut k = 0;
-    while k < ELEMENT {
-        let mut j = 0;
-        while j < HIDDEN {
-            hidden[j] = s.mul_add(features[k], s.splat(scaled.element[k][j]), hidden[j]);
-            j += 1;
+    let mut j = 0;
+    while j < HIDDEN {
+        // Features with a common factor are summed before it: g·(w₀ + Σ_k w_{10+k}·f_k).
+        let mut of_g = weight(0, j);
+        let mut sum = s.mul_add(p, weight(1, j), hidden[j]);
+        sum = s.mul_add(*v, weight(5, j), sum);
+        sum = s.mul_add(*r, weight(9, j), sum);
+        let mut k = 0;
+        while k < 3 {
+            of_g = s.mul_add(factors.0[k], weight(10 + k, j), of_g);
+            // m_k·(w_{2+k} + w_{6+k}·r + w_{13+k}·f_k)
+            let of_m = s.mul_add(*r, weight(6 + k, j), weight(2 + k, j));
+            let of_m = s.mul_add(factors.1[k], weight(13 + k, j), of_m);
+            sum = s.mul_add(m[k], of_m, sum);
+            k += 1;
         }
-        k += 1;
+        hidden[j] = s.mul_add(*g, of_g, sum);
+        j += 1;
     }
     let second = layer(s, relu(s, hidden), &network.w1, &network.b1);
     layer(s, relu(s, second), &network.w2, &network.b2)

@@ -1,6 +1,6 @@
 use std::arch::x86_64::*;
 
-use super::Simd;
+use super::{Simd, pixel_over_255};
 
 /// Eight numbers in a register of AVX2, with FMA.
 #[derive(Clone, Copy)]
@@ -38,10 +38,29 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_splat(self, from: &[f32], at: usize) -> __m256 {
+        debug_assert!(at < from.len());
+        // SAFETY: the caller promises that the number is there.
+        self.splat(unsafe { *from.get_unchecked(at) })
+    }
+
+    #[inline(always)]
     unsafe fn load(self, from: &[f32], at: usize) -> __m256 {
         debug_assert!(at + LANES <= from.len());
         // SAFETY: the caller promises that the numbers are there.
         unsafe { _mm256_loadu_ps(from.as_ptr().add(at)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_pixels(self, from: &[u8], at: usize) -> __m256 {
+        debug_assert!(at + LANES <= from.len());
+        // SAFETY: the caller promises that the bytes are there, which fill the lanes.
+        let pixels = unsafe {
+            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(
+                from.as_ptr().add(at).cast(),
+            )))
+        };
+        pixel_over_255(self, pixels)
     }
 
     #[inline(always)]
@@ -120,11 +139,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn pow2(self, n: __m256) -> __m256 {
+    fn times_pow2(self, a: __m256, n: __m256) -> __m256 {
         // SAFETY: see `splat`.
         unsafe {
             let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
+            _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
         }
     }
 

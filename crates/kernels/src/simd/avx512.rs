@@ -1,6 +1,6 @@
 use std::arch::x86_64::*;
 
-use super::Simd;
+use super::{Simd, pixel_over_255};
 
 /// Sixteen numbers in a register of AVX-512.
 #[derive(Clone, Copy)]
@@ -35,10 +35,29 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_splat(self, from: &[f32], at: usize) -> __m512 {
+        debug_assert!(at < from.len());
+        // SAFETY: the caller promises that the number is there.
+        self.splat(unsafe { *from.get_unchecked(at) })
+    }
+
+    #[inline(always)]
     unsafe fn load(self, from: &[f32], at: usize) -> __m512 {
         debug_assert!(at + LANES <= from.len());
         // SAFETY: the caller promises that the numbers are there.
         unsafe { _mm512_loadu_ps(from.as_ptr().add(at)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_pixels(self, from: &[u8], at: usize) -> __m512 {
+        debug_assert!(at + LANES <= from.len());
+        // SAFETY: the caller promises that the bytes are there, which fill the lanes.
+        let pixels = unsafe {
+            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(
+                from.as_ptr().add(at).cast(),
+            )))
+        };
+        pixel_over_255(self, pixels)
     }
 
     #[inline(always)]
@@ -117,9 +136,9 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn pow2(self, n: __m512) -> __m512 {
+    fn times_pow2(self, a: __m512, n: __m512) -> __m512 {
         // SAFETY: see `splat`.
-        unsafe { _mm512_scalef_ps(_mm512_set1_ps(1.0), n) }
+        unsafe { _mm512_scalef_ps(a, n) }
     }
 
     #[inline(always)]

@@ -29,9 +29,20 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn load_splat(self, from: &[f32], at: usize) -> V {
+        [from[at]; LANES]
+    }
+
+    #[inline(always)]
     unsafe fn load(self, from: &[f32], at: usize) -> V {
         let from = &from[at..at + LANES];
         std::array::from_fn(|i| from[i])
+    }
+
+    #[inline(always)]
+    unsafe fn load_pixels(self, from: &[u8], at: usize) -> V {
+        let from = &from[at..at + LANES];
+        std::array::from_fn(|i| f32::from(from[i]) / 255.0)
     }
 
     #[inline(always)]
@@ -100,8 +111,10 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn pow2(self, n: V) -> V {
-        map(n, |n| f32::from_bits(((n as i32 + 127) as u32) << 23))
+    fn times_pow2(self, a: V, n: V) -> V {
+        zip(a, n, |a, n| {
+            a * f32::from_bits(((n as i32 + 127) as u32) << 23)
+        })
     }
 
     #[inline(always)]

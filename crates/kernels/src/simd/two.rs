@@ -16,9 +16,26 @@ impl<S: Simd> Simd for Two<S> {
     }
 
     #[inline(always)]
+    unsafe fn load_splat(self, from: &[f32], at: usize) -> Self::V {
+        // SAFETY: the caller's promise.
+        [unsafe { self.0.load_splat(from, at) }; 2]
+    }
+
+    #[inline(always)]
     unsafe fn load(self, from: &[f32], at: usize) -> Self::V {
         // SAFETY: the caller promises that both vectors are there.
         unsafe { [self.0.load(from, at), self.0.load(from, at + S::LANES)] }
+    }
+
+    #[inline(always)]
+    unsafe fn load_pixels(self, from: &[u8], at: usize) -> Self::V {
+        // SAFETY: the caller promises that all bytes are there.
+        unsafe {
+            [
+                self.0.load_pixels(from, at),
+                self.0.load_pixels(from, at + S::LANES),
+            ]
+        }
     }
 
     #[inline(always)]
@@ -101,8 +118,8 @@ impl<S: Simd> Simd for Two<S> {
     }
 
     #[inline(always)]
-    fn pow2(self, n: Self::V) -> Self::V {
-        [self.0.pow2(n[0]), self.0.pow2(n[1])]
+    fn times_pow2(self, a: Self::V, n: Self::V) -> Self::V {
+        [self.0.times_pow2(a[0], n[0]), self.0.times_pow2(a[1], n[1])]
     }
 
     #[inline(always)]

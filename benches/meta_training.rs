@@ -1,0 +1,55 @@
+//! One meta-gradient of PES: 8 antithetic pairs × 50 inner steps of STAR, batch 128.
+
+use std::{sync::Arc, time::Duration};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
+use lopt_benches::inner::{NETWORKS, Path};
+use lopt_core::{Rng, Workers};
+use lopt_meta::{GradientEstimator, Horizon, Pes, PesConfig};
+use lopt_tasks::{Task, TaskFamily};
+
+/// The family of one task.
+struct Only(Arc<dyn Task>);
+
+impl TaskFamily for Only {
+    fn sample(&self, _: &mut Rng) -> Arc<dyn Task> {
+        self.0.clone()
+    }
+}
+
+fn truncation(c: &mut Criterion) {
+    let mut group = c.benchmark_group("PES truncation, 8 pairs x 50 steps");
+    group
+        .sample_size(10)
+        .measurement_time(Duration::from_secs(3))
+        .throughput(Throughput::Elements(2 * 8 * 50));
+    for size in NETWORKS {
+        for path in Path::ALL {
+            let (task, optimizer) = path.task_and_star(size);
+            let config = PesConfig {
+                tasks: 8,
+                truncation: 50,
+                sigma: 0.01,
+                horizon: Horizon::Constant { steps: 2000 },
+            };
+            let family = Arc::new(Only(task));
+            let pes = Pes::new(config, 0, family, Workers::new(None), &*optimizer);
+            let mut pes = pes.expect("unrolls");
+            let mut outer_step = 0;
+            group.bench_function(BenchmarkId::new(size.to_string(), pes.path()), |b| {
+                b.iter(|| {
+                    pes.estimate(&*optimizer, outer_step).expect("an estimate");
+                    outer_step += 1;
+                });
+            });
+        }
+    }
+}
+
+criterion_group!(benches, truncation);
+/// Candle on one thread, as in meta-training.
+fn main() {
+    lopt_core::one_candle_thread().expect("the program to start again");
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

@@ -1,0 +1,205 @@
+//! Inner steps of MLP tasks by each of the ways there are.
+
+use std::{fmt, sync::Arc};
+
+use candle_core::{Device, Tensor};
+use lopt_core::{
+    Grads, LearnedOptimizer, Optimizer, Params, Purpose, Result, Rng, State, Streams, Theta,
+};
+use lopt_datasets::{DatasetName, Source};
+use lopt_star::Star;
+use lopt_tasks::{
+    Activation, Batch, DataStore, Feed, Initializer, MlpConfig, MlpTask, Network, Split, Task,
+};
+
+use crate::updates::star;
+
+/// The networks that are measured, the smallest first.
+pub const NETWORKS: [NetworkSize; 4] = [
+    NetworkSize::new(8, &[32]),
+    NetworkSize::new(14, &[32]),
+    NetworkSize::new(28, &[32]),
+    NetworkSize::new(28, &[128, 128]),
+];
+
+/// An MLP on square images of one channel.
+#[derive(Clone, Copy, Debug)]
+pub struct NetworkSize {
+    /// Pixels of a side.
+    pub image_size: usize,
+    /// Widths of the hidden layers.
+    pub hidden: &'static [usize],
+}
+
+impl NetworkSize {
+    /// With these.
+    pub const fn new(image_size: usize, hidden: &'static [usize]) -> Self {
+        Self { image_size, hidden }
+    }
+
+    /// Widths of all layers: 784, 32, 10.
+    pub fn sizes(self) -> Vec<usize> {
+        let input = self.image_size * self.image_size;
+        let hidden = self.hidden.iter().copied();
+        std::iter::once(input).chain(hidden).chain([10]).collect()
+    }
+}
+
+/// `784-32-10`
+impl fmt::Display for NetworkSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sizes: Vec<String> = self.sizes().iter().map(ToString::to_string).collect();
+        f.pad(&sizes.join("-"))
+    }
+}
+
+/// How inner steps are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// Loss and update by the kernels.
+    Native,
+    /// Candle's autodiff, update by the kernels.
+    Autodiff,
+    /// Candle's autodiff, update in candle ops.
+    Ops,
+}
+
+impl Path {
+    /// The fastest first.
+    pub const ALL: [Path; 3] = [Path::Native, Path::Autodiff, Path::Ops];
+
+    /// An MLP with relu on embedded Fashion-MNIST, batches of 128, and a random STAR.
+    ///
+    /// # Panics
+    /// Never: the data come with the program.
+    pub fn task_and_star(self, size: NetworkSize) -> (Arc<dyn Task>, Box<dyn LearnedOptimizer>) {
+        let config = MlpConfig {
+            dataset: DatasetName::FashionMnist,
+            source: Source::Embedded,
+            image_size: size.image_size,
+            hidden: size.hidden.to_vec(),
+            activation: Activation::Relu,
+            initializer: Initializer::He,
+            batch_size: 128,
+        };
+        let task = MlpTask::new(config, &mut DataStore::default(), &Device::Cpu);
+        let task = task.expect("embedded data");
+        match self {
+            Path::Native => (Arc::new(task), Box::new(star())),
+            Path::Autodiff => (Arc::new(WithoutNative(task)), Box::new(star())),
+            Path::Ops => (
+                Arc::new(WithoutNative(task)),
+                Box::new(WithoutFused(star())),
+            ),
+        }
+    }
+}
+
+/// One network in training.
+pub struct Training {
+    network: Network,
+    feed: Feed,
+    rng: Rng,
+}
+
+impl Training {
+    /// From the start.
+    ///
+    /// # Panics
+    /// Never: the task is whole.
+    pub fn new(path: Path, size: NetworkSize) -> Self {
+        let (task, optimizer) = path.task_and_star(size);
+        let mut rng = Streams::new(0).stream(Purpose::Evaluation, 0, 0, 0);
+        let params = task.init(&mut rng).expect("parameters");
+        let optimizer: Arc<dyn LearnedOptimizer> = optimizer.into();
+        Self {
+            network: Network::start(task, params, optimizer).expect("a network"),
+            feed: Feed::default(),
+            rng,
+        }
+    }
+
+    /// As [`Network::path`].
+    pub fn path(&self) -> String {
+        self.network.path()
+    }
+
+    /// Draws a minibatch and takes a step.
+    ///
+    /// # Panics
+    /// Never: the task is whole.
+    pub fn step(&mut self) {
+        let drawn = self
+            .network
+            .draw(Split::Train, &mut self.rng, &mut self.feed);
+        drawn.expect("a batch");
+        self.network.step(&mut self.feed).expect("a step");
+    }
+}
+
+/// A task that only candle's autodiff can train.
+struct WithoutNative(MlpTask);
+
+impl Task for WithoutNative {
+    fn init(&self, rng: &mut Rng) -> Result<Params> {
+        self.0.init(rng)
+    }
+
+    fn batch(&self, split: Split, rng: &mut Rng) -> Result<Batch> {
+        Task::batch(&self.0, split, rng)
+    }
+
+    fn loss(&self, params: &Params, batch: &Batch) -> Result<Tensor> {
+        self.0.loss(params, batch)
+    }
+
+    fn normalize(&self, loss: f32) -> f32 {
+        self.0.normalize(loss)
+    }
+}
+
+/// STAR in candle ops.
+struct WithoutFused(Star);
+
+impl Optimizer for WithoutFused {
+    fn kind(&self) -> &'static str {
+        self.0.kind()
+    }
+
+    fn init(&self, params: &Params) -> Result<State> {
+        self.0.init(params)
+    }
+
+    fn update(&self, state: &mut State, params: &mut Params, grads: &Grads) -> Result<()> {
+        self.0.update(state, params, grads)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.0.learning_rate()
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.0.set_learning_rate(learning_rate);
+    }
+}
+
+impl LearnedOptimizer for WithoutFused {
+    fn theta(&self) -> &Theta {
+        self.0.theta()
+    }
+
+    fn with_values(&self, values: Vec<f32>) -> Result<Box<dyn LearnedOptimizer>> {
+        let theta = self.0.theta().with_values(values)?;
+        Ok(Box::new(WithoutFused(Star::new(theta)?)))
+    }
+
+    fn update_with(
+        &self,
+        theta: &[Tensor],
+        state: &mut State,
+        params: &mut Params,
+        grads: &Grads,
+    ) -> Result<()> {
+        self.0.update_with(theta, state, params, grads)
+    }
+}

@@ -1,0 +1,81 @@
+//! The table of `cargo xtask bench`: what must be fast, how fast it is here, and what is
+//! aimed at. Nothing fails if a target is missed.
+
+mod runs;
+mod table;
+mod update_rows;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use candle_nn::{AdamW, ParamsAdamW};
+use clap::Parser;
+use lopt_benches::{drop_in::Training, inner::NETWORKS, timing::medians, updates::star};
+use lopt_core::{DropInConfig, NonFinite};
+use lopt_star::StarOptimizer;
+use table::{Row, Target};
+
+/// Measures what must be fast, and prints one table.
+#[derive(Parser)]
+#[command(max_term_width = 100, override_usage = "cargo xtask bench [OPTIONS]")]
+struct Args {
+    /// The program `lopt`, whose runs are measured.
+    #[arg(long, value_name = "FILE", hide = true)]
+    lopt: PathBuf,
+    /// How many times everything is measured; medians are printed.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Folder of the full Fashion-MNIST. [default: $LOPT_DATA_DIR, else datasets/downloaded;
+    /// where it is in neither, the embedded subset]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let rounds = usize::from(args.rounds);
+    let source = runs::source(args.data_dir.as_deref());
+    let mut rows = vec![];
+    eprintln!("updates…");
+    rows.extend(update_rows::by_instance(rounds));
+    rows.extend(update_rows::beside_adam(rounds));
+    eprintln!("drop-in…");
+    rows.extend(drop_in(rounds)?);
+    for size in NETWORKS.iter().rev() {
+        eprintln!("meta-training {size}…");
+        rows.extend(runs::rows(&args.lopt, &source, *size, rounds)?);
+    }
+    println!("{}", table::table(&rows));
+    println!("data of the runs: Fashion-MNIST, {source}");
+    Ok(())
+}
+
+/// A training step of candle's MNIST example, all of candle's threads in both.
+fn drop_in(rounds: usize) -> Result<[Row; 2]> {
+    let config = DropInConfig {
+        optimizer: star(),
+        non_finite: NonFinite::Refuse,
+    };
+    let mut star = Training::<StarOptimizer>::new(config)?;
+    let mut adam_w = Training::<AdamW>::new(ParamsAdamW::default())?;
+    let path = star.optimizer().path();
+    star.step()?;
+    adam_w.step()?;
+    let [ours, theirs] = medians(
+        rounds,
+        [
+            &mut || star.step().expect("a step as the one before"),
+            &mut || adam_w.step().expect("a step as the one before"),
+        ],
+    );
+    let work = "training step of candle's MNIST example, 784-128-128-10, batch 64";
+    Ok([
+        Row::new(format!("{work}: candle's AdamW"), 1e3 * theirs, "ms"),
+        Row::new(
+            format!("{work}: drop-in STAR, {path}"),
+            ours / theirs,
+            "× AdamW",
+        )
+        .target(Target::AtMost(1.3)),
+    ])
+}

@@ -1,0 +1,38 @@
+//! Medians of what is measured in turns.
+
+use std::time::{Duration, Instant};
+
+/// How long a sample lasts at least; shorter jobs are repeated within it.
+const SAMPLE: Duration = Duration::from_millis(20);
+
+/// Median seconds of one call of each job. The jobs take turns, `rounds` times, so that
+/// what else the machine does falls on all of them.
+pub fn medians<const N: usize>(rounds: usize, mut jobs: [&mut dyn FnMut(); N]) -> [f64; N] {
+    let calls = jobs.each_mut().map(|job| calls_per_sample(*job));
+    let mut samples = [const { vec![] }; N];
+    for _ in 0..rounds {
+        for ((job, calls), samples) in jobs.iter_mut().zip(calls).zip(&mut samples) {
+            let start = Instant::now();
+            (0..calls).for_each(|_| job());
+            samples.push(start.elapsed().as_secs_f64() / f64::from(calls));
+        }
+    }
+    samples.map(median)
+}
+
+fn calls_per_sample(job: &mut dyn FnMut()) -> u32 {
+    job();
+    let start = Instant::now();
+    job();
+    let once = start.elapsed().as_secs_f64().max(1e-9);
+    (SAMPLE.as_secs_f64() / once).ceil() as u32
+}
+
+/// The middle one, the upper of two.
+///
+/// # Panics
+/// If there is none.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -1,0 +1,252 @@
+//! The instances of each kernel against the portable one, which checks every access.
+//!
+//! Small enough for Miri: `cargo +nightly miri test -p lopt-kernels` checks the portable
+//! instance, with `RUSTFLAGS=-Ctarget-feature=+avx2,+fma` that of AVX2 too.
+
+use lopt_kernels::{
+    Adam, Isa, adam,
+    mlp::{Activation, Layer, Mlp, Workspace},
+    per_param::{Exponent, Factored, Formula, HIDDEN, Network, Scratch, Shape, State, update},
+};
+
+/// Of the largest entry.
+const TOLERANCE: f32 = 2e-6;
+
+/// Numbers in \[−1, 1) from a linear congruential generator.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> f32 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    fn vec(&mut self, n: usize, scale: f32) -> Vec<f32> {
+        (0..n).map(|_| scale * self.next()).collect()
+    }
+
+    fn array<const N: usize>(&mut self, scale: f32) -> [f32; N] {
+        std::array::from_fn(|_| scale * self.next())
+    }
+}
+
+fn same(what: &str, ours: &[f32], portable: &[f32]) {
+    assert_eq!(ours.len(), portable.len(), "{what}");
+    let largest = portable.iter().fold(0f32, |max, x| max.max(x.abs()));
+    for (i, (a, b)) in ours.iter().zip(portable).enumerate() {
+        let near = (a - b).abs() <= TOLERANCE * largest;
+        assert!(near, "{what}[{i}]: {a} and {b}, the largest {largest}");
+    }
+}
+
+/// Every instance but the portable one.
+fn others() -> Vec<Isa> {
+    let all = Isa::all().into_iter();
+    all.filter(|isa| *isa != Isa::PORTABLE).collect()
+}
+
+#[test]
+fn adam_is_the_same_for_all() {
+    let constants = Adam {
+        learning_rate: 0.01,
+        beta1: 0.9,
+        one_minus_beta1: 0.1,
+        beta2: 0.99,
+        one_minus_beta2: 0.01,
+        correction1: 2.0,
+        correction2: 5.0,
+        epsilon: 1e-8,
+    };
+    for n in [0, 1, 7, 8, 15, 16, 17, 33, 100] {
+        let run = |isa| {
+            let mut numbers = Numbers(n as u64);
+            let (mut p, mut m) = (numbers.vec(n, 1.0), numbers.vec(n, 0.1));
+            let (g, mut v) = (numbers.vec(n, 1.0), numbers.vec(n, 1.0));
+            v.iter_mut().for_each(|v| *v = v.abs());
+            adam(isa, &constants, &mut p, &g, &mut m, &mut v);
+            [p, m, v]
+        };
+        let portable = run(Isa::PORTABLE);
+        for isa in others() {
+            for (ours, portable) in run(isa).iter().zip(&portable) {
+                same(&format!("{isa}, {n} numbers"), ours, portable);
+            }
+        }
+    }
+}
+
+/// Dimensions, and the (second largest, largest) of them.
+type Dims = (&'static [usize], Option<(usize, usize)>);
+
+/// Elements before, between, after and without the two largest dimensions; lengths around
+/// those of the vectors.
+const SHAPES: [Dims; 11] = [
+    (&[], None),
+    (&[1], None),
+    (&[37], None),
+    (&[1, 1], Some((0, 1))),
+    (&[17, 33], Some((0, 1))),
+    (&[33, 5], Some((1, 0))),
+    (&[20, 16], Some((1, 0))),
+    (&[2, 3, 40], Some((1, 2))),
+    (&[9, 2, 5], Some((2, 0))),
+    (&[5, 19, 3], Some((0, 1))),
+    (&[6, 17, 2, 3], Some((0, 1))),
+];
+
+fn network(formula: Formula) -> Network {
+    let mut numbers = Numbers(7);
+    Network {
+        momentum_decays: [0.9, 0.99, 0.999],
+        rms_decay: 0.999,
+        adafactor_decays: [0.9, 0.99, 0.999],
+        w0: std::array::from_fn(|_| numbers.array(0.5)),
+        b0: numbers.array(0.1),
+        w1: std::array::from_fn(|_| numbers.array(0.8)),
+        b1: numbers.array(0.1),
+        w2: std::array::from_fn(|_| numbers.array(0.8)),
+        b2: numbers.array(0.1),
+        formula,
+    }
+}
+
+fn formulas() -> Vec<Formula> {
+    let exponent = |per_tensor| Exponent {
+        scale: 0.2,
+        shift: -0.1,
+        per_tensor,
+    };
+    let mut all = vec![];
+    for (preconditioned, per_tensor) in [(true, false), (false, false), (true, true), (false, true)]
+    {
+        all.push(Formula {
+            nominal: [0.01, 0.02, 0.03, 0.04],
+            nominal_preconditioned: preconditioned,
+            nominal_exponent: exponent(per_tensor),
+            blackbox: 0.01,
+            blackbox_preconditioned: !preconditioned,
+            blackbox_exponent: exponent(!per_tensor),
+            learning_rate: 1.0,
+        });
+    }
+    all
+}
+
+/// Two steps from a state in the middle of training; the parameters, then the slots.
+fn steps(isa: Isa, network: &Network, (dims, factored): Dims) -> Vec<Vec<f32>> {
+    let shape = Shape::new(dims, factored);
+    let n = shape.elements();
+    let mut numbers = Numbers(n as u64);
+    let mut positive = |n| -> Vec<f32> {
+        let values = numbers.vec(n, 1e-2);
+        values.iter().map(|x| x.abs()).collect()
+    };
+    let mut rms = positive(n);
+    let mut row = positive(3 * shape.rows());
+    let mut col = positive(3 * shape.columns());
+    let mut diagonal = positive(3 * n);
+    let (mut p, mut momentum) = (numbers.vec(n, 0.3), numbers.vec(3 * n, 0.1));
+    let mut scratch = Scratch::default();
+    for t in 0..2 {
+        let g = numbers.vec(n, 0.1);
+        let factored = match factored {
+            Some(_) => Factored::RowCol {
+                row: &mut row,
+                col: &mut col,
+            },
+            None => Factored::Diagonal(&mut diagonal),
+        };
+        let state = State {
+            momentum: &mut momentum,
+            rms: &mut rms,
+            factored,
+        };
+        let bias: [f32; HIDDEN] = network.bias_at(t);
+        update(isa, network, &bias, &shape, &mut p, &g, state, &mut scratch);
+    }
+    vec![p, momentum, rms, row, col, diagonal]
+}
+
+#[test]
+fn per_parameter_updates_are_the_same_for_all() {
+    for formula in formulas() {
+        let network = network(formula);
+        for dims in SHAPES {
+            let portable = steps(Isa::PORTABLE, &network, dims);
+            assert!(portable.iter().flatten().all(|x| x.is_finite()));
+            for isa in others() {
+                for (ours, portable) in steps(isa, &network, dims).iter().zip(&portable) {
+                    let what = format!("{isa}, {:?}, {formula:?}", dims.0);
+                    same(&what, ours, portable);
+                }
+            }
+        }
+    }
+}
+
+const ACTIVATIONS: [Activation; 9] = [
+    Activation::Relu,
+    Activation::Tanh,
+    Activation::Sigmoid,
+    Activation::Gelu,
+    Activation::Silu,
+    Activation::LeakyRelu,
+    Activation::Elu,
+    Activation::Softplus,
+    Activation::Sin,
+];
+
+/// The loss and the gradient; parameters lie as weight, bias, weight, bias.
+fn mlp(isa: Isa, sizes: &[usize], activation: Activation, batch: usize) -> (f32, Vec<f32>) {
+    let mut end = 0;
+    let layer = |pair: &[usize]| {
+        let weight = end;
+        end += (pair[0] + 1) * pair[1];
+        Layer {
+            inputs: pair[0],
+            outputs: pair[1],
+            weight,
+            bias: end - pair[1],
+        }
+    };
+    let layers: Vec<Layer> = sizes.windows(2).map(layer).collect();
+    let mut numbers = Numbers(batch as u64);
+    let (params, x) = (numbers.vec(end, 0.5), numbers.vec(batch * sizes[0], 1.0));
+    let classes = sizes[sizes.len() - 1];
+    let labels: Vec<u8> = (0..batch).map(|i| (i * 7 % classes) as u8).collect();
+    let mut grads = vec![0.0; end];
+    let mut workspace = Workspace::default();
+    let loss = Mlp::new(layers, activation).loss_and_grad(
+        isa,
+        &params,
+        &x,
+        &labels,
+        &mut grads,
+        &mut workspace,
+    );
+    (loss, grads)
+}
+
+#[test]
+fn networks_are_the_same_for_all() {
+    // Blocks of 8 and of 6 rows, and single ones.
+    const BATCHES: &[usize] = if cfg!(miri) { &[15] } else { &[1, 13, 15, 16] };
+    const SIZES: [&[usize]; 4] = [&[5, 3], &[20, 16, 10], &[9, 17, 33, 4], &[6, 1, 2]];
+    for sizes in SIZES {
+        for &batch in BATCHES {
+            for activation in ACTIVATIONS {
+                let (loss, grads) = mlp(Isa::PORTABLE, sizes, activation, batch);
+                assert!(loss.is_finite() && grads.iter().any(|g| *g != 0.0));
+                for isa in others() {
+                    let what = format!("{isa}, {sizes:?}, {activation:?}, batch {batch}");
+                    let (ours, our_grads) = mlp(isa, sizes, activation, batch);
+                    same(&what, &[ours], &[loss]);
+                    same(&what, &our_grads, &grads);
+                }
+            }
+        }
+    }
+}
