@@ -5,8 +5,8 @@ use candle_nn::Optimizer as _;
 use lopt_adam::Adam;
 use lopt_blackbox::Blackbox;
 use lopt_core::{
-    DropIn, DropInConfig, Grads, LearnedOptimizer, NonFinite, Optimizer, Params, Purpose, State,
-    Streams, normal,
+    DropIn, DropInConfig, Fused, Grads, LearnedOptimizer, NonFinite, Optimizer, Params, Purpose,
+    State, Streams, normal,
 };
 use lopt_star::{Config, Magnitude, Nominal, Star};
 use lopt_tests::relative_error;
@@ -364,6 +364,34 @@ fn the_drop_in_refuses_or_skips_bad_gradients() {
     );
     skipping.step(&good).unwrap();
     assert_ne!(before, bits(&[var.as_detached_tensor()]));
+}
+
+/// In bf16 a decay of 0.999 is 1, in f16 an ε of 1e-8 is 0.
+#[test]
+fn the_drop_in_refuses_half_precision() {
+    for dtype in [DType::F16, DType::BF16] {
+        let var = Var::zeros(3, dtype, &Device::Cpu).unwrap();
+        let config = DropInConfig::<Star>::default();
+        let error = DropIn::with_names([("embed".to_owned(), var)], config).unwrap_err();
+        assert!(error.to_string().contains("`embed`"), "{error}");
+    }
+}
+
+/// A gradient that lies in the same memory as its parameter.
+#[test]
+fn views_of_one_tensor_are_trained() {
+    let both = random(&[2, 5], 0, 0, 1.0);
+    let view = |row: usize| both.narrow(0, row, 1).unwrap();
+    let params = Params::new([("w".to_owned(), view(0))]).unwrap();
+    let grads = Grads::new(vec![Some(view(1))]);
+    let star = Star::default();
+    let mut fused = Fused::new(&star, &params).unwrap().unwrap();
+    let copy = params.with_tensors(vec![view(0).copy().unwrap()]).unwrap();
+    let gradient = Grads::new(vec![Some(view(1).copy().unwrap())]);
+    let mut own = Fused::new(&star, &copy).unwrap().unwrap();
+    fused.step_params(&params, &grads).unwrap();
+    own.step_params(&copy, &gradient).unwrap();
+    assert_eq!(bits(params.tensors()), bits(copy.tensors()));
 }
 
 #[test]

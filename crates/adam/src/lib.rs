@@ -138,6 +138,13 @@ impl Optimizer for Adam {
 
     fn update(&self, state: &mut State, params: &mut Params, grads: &Grads) -> Result<()> {
         grads.check(params)?;
+        if state.slots.len() != params.len() {
+            return Err(Error::Mismatch(format!(
+                "the state is of {} parameters, the network has {}",
+                state.slots.len(),
+                params.len()
+            )));
+        }
         let mut tensors = params.tensors().to_vec();
         let mut slots = state.slots.clone();
         for ((p, slots), g) in tensors.iter_mut().zip(&mut slots).zip(grads.tensors()) {

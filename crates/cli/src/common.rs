@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::Context;
 use lopt_core::Workers;
+use lopt_kernels::Isa;
 use lopt_meta::Provenance;
 use lopt_tasks::DataStore;
 
@@ -47,6 +48,7 @@ pub fn provenance() -> Provenance {
     Provenance {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         commit: env!("LOPT_COMMIT").to_owned(),
+        kernels: Isa::best().to_string(),
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "GROUP")]
     group: Vec<String>,
     /// Seeds for each task and optimizer.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(..=10_000))]
     seeds: u64,
     /// Folder for the results; the same command goes on there after an interruption.
     /// [default: eval/SUITE-CHECKSUM]
@@ -151,8 +151,12 @@ fn newest_runs(folder: &Path) -> BTreeMap<String, PathBuf> {
         let Ok(modified) = path.metadata().and_then(|metadata| metadata.modified()) else {
             continue;
         };
-        let Ok(theta) = Theta::load(&path) else {
-            continue;
+        let theta = match Theta::load(&path) {
+            Ok(theta) => theta,
+            Err(error) => {
+                eprintln!("warning: passing over a θ that cannot be used: {error}");
+                continue;
+            }
         };
         let found = (modified, path);
         let kept = newest

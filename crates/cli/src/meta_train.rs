@@ -5,7 +5,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, ValueEnum};
-use lopt_meta::{Observer, Preset, Progress, RunConfig, Trainer};
+use lopt_meta::{Observer, Preset, Progress, Provenance, RunConfig, Trainer};
 
 use crate::{
     common::{Compute, provenance, stop_flag},
@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "resume")]
     optimizer: Option<OptimizerName>,
     /// Seed of everything random. [default: the configuration's]
-    #[arg(long, conflicts_with = "resume")]
+    #[arg(long, conflicts_with = "resume", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: Option<u64>,
     /// New directory for the run. [default: runs/OPTIMIZER-PRESET-seedN]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
@@ -74,8 +74,12 @@ impl PresetName {
 
 /// Returns whether the run is over.
 pub fn run(args: Args) -> Result<bool> {
-    if args.print_config && args.resume.is_none() {
-        print!("{}", configuration(&args)?.0.to_toml()?);
+    if args.print_config {
+        let config = match &args.resume {
+            Some(path) => RunConfig::load(&path.join("config.toml"), &[])?,
+            None => configuration(&args)?.0,
+        };
+        print!("{}", config.to_toml()?);
         return Ok(true);
     }
     let device = args.compute.device()?;
@@ -94,10 +98,6 @@ pub fn run(args: Args) -> Result<bool> {
         }
     };
     drop(store);
-    if args.print_config {
-        print!("{}", trainer.config().to_toml()?);
-        return Ok(true);
-    }
     announce(&trainer, workers.threads());
     train(&mut trainer)
 }
@@ -107,8 +107,8 @@ fn configuration(args: &Args) -> Result<(RunConfig, String)> {
     let mut overrides = vec![];
     if let Some(optimizer) = args.optimizer {
         overrides.push(format!("optimizer.kind={}", optimizer.name()));
-        if matches!(optimizer, OptimizerName::Blackbox) {
-            // With a zero last layer the blackbox would not move at all.
+        if matches!(optimizer, OptimizerName::Blackbox) && args.config.is_none() {
+            // The presets' zero is for STAR: a blackbox would not move at all.
             overrides.push("optimizer.last-layer-scale=1.0".to_owned());
         }
     }
@@ -161,10 +161,20 @@ fn announce(trainer: &Trainer, threads: usize) {
     if *trainer.provenance() != here {
         let there = trainer.provenance();
         eprintln!(
-            "warning: the run was started by lopt {} commit {}, this is {} commit {}; the bits may differ",
-            there.version, there.commit, here.version, here.commit
+            "warning: the run was started by {}, this is {}; the bits may differ",
+            described(there),
+            described(&here)
         );
     }
+}
+
+fn described(program: &Provenance) -> String {
+    let Provenance {
+        version,
+        commit,
+        kernels,
+    } = program;
+    format!("lopt {version} commit {commit} with {kernels} kernels")
 }
 
 fn train(trainer: &mut Trainer) -> Result<bool> {

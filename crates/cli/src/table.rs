@@ -1,5 +1,7 @@
 //! Results on the terminal.
 
+use std::collections::BTreeMap;
+
 use comfy_table::{CellAlignment, Table, presets};
 use lopt_eval::{ContenderResult, Outcome, SpeedUp, Summary, stats::Interval};
 
@@ -14,8 +16,16 @@ pub fn print(summary: &Summary) {
     );
     println!("{}", groups(summary));
     println!(
-        "speed-up: interquartile mean over tasks with 95 % bootstrap interval (>2 counts as 2)."
+        "speed-up: interquartile mean over tasks, from 5 tasks on with 95 % bootstrap interval\n\
+         (>2 counts as 2)."
     );
+    let images = summary.tasks.iter().filter_map(|task| match task.outcome {
+        Outcome::Done { images, .. } => Some((task.entry.task.dataset, images)),
+        Outcome::Skipped { .. } => None,
+    });
+    for (dataset, [train, test]) in images.collect::<BTreeMap<_, _>>() {
+        println!("{dataset}: {train} images to train on, {test} to test on");
+    }
     for task in &summary.tasks {
         if let Outcome::Skipped { reason } = &task.outcome {
             println!(
@@ -106,7 +116,10 @@ fn groups(summary: &Summary) -> Table {
         2,
     );
     for group in &summary.groups {
-        let interval = |i: Interval| format!("{:.2} [{:.2}, {:.2}]", i.estimate, i.low, i.high);
+        let interval = |Interval { estimate, bounds }| match bounds {
+            Some([low, high]) => format!("{estimate:.2} [{low:.2}, {high:.2}]"),
+            None => format!("{estimate:.2}"),
+        };
         table.add_row(vec![
             group.group.clone(),
             group.contender.clone(),

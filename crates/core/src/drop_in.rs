@@ -1,6 +1,6 @@
 use std::{collections::HashMap, path::Path};
 
-use candle_core::{Tensor, Var, backprop::GradStore};
+use candle_core::{DType, Tensor, Var, backprop::GradStore};
 
 use crate::{Error, Grads, Optimizer, Params, Result, State, Stepper};
 
@@ -43,7 +43,8 @@ impl<O: Optimizer> DropIn<O> {
     /// With names, so that the state can be saved; `VarMap::data().lock()` gives them.
     ///
     /// # Errors
-    /// If a name occurs twice.
+    /// If a name occurs twice, or a variable is of a float type other than f32 and f64: in
+    /// fewer digits decays near 1 and small ε vanish.
     pub fn with_names(
         vars: impl IntoIterator<Item = (String, Var)>,
         config: DropInConfig<O>,
@@ -52,6 +53,13 @@ impl<O: Optimizer> DropIn<O> {
             .into_iter()
             .filter(|(_, var)| var.dtype().is_float())
             .collect();
+        if let Some((name, var)) = vars.iter().find(|(_, var)| !supported(var.dtype())) {
+            return Err(Error::Mismatch(format!(
+                "variable `{name}` is of type {:?}; optimizers here compute in f32 or f64: keep \
+                 the variables in one of them and convert in the forward pass",
+                var.dtype()
+            )));
+        }
         vars.sort_by(|a, b| a.0.cmp(&b.0));
         let params = Params::new(
             vars.iter()
@@ -175,6 +183,10 @@ impl<O: Optimizer> DropIn<O> {
              order changes from run to run; construct it by `from_var_map` or `with_names`"
         )))
     }
+}
+
+fn supported(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::F64)
 }
 
 impl<O: Optimizer> candle_nn::Optimizer for DropIn<O> {

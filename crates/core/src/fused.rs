@@ -118,15 +118,12 @@ impl Fused {
     /// # Errors
     /// If it does not fit; the state is then as before.
     pub fn set_state(&mut self, state: &State) -> Result<()> {
-        let fits = |(slots, layout): (&Vec<Slot>, &Vec<(&str, Vec<usize>)>)| {
-            let dims = layout.iter().map(|(_, dims)| dims.as_slice());
-            slots.iter().map(|s| s.value.dims()).eq(dims)
+        let of_param = |layout: &Vec<(_, Vec<usize>)>| -> Vec<Vec<usize>> {
+            layout.iter().map(|(_, dims)| dims.clone()).collect()
         };
-        let mut pairs = state.slots.iter().zip(&self.layout);
-        if state.slots.len() != self.layout.len() || !pairs.all(fits) {
-            return Err(Error::Mismatch(
-                "the state is of other parameters".to_owned(),
-            ));
+        let shapes: Vec<_> = self.layout.iter().map(of_param).collect();
+        if state.shapes() != shapes {
+            return Err(State::of_others());
         }
         let values = |slot: &Slot| Ok(slot.value.flatten_all()?.to_vec1::<f32>()?);
         let of_param = |slots: &Vec<Slot>| slots.iter().map(values).collect::<Result<_>>();
@@ -201,36 +198,27 @@ impl Fused {
     fn update_in_place(&mut self, index: usize, p: &Tensor, g: &Tensor) -> Result<()> {
         let (step, slots) = (self.step, &mut self.slots[index]);
         let update = &mut self.update;
-        let memory = with_contiguous(p, |p| Ok(p.as_ptr_range()))?;
-        let done = with_contiguous(g, |g| {
-            let g_memory = g.as_ptr_range();
-            let shared = memory.is_none_or(|p| p.start < g_memory.end && g_memory.start < p.end);
-            if !shared {
-                in_place(p, |p| update.update(step, index, p, g, slots))?;
+        if !same_storage(p, g) {
+            // Held while the parameter is written; two tensors of one storage would wait for
+            // each other.
+            let (storage, layout) = g.storage_and_layout();
+            if let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) =
+                (&*storage, layout.contiguous_offsets())
+            {
+                let g = &values[start..end];
+                return in_place(p, |p| update.update(step, index, p, g, slots));
             }
-            Ok(!shared)
-        })?;
-        if done == Some(true) {
-            return Ok(());
         }
-        // Strided, or the parameter's own memory.
         let copy = g.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         in_place(p, |p| update.update(step, index, p, &copy, slots))
     }
 }
 
-/// `use_values` of a tensor's own memory; `None` if that is not contiguous f32 on the CPU.
-fn with_contiguous<R>(
-    tensor: &Tensor,
-    use_values: impl FnOnce(&[f32]) -> Result<R>,
-) -> Result<Option<R>> {
-    let (storage, layout) = tensor.storage_and_layout();
-    match (&*storage, layout.contiguous_offsets()) {
-        (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => {
-            use_values(&values[start..end]).map(Some)
-        }
-        _ => Ok(None),
-    }
+/// Whether two tensors are views of the same memory.
+fn same_storage(a: &Tensor, b: &Tensor) -> bool {
+    let (a, _) = a.storage_and_layout();
+    let (b, _) = b.storage_and_layout();
+    std::ptr::eq(&*a, &*b)
 }
 
 /// Changes a contiguous f32 tensor on the CPU in its own memory.

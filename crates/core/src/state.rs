@@ -24,6 +24,19 @@ pub struct State {
 }
 
 impl State {
+    /// The shape of each slot of each parameter.
+    pub(crate) fn shapes(&self) -> Vec<Vec<&[usize]>> {
+        let mut shapes = vec![];
+        for slots in &self.slots {
+            shapes.push(slots.iter().map(|slot| slot.value.dims()).collect());
+        }
+        shapes
+    }
+
+    pub(crate) fn of_others() -> Error {
+        Error::Mismatch("the state is of other parameters or another optimizer".to_owned())
+    }
+
     /// Every slot as `slot/parameter`.
     pub fn named_tensors(&self, params: &Params) -> Vec<(String, Tensor)> {
         params

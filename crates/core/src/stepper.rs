@@ -47,7 +47,12 @@ impl Stepper {
     pub fn set_state(&mut self, state: State) -> Result<()> {
         match self {
             Stepper::Fused(fused) => fused.set_state(&state)?,
-            Stepper::Ops(old) => *old = state,
+            Stepper::Ops(old) => {
+                if old.shapes() != state.shapes() {
+                    return Err(State::of_others());
+                }
+                *old = state;
+            }
         }
         Ok(())
     }

@@ -115,6 +115,8 @@ pub enum Outcome {
         adam_grid: Vec<(f64, f64)>,
         /// The contenders in the order of the settings, then tuned Adam.
         results: Vec<ContenderResult>,
+        /// How many images there were to train on and to test on.
+        images: [usize; 2],
     },
 }
 
@@ -209,7 +211,7 @@ pub fn evaluate(
     for (index, entry) in entries.into_iter().enumerate() {
         let path = out.join("tasks").join(format!("{index:03}.json"));
         let total = cost(&entry);
-        let report = match read_report(&path)? {
+        let report = match read_report(&path, &entry)? {
             Some(report) => {
                 observer(Event::Steps(total));
                 report
@@ -227,13 +229,14 @@ pub fn evaluate(
                     }
                     task => {
                         let on_steps = |steps| observer(Event::Steps(steps));
-                        let task: Arc<dyn Task> = Arc::new(task?);
+                        let task = task?;
                         let run = TaskRun {
+                            images: task.images(),
                             settings,
                             workers,
                             stop,
                             on_steps: &on_steps,
-                            task,
+                            task: Arc::new(task),
                             horizon: entry.horizon,
                         };
                         let outcome = run.compare(contenders)?;
@@ -272,10 +275,13 @@ fn claim(out: &Path, settings: &Settings) -> Result<()> {
     write_json(&path, settings)
 }
 
-/// A finished task; one that cannot be read is run again.
-fn read_report(path: &Path) -> Result<Option<TaskReport>> {
+/// A finished task; one that cannot be read, or is another one, is run again.
+fn read_report(path: &Path, entry: &suite::Entry) -> Result<Option<TaskReport>> {
     match fs::read_to_string(path) {
-        Ok(text) => Ok(serde_json::from_str(&text).ok()),
+        Ok(text) => {
+            let report: Option<TaskReport> = serde_json::from_str(&text).ok();
+            Ok(report.filter(|report| report.entry == *entry))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(lopt_core::Error::io("read", path)(error).into()),
     }
@@ -294,6 +300,7 @@ struct TaskRun<'a> {
     stop: &'a AtomicBool,
     on_steps: &'a (dyn Fn(u64) + Sync),
     task: Arc<dyn Task>,
+    images: [usize; 2],
     horizon: u64,
 }
 
@@ -339,6 +346,7 @@ impl TaskRun<'_> {
             adam_learning_rate: adam_grid[best].0,
             adam_grid,
             results,
+            images: self.images,
         })
     }
 

@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 pub struct Interval {
     /// The estimate on the data themselves.
     pub estimate: f64,
-    /// 2.5 % quantile over resamples.
-    pub low: f64,
-    /// 97.5 % quantile over resamples.
-    pub high: f64,
+    /// 2.5 % and 97.5 % quantile over resamples; of fewer than five values they would tell
+    /// nothing, and there are none.
+    pub bounds: Option<[f64; 2]>,
 }
+
+/// How many values an interval needs.
+const ENOUGH: usize = 5;
 
 /// Resamples for an interval.
 const RESAMPLES: usize = 10_000;
@@ -39,6 +41,10 @@ pub fn interquartile_mean(values: &[f64]) -> Option<f64> {
 /// The resamples are always the same.
 pub fn bootstrap_interquartile_mean(values: &[f64]) -> Option<Interval> {
     let estimate = interquartile_mean(values)?;
+    if values.len() < ENOUGH {
+        let bounds = None;
+        return Some(Interval { estimate, bounds });
+    }
     let mut rng = Streams::new(0).stream(Purpose::Bootstrap, 0, 0, 0);
     let n = values.len() as u32;
     let mut resampled: Vec<f64> = (0..RESAMPLES)
@@ -50,11 +56,8 @@ pub fn bootstrap_interquartile_mean(values: &[f64]) -> Option<Interval> {
         })
         .collect();
     resampled.sort_by(f64::total_cmp);
-    Some(Interval {
-        estimate,
-        low: quantile(&resampled, 0.025),
-        high: quantile(&resampled, 0.975),
-    })
+    let bounds = Some([0.025, 0.975].map(|q| quantile(&resampled, q)));
+    Some(Interval { estimate, bounds })
 }
 
 /// Of sorted values, the nearest rank.
@@ -70,6 +73,8 @@ mod tests {
     fn interquartile_means_by_hand() {
         assert_eq!(interquartile_mean(&[]), None);
         assert_eq!(interquartile_mean(&[3.0]), Some(3.0));
+        let few = bootstrap_interquartile_mean(&[3.0; 4]).unwrap();
+        assert_eq!((few.estimate, few.bounds), (3.0, None));
         assert_eq!(interquartile_mean(&[100.0, 1.0, 2.0, -50.0]), Some(1.5));
         // n = 3: 0.25 of the first, 1 of the second, 0.25 of the third, over 1.5.
         let iqm = interquartile_mean(&[0.0, 1.0, 2.0]).unwrap();
@@ -92,8 +97,9 @@ mod tests {
                 .map(|_| f64::from(lopt_core::normal(&mut rng)))
                 .collect();
             let interval = bootstrap_interquartile_mean(&values).unwrap();
-            covered += u32::from(interval.low <= 0.0 && 0.0 <= interval.high);
-            width += (interval.high - interval.low) / repeats as f64;
+            let [low, high] = interval.bounds.unwrap();
+            covered += u32::from(low <= 0.0 && 0.0 <= high);
+            width += (high - low) / repeats as f64;
         }
         assert!(covered >= 52, "{covered} of {repeats}");
         assert!((0.36..0.50).contains(&width), "{width}");

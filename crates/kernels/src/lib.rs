@@ -3,13 +3,13 @@
 //!
 //! Each kernel is one generic body over a small vector trait, compiled for AVX-512, for
 //! AVX2 with FMA and for any processor; [`Isa::best`] picks at run time. Square roots and
-//! divisions are exact, so the same instance gives the same bits on every machine. The
-//! crate knows nothing of candle; `lopt-per-param`, `lopt-adam` and `lopt-tasks` bring
+//! divisions are exact, so the same instance gives the same bits on every machine with the
+//! same mathematical library (it takes a logarithm and a few tanh). The crate knows nothing of candle; `lopt-per-param`, `lopt-adam` and `lopt-tasks` bring
 //! tensors here and compare the results with their candle-op paths.
 //!
-//! The only crate with `unsafe` code. The portable instance has none inside: it runs the
-//! same bodies with checked accesses, so a test that passes with it shows that a body
-//! stays within its slices.
+//! The only crate with `unsafe` code. The portable instance runs the same bodies with
+//! checked accesses, so a test that passes with it shows that a body stays within its
+//! slices; `tests/instances.rs` is small enough for Miri.
 
 mod adam;
 mod isa;

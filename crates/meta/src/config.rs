@@ -237,6 +237,37 @@ impl RunConfig {
         require(clip_ok, "outer.clip.max", "positive and finite")?;
         let scale = self.optimizer.last_layer_scale;
         require(scale.is_finite(), "optimizer.last-layer-scale", "finite")?;
+        let moves = self.optimizer.kind == Kind::Star || scale != 0.0;
+        let must = "other than 0 for the blackbox, which would not move; 1.0 is the reference";
+        require(moves, "optimizer.last-layer-scale", must)?;
+        let star = self.optimizer.star.as_ref().map(|star| &star.multipliers);
+        let blackbox = self.optimizer.blackbox.as_ref();
+        for (key, value) in [
+            (
+                "star.multipliers.nominal-step",
+                star.map(|m| m.nominal_step),
+            ),
+            ("star.multipliers.nominal-exp", star.map(|m| m.nominal_exp)),
+            (
+                "star.multipliers.blackbox-step",
+                star.map(|m| m.blackbox_step),
+            ),
+            (
+                "star.multipliers.blackbox-exp",
+                star.map(|m| m.blackbox_exp),
+            ),
+            (
+                "blackbox.step-multiplier",
+                blackbox.map(|b| b.step_multiplier),
+            ),
+            (
+                "blackbox.exp-multiplier",
+                blackbox.map(|b| b.exp_multiplier),
+            ),
+        ] {
+            let finite = value.is_none_or(f64::is_finite);
+            require(finite, &format!("optimizer.{key}"), "finite")?;
+        }
         for (key, value) in [
             ("held-out.every", self.held_out.every),
             ("held-out.unrolls", self.held_out.unrolls),
@@ -366,6 +397,11 @@ mod tests {
             ("optimizer.blackbox.step-multiplier=1", "no effect"),
             ("outer", "key.path=value"),
             ("checkpoint.keep=0", "checkpoint.keep"),
+            ("optimizer.kind=blackbox", "which would not move"),
+            (
+                "optimizer.star.multipliers.nominal-step=nan",
+                "nominal-step",
+            ),
         ] {
             let error = quick(&[bad]).unwrap_err().to_string();
             assert!(error.contains(words), "{bad}: {error}");

@@ -18,6 +18,16 @@ pub enum Error {
         problem: String,
     },
 
+    /// θ is no longer finite; it was not kept.
+    #[error(
+        "θ overflowed in the step after outer step {outer_step}; start again with a smaller \
+         outer.learning-rate or outer.weight-decay"
+    )]
+    Diverged {
+        /// The last good outer step.
+        outer_step: u64,
+    },
+
     /// A task cannot be made.
     #[error(transparent)]
     Task(#[from] lopt_tasks::Error),

@@ -106,7 +106,8 @@ impl Pes {
         for index in 0..pes.config.tasks {
             let both = [shared.clone(), shared.clone()];
             let mut unroll = Unroll::start(index, 0, &pes.source(), both)?;
-            unroll.inner_step = unroll.horizon * index / pes.config.tasks;
+            let spread = u128::from(unroll.horizon) * u128::from(index);
+            unroll.inner_step = (spread / u128::from(pes.config.tasks)) as u64;
             pes.pairs.push(Pair {
                 unroll,
                 accumulated: vec![0.0; optimizer.theta().values().len()],

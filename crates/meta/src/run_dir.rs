@@ -16,8 +16,10 @@ use crate::{Error, GradientEstimator, HeldOutScore, OuterOptimizer, Result, RunC
 pub struct Provenance {
     /// Version of lopt.
     pub version: String,
-    /// Commit it was built from, or "unknown".
+    /// Commit it was built from, with a checksum of what was changed since; or "unknown".
     pub commit: String,
+    /// Instructions of the CPU kernels, on which the bits of the results depend.
+    pub kernels: String,
 }
 
 /// A run directory.
@@ -69,8 +71,7 @@ impl RunDir {
     /// If there is something in it already, or it cannot be written.
     pub fn create(path: &Path, config: &RunConfig, provenance: &Provenance) -> Result<Self> {
         fs::create_dir_all(path).map_err(CoreError::io("create", path))?;
-        let mut entries = fs::read_dir(path).map_err(CoreError::io("read", path))?;
-        if entries.next().is_some() {
+        if !is_free(path)? {
             return Err(problem(
                 path,
                 "is not empty; continue that run with --resume, or name another directory",
@@ -78,7 +79,7 @@ impl RunDir {
         }
         let lock = lock(path)?;
         let checkpoints = path.join("checkpoints");
-        fs::create_dir(&checkpoints).map_err(CoreError::io("create", &checkpoints))?;
+        fs::create_dir_all(&checkpoints).map_err(CoreError::io("create", &checkpoints))?;
         let json =
             serde_json::to_string_pretty(provenance).map_err(|e| problem(path, &e.to_string()))?;
         file::write_atomically(&path.join("run.json"), json.as_bytes())?;
@@ -184,6 +185,11 @@ impl RunDir {
         ));
         tensors.push(("outer/m".to_owned(), vector(&outer.m)?));
         tensors.push(("outer/v".to_owned(), vector(&outer.v)?));
+        // No checkpoint may outlive the metrics before it.
+        if let Some(metrics) = &self.metrics {
+            let path = self.metrics_path();
+            metrics.sync_data().map_err(CoreError::io("write", &path))?;
+        }
         let name = format!("step-{:08}.safetensors", outer.step);
         let path = self.path.join("checkpoints").join(name);
         file::write(&path, CHECKPOINT, &description, &tensors)?;
@@ -281,6 +287,24 @@ fn problem(path: &Path, problem: &str) -> Error {
         path: path.to_owned(),
         problem: problem.to_owned(),
     }
+}
+
+/// Whether nothing is there, or only what [`RunDir::create`] had made when it was stopped
+/// before the configuration.
+fn is_free(path: &Path) -> Result<bool> {
+    for entry in fs::read_dir(path).map_err(CoreError::io("read", path))? {
+        let entry = entry.map_err(CoreError::io("read", path))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let ours = match name.as_str() {
+            "lock" | "run.json" => true,
+            "checkpoints" => fs::read_dir(entry.path()).is_ok_and(|mut all| all.next().is_none()),
+            _ => name.starts_with('.') && name.ends_with(file::UNFINISHED),
+        };
+        if !ours {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The system drops the lock when the process ends, however it ends.

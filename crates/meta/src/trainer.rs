@@ -13,7 +13,7 @@ use lopt_tasks::{DataStore, MlpFamily, TaskFamily};
 use serde_json::json;
 
 use crate::{
-    Checkpoint, Estimate, GradientEstimator, HeldOut, HeldOutScore, OuterOptimizer, Pes,
+    Checkpoint, Error, Estimate, GradientEstimator, HeldOut, HeldOutScore, OuterOptimizer, Pes,
     Provenance, Result, RunConfig, RunDir, outer::norm,
 };
 
@@ -60,7 +60,8 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Starts a run in a new directory. Data are loaded before anything is written.
+    /// Starts a run in a new directory. Data are loaded and the optimizer is made before
+    /// anything is written.
     ///
     /// # Errors
     /// If the configuration or its data cannot be used, or the directory cannot be
@@ -74,6 +75,7 @@ impl Trainer {
         workers: Workers,
     ) -> Result<Self> {
         let family: Arc<dyn TaskFamily> = Arc::new(MlpFamily::new(&config.task, store, device)?);
+        config.initial_optimizer()?;
         let run = RunDir::create(path, &config, &provenance)?;
         let mut trainer = Self::assemble(run, config, provenance, family, workers)?;
         trainer.run.open_metrics(0)?;
@@ -199,6 +201,11 @@ impl Trainer {
         } = self.estimator.estimate(&*self.optimizer, self.outer.step)?;
         let gradient_norm = norm(&gradient);
         let theta = self.outer.update(self.optimizer.theta().values(), gradient);
+        if !theta.iter().all(|w| w.is_finite()) {
+            return Err(Error::Diverged {
+                outer_step: self.outer.step,
+            });
+        }
         let theta_norm = norm(&theta.iter().map(|&w| f64::from(w)).collect::<Vec<_>>());
         self.optimizer = self.optimizer.with_values(theta)?.into();
         self.inner_steps += inner_steps;

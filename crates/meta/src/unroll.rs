@@ -87,8 +87,8 @@ impl Unroll {
 
     /// One inner step of both halves, or the reset that follows the last one.
     ///
-    /// A step whose gradient is not finite changes nothing: the network stays where it
-    /// diverged, and its loss counts at the upper bound.
+    /// A step whose gradient cannot be used changes nothing: the network stays where it
+    /// diverged. Its loss counts as it is, which is at the upper bound if it is not finite.
     ///
     /// # Errors
     /// Those of the task.

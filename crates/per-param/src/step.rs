@@ -74,8 +74,15 @@ impl PerParam {
     /// Refuses a θ of another layout.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] that says what differs.
+    /// [`Error::Mismatch`] that says what differs, or that there are more than ten layers,
+    /// whose names would not be in order.
     pub fn check_layout(&self, theta: &Theta) -> Result<()> {
+        if self.sizes.len() > 11 {
+            return Err(Error::Mismatch(format!(
+                "the per-parameter MLP has {} hidden layers; at most 9 can be",
+                self.sizes.len() - 2
+            )));
+        }
         let (has, needs) = (theta.layout(), self.layout());
         if *has != needs {
             return Err(Error::Mismatch(format!(

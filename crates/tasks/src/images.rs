@@ -11,8 +11,6 @@ use crate::{Result, Split};
 
 /// A data set at one image size, ready for batches.
 pub struct Images {
-    /// Which.
-    pub dataset: DatasetName,
     /// Numbers per image.
     pub features: usize,
     /// How many classes there are.
@@ -108,7 +106,6 @@ impl DataStore {
         }
         let data = lopt_datasets::load(dataset, source, self.data_dir.as_deref())?;
         let images = Arc::new(Images {
-            dataset,
             features: size * size * data.train.shape.channels,
             classes: data.classes,
             train: Labelled::new(data.train, size)?,

@@ -111,6 +111,11 @@ impl MlpTask {
         &self.config
     }
 
+    /// How many images there are to train on and to test on.
+    pub fn images(&self) -> [usize; 2] {
+        [Split::Train, Split::Test].map(|split| self.images.labels(split).len())
+    }
+
     /// \[batch, features\] → \[batch, classes\].
     fn logits(&self, params: &Params, x: &Tensor) -> lopt_core::Result<Tensor> {
         let mut x = x.clone();

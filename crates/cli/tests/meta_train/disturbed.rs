@@ -91,7 +91,6 @@ impl Victim<'_> {
         if self.run().join("config.toml").exists() {
             return spawn(self.folder, &["meta-train", "--resume", "killed"]);
         }
-        let _ = fs::remove_dir_all(self.run());
         spawn(self.folder, &tiny("killed", &["--set", self.steps]))
     }
 

@@ -183,6 +183,14 @@ fn bad_configurations_are_told() {
             vec!["meta-train", "--set", "task.image-size=[64]"],
             vec!["image size 64"],
         ),
+        (
+            vec![
+                "meta-train",
+                "--set",
+                "optimizer.star.hidden=[1,1,1,1,1,1,1,1,1,1]",
+            ],
+            vec!["10 hidden layers", "at most 9"],
+        ),
     ] {
         let text = fail(here, &arguments);
         for word in words {
@@ -201,6 +209,49 @@ fn bad_configurations_are_told() {
     ] {
         assert_eq!(output(here, &arguments).status.code(), Some(2));
     }
+}
+
+/// A θ that is no longer finite ends the run; the checkpoint before it is good.
+#[test]
+fn an_overflowing_theta_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let wild = ["outer.learning-rate=1e30", "outer.weight-decay=1e8"];
+    let arguments = tiny("wild", &["--set", wild[0], "--set", wild[1]]);
+    let text = fail(folder.path(), &arguments);
+    assert!(
+        text.contains("θ overflowed") && text.contains("outer.learning-rate"),
+        "{text}"
+    );
+    let left = checkpoints(&folder.path().join("wild"));
+    assert!(left.contains_key("step-00000000.safetensors"), "{left:?}");
+}
+
+/// Killed before there was a configuration, a directory is free again.
+#[test]
+fn the_remains_of_a_start_are_no_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    fs::create_dir_all(run.join("checkpoints")).unwrap();
+    fs::write(run.join("lock"), b"").unwrap();
+    fs::write(run.join("run.json"), b"{").unwrap();
+    fs::write(run.join(".config.toml.7.unfinished"), b"see").unwrap();
+    succeed(folder.path(), &tiny("run", &[]));
+    let text = fail(folder.path(), &tiny("run", &[]));
+    assert!(text.contains("not empty"), "{text}");
+}
+
+#[test]
+fn printing_a_configuration_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = reference(folder.path(), &[]);
+    let path = run.join("metrics.jsonl");
+    let more = fs::read_to_string(&path).unwrap() + "{\"outer_step\": 99}\n";
+    fs::write(&path, &more).unwrap();
+    let print = ["meta-train", "--resume", "reference", "--print-config"];
+    let printed = succeed(folder.path(), &print);
+    let config = fs::read_to_string(run.join("config.toml")).unwrap();
+    assert!(printed.contains(&config), "{printed}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), more);
 }
 
 #[test]

@@ -229,9 +229,12 @@ mod tests {
                     "{isa} {f:?} {a:?}"
                 );
             }
-            let mut a = [0.0; 1];
-            activate(isa, Activation::Relu, &[f32::NAN], &mut a);
-            assert!(a[0].is_nan(), "{isa}");
+            for f in ALL {
+                let (mut a, mut d) = ([0.0], [1.0]);
+                activate(isa, f, &[f32::NAN], &mut a);
+                backpropagate(isa, f, &[f32::NAN], &mut d);
+                assert!(a[0].is_nan(), "{isa} {f:?} {a:?} {d:?}");
+            }
         }
     }
 }
