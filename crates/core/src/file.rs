@@ -21,7 +21,7 @@ use crate::{Error, Result};
 
 const ENTRY: &str = "lopt";
 const FORMAT: u32 = 1;
-/// What unfinished writes end in; safe to delete when nobody writes.
+/// What the folders of unfinished writes end in; safe to delete when nobody writes.
 pub const UNFINISHED: &str = ".unfinished";
 
 /// The header entry.
@@ -164,14 +164,19 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     atomically(path, |unfinished| fs::write(unfinished, bytes))
 }
 
-/// `write` to a file beside `path`, which then takes its place.
+/// `write` to a file in a folder beside `path`, which then takes its place. The folder is
+/// because `safetensors` has unfinished files of its own.
 fn atomically(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<()> {
     let name = path
         .file_name()
         .ok_or_else(|| Error::file(path, "is no file name"))?
         .to_string_lossy();
-    let unfinished = path.with_file_name(format!(".{name}.{}{UNFINISHED}", std::process::id()));
-    let written = write(&unfinished)
+    let folder = path.with_file_name(format!(".{name}.{}{UNFINISHED}", std::process::id()));
+    let unfinished = folder.join(&*name);
+    // Of a process of the same number that was killed.
+    let _ = fs::remove_dir_all(&folder);
+    let written = fs::create_dir(&folder)
+        .and_then(|()| write(&unfinished))
         .and_then(|()| {
             fs::File::options()
                 .append(true)
@@ -179,11 +184,9 @@ fn atomically(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Resul
                 .sync_all()
         })
         .and_then(|()| fs::rename(&unfinished, path));
-    if let Err(source) = written {
-        // The first error is the one to tell.
-        let _ = fs::remove_file(&unfinished);
-        return Err(Error::io("write", path)(source));
-    }
+    // The first error is the one to tell.
+    let _ = fs::remove_dir_all(&folder);
+    written.map_err(Error::io("write", path))?;
     sync_folder(path)
 }
 

@@ -275,7 +275,7 @@ impl RunDir {
                     .to_string_lossy()
                     .ends_with(file::UNFINISHED)
                 {
-                    let _ = fs::remove_file(entry.path());
+                    let _ = fs::remove_dir_all(entry.path());
                 }
             }
         }

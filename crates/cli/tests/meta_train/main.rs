@@ -234,7 +234,7 @@ fn the_remains_of_a_start_are_no_run() {
     fs::create_dir_all(run.join("checkpoints")).unwrap();
     fs::write(run.join("lock"), b"").unwrap();
     fs::write(run.join("run.json"), b"{").unwrap();
-    fs::write(run.join(".config.toml.7.unfinished"), b"see").unwrap();
+    fs::create_dir(run.join(".config.toml.7.unfinished")).unwrap();
     succeed(folder.path(), &tiny("run", &[]));
     let text = fail(folder.path(), &tiny("run", &[]));
     assert!(text.contains("not empty"), "{text}");
