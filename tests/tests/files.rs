@@ -111,13 +111,13 @@ fn a_write_that_fails_keeps_the_old_file() {
     let path = folder.path().join("theta.safetensors");
     let theta = Star::default().theta().clone();
     theta.save(&path).unwrap();
-    // A folder in the place of the temporary file makes the write fail.
+    // A file in the place of the temporary folder makes the write fail.
     let name = format!(
         ".theta.safetensors.{}{}",
         std::process::id(),
         file::UNFINISHED
     );
-    fs::create_dir(folder.path().join(name)).unwrap();
+    fs::write(folder.path().join(name), b"").unwrap();
     let error = Blackbox::default()
         .theta()
         .save(&path)
