@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use lopt_benches::inner::{NETWORKS, Path};
 use lopt_core::{Rng, Workers};
-use lopt_meta::{GradientEstimator, Horizon, Pes, PesConfig};
+use lopt_meta::{GradientEstimator, Horizon, Persistence, TruncatedConfig, TruncatedEs};
 use lopt_tasks::{Task, TaskFamily};
 
 /// The family of one task.
@@ -26,14 +26,22 @@ fn truncation(c: &mut Criterion) {
     for size in NETWORKS {
         for path in Path::ALL {
             let (task, optimizer) = path.task_and_star(size);
-            let config = PesConfig {
+            let config = TruncatedConfig {
                 tasks: 8,
                 truncation: 50,
                 sigma: 0.01,
                 horizon: Horizon::Constant { steps: 2000 },
+                sign: None,
             };
             let family = Arc::new(Only(task));
-            let pes = Pes::new(config, 0, family, Workers::new(None), &*optimizer);
+            let pes = TruncatedEs::new(
+                Persistence::Persistent,
+                config,
+                0,
+                family,
+                Workers::new(None),
+                &*optimizer,
+            );
             let mut pes = pes.expect("unrolls");
             let mut outer_step = 0;
             group.bench_function(BenchmarkId::new(size.to_string(), pes.path()), |b| {

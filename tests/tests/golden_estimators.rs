@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use lopt_core::{Params, Result, Rng, Workers};
-use lopt_meta::{GradientEstimator, Horizon, Pes, PesConfig, pes_gradient, unroll::StepRecord};
+use lopt_meta::{
+    GradientEstimator, Horizon, Persistence, TruncatedConfig, TruncatedEs, pes_gradient,
+    unroll::StepRecord,
+};
 use lopt_tasks::{Batch, Split, Task};
 use lopt_tests::{Golden, flat, relative_error};
 
@@ -57,6 +60,7 @@ fn arithmetic(file: &str, tolerance: f64) {
             &vector(&golden, "accumulator", task),
             &vector(&golden, "vec_pos", task),
             sigma,
+            None,
         );
         for (sum, g) in mean.iter_mut().zip(&gradient) {
             *sum += g / tasks as f64;
@@ -130,17 +134,19 @@ fn pes_truncations() {
         start: Params::new(start).unwrap(),
     };
     let optimizer = WithWeightDecay::new(&golden, "theta", golden.metadata("lopt"));
-    let config = PesConfig {
+    let config = TruncatedConfig {
         tasks: 3,
         truncation: 10,
         sigma: golden.metadata("std").as_f64().unwrap(),
         horizon: Horizon::Constant { steps: 7 },
+        sign: None,
     };
     let inner_steps: Vec<u64> = flat(golden.tensor("pes/initial_inner_step"))
         .iter()
         .map(|&t| t as u64)
         .collect();
-    let mut pes = Pes::new(
+    let mut pes = TruncatedEs::new(
+        Persistence::Persistent,
         config,
         0,
         Arc::new(Arc::new(task)),

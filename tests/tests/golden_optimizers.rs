@@ -66,7 +66,7 @@ fn blackbox(inputs: &Golden, settings: &Value) -> Blackbox {
     Blackbox::new(theta(inputs, name, "blackbox", config, 2)).unwrap()
 }
 
-fn optimizer(inputs: &Golden, settings: &Value) -> Box<dyn LearnedOptimizer> {
+pub fn optimizer(inputs: &Golden, settings: &Value) -> Box<dyn LearnedOptimizer> {
     let kwargs = &settings["kwargs"];
     let weight_decay = kwargs["weight_decay"].as_f64().unwrap_or(0.0);
     if settings["class"] == "AdafacMLPLOpt" {

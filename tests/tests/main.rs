@@ -5,6 +5,7 @@ mod files;
 mod fused;
 mod golden_adam;
 mod golden_estimators;
+mod golden_metagrad;
 mod golden_optimizers;
 mod golden_parts;
 mod inner_weight_decay;

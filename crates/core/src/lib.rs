@@ -11,9 +11,9 @@
 //! * [`file`](mod@file): the atomic, self-describing, verified safetensors files that
 //!   everything is saved in.
 
-mod candle_threads;
 pub mod device;
 mod drop_in;
+mod environment;
 mod error;
 pub mod file;
 mod fused;
@@ -25,8 +25,8 @@ mod stepper;
 mod theta;
 mod workers;
 
-pub use candle_threads::one_candle_thread;
 pub use drop_in::{DropIn, DropInConfig, NonFinite};
+pub use environment::{one_candle_thread, second_derivatives};
 pub use error::{Error, Result};
 pub use fused::{Fused, FusedUpdate};
 pub use optimizer::{LearnedOptimizer, Optimizer};

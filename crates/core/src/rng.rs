@@ -28,6 +28,10 @@ pub enum Purpose {
     Evaluation = 8,
     /// Resampling in statistics.
     Bootstrap = 9,
+    /// The check of a task's second derivatives.
+    HessianCheck = 10,
+    /// Everything of a study of gradient estimators.
+    GradStudy = 11,
 }
 
 /// Random streams of one seed: each is keyed by purpose and three counters.

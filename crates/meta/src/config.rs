@@ -7,7 +7,7 @@ use lopt_tasks::MlpFamilyConfig;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::{Clip, Error, OuterConfig, PesConfig, Result};
+use crate::{Clip, Error, EstimatorConfig, OuterConfig, Result};
 
 /// Everything that determines a meta-training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub struct RunConfig {
     /// What is meta-trained.
     pub optimizer: OptimizerConfig,
     /// How the meta-gradient is estimated.
-    pub estimator: PesConfig,
+    pub estimator: EstimatorConfig,
     /// How θ follows it.
     pub outer: OuterConfig,
     /// How the best θ is chosen.
@@ -206,23 +206,8 @@ impl RunConfig {
             }
         };
         let positive = |x: f64| x > 0.0 && x.is_finite();
-        let (estimator, outer) = (&self.estimator, &self.outer);
-        require(estimator.tasks >= 1, "estimator.tasks", "at least 1")?;
-        require(
-            estimator.truncation >= 1,
-            "estimator.truncation",
-            "at least 1",
-        )?;
-        require(
-            positive(estimator.sigma),
-            "estimator.sigma",
-            "positive and finite",
-        )?;
-        let horizon_ok = match estimator.horizon {
-            Horizon::Constant { steps } => steps >= 1,
-            Horizon::LogUniform { min, max } => 1 <= min && min <= max,
-        };
-        require(horizon_ok, "estimator.horizon", "at least 1, and min ≤ max")?;
+        self.estimator.check()?;
+        let outer = &self.outer;
         require(
             positive(outer.learning_rate),
             "outer.learning-rate",
@@ -368,7 +353,7 @@ mod tests {
         assert_eq!(config.seed, 7);
         assert_eq!(config.outer.learning_rate, 3e-4);
         assert_eq!(
-            config.estimator.horizon,
+            config.estimator.horizon(),
             Horizon::LogUniform {
                 min: 100,
                 max: 2000

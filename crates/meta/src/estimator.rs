@@ -1,10 +1,29 @@
-use std::{collections::BTreeMap, path::Path};
+//! Estimators of the meta-gradient.
+
+mod adjoint;
+mod arithmetic;
+mod backprop;
+mod full;
+mod networks;
+mod perturbed;
+mod truncated;
+pub mod unroll;
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use candle_core::Tensor;
-use lopt_core::LearnedOptimizer;
+use lopt_core::{LearnedOptimizer, Workers};
+use lopt_tasks::TaskFamily;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Result;
+pub use adjoint::{MetaGradient, MetaLoss, meta_gradient};
+pub use arithmetic::{UnrollLoss, es_gradient, full_es_gradient, pes_gradient};
+pub use backprop::{Backprop, BackpropConfig};
+pub use full::{FullEs, FullEsConfig};
+pub use truncated::{Persistence, TruncatedConfig, TruncatedEs};
+
+use crate::{Error, Horizon, Result};
 
 /// A meta-gradient.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +50,9 @@ pub struct Snapshot {
 /// Everything random is keyed by the outer step, so an estimator that was restored from a
 /// snapshot goes on with the same bits.
 pub trait GradientEstimator: Send {
+    /// How inner steps are taken, such as "native loss, avx512 update".
+    fn path(&self) -> String;
+
     /// One truncation at θ = `optimizer.theta()`.
     ///
     /// # Errors
@@ -54,4 +76,182 @@ pub trait GradientEstimator: Send {
         optimizer: &dyn LearnedOptimizer,
         path: &Path,
     ) -> Result<()>;
+}
+
+/// Which estimator, and how it unrolls.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum EstimatorConfig {
+    /// Persistent evolution strategies: unbiased, from truncations.
+    Pes(TruncatedConfig),
+    /// Truncated evolution strategies.
+    Es(TruncatedConfig),
+    /// Evolution strategies on whole unrolls.
+    FullEs(FullEsConfig),
+    /// Truncated backpropagation through the unroll.
+    Backprop(BackpropConfig),
+}
+
+/// An [`EstimatorConfig`] without its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EstimatorKind {
+    /// [`EstimatorConfig::Pes`]
+    Pes,
+    /// [`EstimatorConfig::Es`]
+    Es,
+    /// [`EstimatorConfig::FullEs`]
+    FullEs,
+    /// [`EstimatorConfig::Backprop`]
+    Backprop,
+}
+
+/// Inner steps of a truncation where another estimator's configuration has none.
+const TRUNCATION: usize = 50;
+/// σ where another estimator's configuration has none.
+const SIGMA: f64 = 0.01;
+
+impl EstimatorConfig {
+    /// Networks, or pairs of them.
+    pub fn tasks(&self) -> u64 {
+        match self {
+            Self::Pes(c) | Self::Es(c) => c.tasks,
+            Self::FullEs(c) => c.tasks,
+            Self::Backprop(c) => c.tasks,
+        }
+    }
+
+    /// Inner steps until the networks start afresh.
+    pub fn horizon(&self) -> Horizon {
+        match self {
+            Self::Pes(c) | Self::Es(c) => c.horizon,
+            Self::FullEs(c) => c.horizon,
+            Self::Backprop(c) => c.horizon,
+        }
+    }
+
+    fn truncation(&self) -> Option<usize> {
+        match self {
+            Self::Pes(c) | Self::Es(c) => Some(c.truncation),
+            Self::FullEs(_) => None,
+            Self::Backprop(c) => Some(c.truncation),
+        }
+    }
+
+    fn sigma(&self) -> Option<f64> {
+        match self {
+            Self::Pes(c) | Self::Es(c) => Some(c.sigma),
+            Self::FullEs(c) => Some(c.sigma),
+            Self::Backprop(_) => None,
+        }
+    }
+
+    fn sign(&self) -> Option<f64> {
+        match self {
+            Self::Pes(c) | Self::Es(c) => c.sign,
+            Self::FullEs(c) => c.sign,
+            Self::Backprop(_) => None,
+        }
+    }
+
+    /// Another estimator with what both have in common; a truncation is of 50 steps and σ
+    /// 0.01 where this one has none.
+    pub fn of_kind(&self, kind: EstimatorKind) -> Self {
+        let (tasks, horizon) = (self.tasks(), self.horizon());
+        let truncation = self.truncation().unwrap_or(TRUNCATION);
+        let sigma = self.sigma().unwrap_or(SIGMA);
+        let sign = self.sign();
+        let truncated = TruncatedConfig {
+            tasks,
+            truncation,
+            sigma,
+            horizon,
+            sign,
+        };
+        match kind {
+            EstimatorKind::Pes => Self::Pes(truncated),
+            EstimatorKind::Es => Self::Es(truncated),
+            EstimatorKind::FullEs => Self::FullEs(FullEsConfig {
+                tasks,
+                sigma,
+                horizon,
+                loss: UnrollLoss::Mean,
+                clip: None,
+                sign,
+            }),
+            EstimatorKind::Backprop => Self::Backprop(BackpropConfig {
+                tasks,
+                truncation,
+                horizon,
+            }),
+        }
+    }
+
+    /// Refuses values that make no sense.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the key.
+    pub fn check(&self) -> Result<()> {
+        let require = |ok: bool, key: &str, must: &str| match ok {
+            true => Ok(()),
+            false => Err(Error::Config(format!("`estimator.{key}` must be {must}"))),
+        };
+        let positive = |x: f64| x > 0.0 && x.is_finite();
+        require(self.tasks() >= 1, "tasks", "at least 1")?;
+        let truncation = self.truncation().is_none_or(|steps| steps >= 1);
+        require(truncation, "truncation", "at least 1")?;
+        let sigma = self.sigma().is_none_or(positive);
+        require(sigma, "sigma", "positive and finite")?;
+        let sign = self.sign().is_none_or(positive);
+        require(sign, "sign", "positive and finite")?;
+        if let Self::FullEs(config) = self {
+            let clip = config.clip.is_none_or(positive);
+            require(clip, "clip", "positive and finite")?;
+        }
+        let horizon = match self.horizon() {
+            Horizon::Constant { steps } => steps >= 1,
+            Horizon::LogUniform { min, max } => 1 <= min && min <= max,
+        };
+        require(horizon, "horizon", "at least 1, and min ≤ max")
+    }
+
+    /// The estimator at the start of a run.
+    ///
+    /// # Errors
+    /// Those of the tasks.
+    pub fn start(
+        &self,
+        seed: u64,
+        family: Arc<dyn TaskFamily>,
+        workers: Workers,
+        optimizer: &dyn LearnedOptimizer,
+    ) -> Result<Box<dyn GradientEstimator>> {
+        let truncated = |persistence, config: &TruncatedConfig| {
+            TruncatedEs::new(
+                persistence,
+                config.clone(),
+                seed,
+                family.clone(),
+                workers,
+                optimizer,
+            )
+        };
+        Ok(match self {
+            Self::Pes(config) => Box::new(truncated(Persistence::Persistent, config)?),
+            Self::Es(config) => Box::new(truncated(Persistence::Forgetful, config)?),
+            Self::FullEs(config) => Box::new(FullEs::new(
+                config.clone(),
+                seed,
+                family,
+                workers,
+                optimizer,
+            )?),
+            Self::Backprop(config) => Box::new(Backprop::new(
+                config.clone(),
+                seed,
+                family,
+                workers,
+                optimizer,
+            )?),
+        })
+    }
 }

@@ -13,7 +13,7 @@ use lopt_tasks::{DataStore, MlpFamily, TaskFamily};
 use serde_json::json;
 
 use crate::{
-    Checkpoint, Error, Estimate, GradientEstimator, HeldOut, HeldOutScore, OuterOptimizer, Pes,
+    Checkpoint, Error, Estimate, GradientEstimator, HeldOut, HeldOutScore, OuterOptimizer,
     Provenance, Result, RunConfig, RunDir, outer::norm,
 };
 
@@ -122,17 +122,12 @@ impl Trainer {
     ) -> Result<Self> {
         let optimizer: Arc<dyn LearnedOptimizer> = config.initial_optimizer()?.into();
         let n = optimizer.theta().values().len();
-        let pes = Pes::new(
-            config.estimator.clone(),
-            config.seed,
-            family.clone(),
-            workers,
-            &*optimizer,
-        )?;
+        let (seed, of_run) = (config.seed, family.clone());
+        let estimator = config.estimator.start(seed, of_run, workers, &*optimizer)?;
         Ok(Self {
             outer: OuterOptimizer::new(config.outer.clone(), n),
-            inner_path: pes.path(),
-            estimator: Box::new(pes),
+            inner_path: estimator.path(),
+            estimator,
             held_out: HeldOut::new(config.held_out.clone(), config.seed, family, workers),
             optimizer,
             config,

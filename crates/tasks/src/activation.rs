@@ -90,6 +90,46 @@ impl Activation {
             Activation::Sin => x.sin()?,
         })
     }
+
+    /// The derivative at each element, in candle ops that can be differentiated once more.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn slope(self, x: &Tensor) -> Result<Tensor> {
+        const GELU_SCALE: f64 = 0.797_884_560_802_865_4; // √(2/π)
+        const GELU_CUBE: f64 = 0.044_715;
+        // 1 where the condition holds, 0 elsewhere.
+        let number = |condition: Tensor| condition.to_dtype(x.dtype());
+        let sigmoid = || candle_nn::ops::sigmoid(x);
+        Ok(match self {
+            Activation::Relu => number(x.ge(0f64)?)?,
+            Activation::Tanh => x.tanh()?.sqr()?.affine(-1.0, 1.0)?,
+            Activation::Sigmoid => {
+                let s = sigmoid()?;
+                (&s * s.affine(-1.0, 1.0)?)?
+            }
+            // (1 + t)/2 + x/2·(1 − t²)·√(2/π)·(1 + 3·0.044715·x²)
+            Activation::Gelu => {
+                let square = x.sqr()?;
+                let inner = ((x * GELU_SCALE)? * square.affine(GELU_CUBE, 1.0)?)?;
+                let t = inner.tanh()?;
+                let steep = square.affine(3.0 * GELU_CUBE, 1.0)?;
+                let outer = ((x * GELU_SCALE)? * t.sqr()?.affine(-1.0, 1.0)?)?;
+                ((outer * steep)? + t.affine(1.0, 1.0)?)?.affine(0.5, 0.0)?
+            }
+            // σ·(1 + x·(1 − σ))
+            Activation::Silu => {
+                let s = sigmoid()?;
+                let rest = (x * s.affine(-1.0, 1.0)?)?;
+                (s * rest.affine(1.0, 1.0)?)?
+            }
+            Activation::LeakyRelu => number(x.ge(0f64)?)?.affine(0.99, 0.01)?,
+            // e^min(x, 0): 1 from 0 on.
+            Activation::Elu => x.minimum(0f64)?.exp()?,
+            Activation::Softplus => sigmoid()?,
+            Activation::Sin => x.cos()?,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -142,6 +182,41 @@ mod tests {
                 assert!(
                     (grad - slope).abs() < 1e-6,
                     "{activation:?}'({x}) = {grad}, not {slope}"
+                );
+            }
+        }
+    }
+
+    /// Slopes against candle's own, and their slopes against central differences.
+    #[test]
+    fn slopes_can_be_differentiated() {
+        let points = [-3.0f64, -1.2, -0.3, 0.4, 1.1, 2.7];
+        for activation in Activation::ALL {
+            let x = Var::new(&points, &Device::Cpu).unwrap();
+            let backward = |y: Tensor| {
+                let store = y.sum_all().unwrap().backward().unwrap();
+                let grad = store.get(&x).map(|g| g.to_vec1::<f64>().unwrap());
+                grad.unwrap_or(vec![0.0; points.len()])
+            };
+            let slope = activation.slope(&x).unwrap();
+            let ours = slope.to_vec1::<f64>().unwrap();
+            let first = backward(activation.apply(&x).unwrap());
+            let second = backward(slope);
+            for (i, &x) in points.iter().enumerate() {
+                let (ours, first) = (ours[i], first[i]);
+                // Candle rounds the constants of gelu's derivative.
+                assert!(
+                    (ours - first).abs() < 1e-6,
+                    "{activation:?}'({x}) = {ours}, not {first}"
+                );
+                let h = 1e-4;
+                let f = |x| reference(activation, x);
+                let expected = (f(x + h) - 2.0 * f(x) + f(x - h)) / (h * h);
+                let error = (second[i] - expected).abs();
+                assert!(
+                    error < 1e-5,
+                    "{activation:?}''({x}) = {}, not {expected}",
+                    second[i]
                 );
             }
         }

@@ -58,6 +58,7 @@ mod initializer;
 mod mlp;
 mod native;
 mod network;
+mod second_order;
 pub mod suite;
 mod task;
 
@@ -69,4 +70,5 @@ pub use initializer::Initializer;
 pub use mlp::{MlpConfig, MlpTask};
 pub use native::{NativeBatch, NativeTask};
 pub use network::{Feed, Network, Step};
+pub use second_order::check_hessian;
 pub use task::{Batch, Split, Task, TestScore};

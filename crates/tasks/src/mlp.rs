@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Activation, Batch, DataStore, Error, Images, Initializer, NativeBatch, NativeTask, Result,
-    Split, Task, TestScore,
+    Split, Task, TestScore, second_order,
 };
 
 /// Test images that go through the network at once.
@@ -130,6 +130,41 @@ impl MlpTask {
         Ok(x)
     }
 
+    /// The gradient of the loss in the parameters, in name order, in candle ops that can be
+    /// differentiated once more: candle's own gradients cannot.
+    fn gradient(&self, params: &Params, batch: &Batch) -> lopt_core::Result<Vec<Tensor>> {
+        let [pixels, labels] = pixels_and_labels(batch)?;
+        // Inputs of the layers, and their sums before the nonlinearity.
+        let mut inputs = vec![pixels.clone()];
+        let mut sums: Vec<Tensor> = vec![];
+        for layer in &self.layers {
+            if let Some(z) = sums.last() {
+                inputs.push(self.config.activation.apply(z)?);
+            }
+            let x = &inputs[inputs.len() - 1];
+            let product = x.matmul(params.get(&layer.weight)?)?;
+            sums.push(product.broadcast_add(params.get(&layer.bias)?)?);
+        }
+        // (softmax(z) − onehot(label))/batch
+        let logits = &sums[sums.len() - 1];
+        let (n, classes) = logits.dims2()?;
+        let all = Tensor::arange(0u32, classes as u32, logits.device())?;
+        let hot = labels.unsqueeze(1)?.broadcast_eq(&all.unsqueeze(0)?)?;
+        let probability = candle_nn::ops::softmax(logits, D::Minus1)?;
+        let mut dz = ((probability - hot.to_dtype(logits.dtype())?)? / n as f64)?;
+        let mut named = vec![];
+        for (index, layer) in self.layers.iter().enumerate().rev() {
+            named.push((layer.weight.clone(), inputs[index].t()?.matmul(&dz)?));
+            named.push((layer.bias.clone(), dz.sum(0)?));
+            if index > 0 {
+                let below = dz.matmul(&params.get(&layer.weight)?.t()?)?;
+                dz = (below * self.config.activation.slope(&sums[index - 1])?)?;
+            }
+        }
+        named.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(named.into_iter().map(|(_, tensor)| tensor).collect())
+    }
+
     fn tensors(&self, pixels: Vec<f32>, labels: Vec<u32>) -> lopt_core::Result<Batch> {
         let n = labels.len();
         let pixels = Tensor::from_vec(pixels, (n, self.images.features), &Device::Cpu)?;
@@ -138,6 +173,16 @@ impl MlpTask {
             pixels.to_device(&self.device)?,
             labels.to_device(&self.device)?,
         ])
+    }
+}
+
+fn pixels_and_labels(batch: &Batch) -> lopt_core::Result<[&Tensor; 2]> {
+    match batch.as_slice() {
+        [pixels, labels] => Ok([pixels, labels]),
+        _ => Err(lopt_core::Error::Mismatch(format!(
+            "a batch of {} tensors; an MLP's has pixels and labels",
+            batch.len()
+        ))),
     }
 }
 
@@ -218,16 +263,26 @@ impl Task for MlpTask {
     }
 
     fn loss(&self, params: &Params, batch: &Batch) -> lopt_core::Result<Tensor> {
-        let [pixels, labels] = batch.as_slice() else {
-            return Err(lopt_core::Error::Mismatch(format!(
-                "a batch of {} tensors; an MLP's has pixels and labels",
-                batch.len()
-            )));
-        };
+        let [pixels, labels] = pixels_and_labels(batch)?;
         Ok(candle_nn::loss::cross_entropy(
             &self.logits(params, pixels)?,
             labels,
         )?)
+    }
+
+    /// By the gradient in candle ops: right in any process.
+    fn hessian_vector(
+        &self,
+        params: &Params,
+        batch: &Batch,
+        v: &[Tensor],
+    ) -> lopt_core::Result<Vec<Tensor>> {
+        let vars = params.to_vars()?;
+        let tracked =
+            params.with_tensors(vars.iter().map(|var| var.as_tensor().clone()).collect())?;
+        let gradient = self.gradient(&tracked, batch)?;
+        let gradient: Vec<Option<&Tensor>> = gradient.iter().map(Some).collect();
+        second_order::derivative_along(&vars, &gradient, v)
     }
 
     /// Clipped to \[0, 1.5·ln(classes)\]; NaN and ±inf count as the upper end.

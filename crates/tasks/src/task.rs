@@ -3,7 +3,7 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use lopt_core::{Grads, Params, Result, Rng};
 
-use crate::NativeTask;
+use crate::{NativeTask, second_order};
 
 /// The tensors of one minibatch, as the task's own loss understands them.
 pub type Batch = Vec<Tensor>;
@@ -66,6 +66,16 @@ pub trait Task: Send + Sync {
         Ok((value, Grads::from_store(&vars, &store)))
     }
 
+    /// H·v, the Hessian of the loss in φ times `v`, which is in the order of `params`; by
+    /// candle's autodiff twice unless the task knows better.
+    ///
+    /// # Errors
+    /// As [`Task::loss`], or if candle's second derivatives are wrong in this process; see
+    /// [`lopt_core::second_derivatives`].
+    fn hessian_vector(&self, params: &Params, batch: &Batch, v: &[Tensor]) -> Result<Vec<Tensor>> {
+        second_order::by_autodiff_twice(self, params, batch, v)
+    }
+
     /// The same task on plain memory, if there is such a form of it.
     fn native(self: Arc<Self>) -> Option<Arc<dyn NativeTask>> {
         None
@@ -79,6 +89,12 @@ pub trait Task: Send + Sync {
         } else {
             LOSS_CEILING
         }
+    }
+
+    /// The derivative of [`Task::normalize`]; 1 where it leaves the loss as it is, 0 where it
+    /// does not, which is right for every bound.
+    fn normalize_slope(&self, loss: f32) -> f32 {
+        f32::from(self.normalize(loss) == loss)
     }
 
     /// How φ does on the whole test set, for tasks that have one.

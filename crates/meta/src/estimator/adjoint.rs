@@ -1,0 +1,343 @@
+//! The exact meta-gradient of an unroll: backpropagation, one inner step at a time.
+//!
+//! With the state s_t = (φ_t, accumulators) and g_t = ∇ℓ_t(φ_t), a step is s_{t+1} =
+//! U(θ, s_t, g_t). Backwards, the adjoint λ_{t+1} of s_{t+1} goes through U by candle's
+//! autodiff of that one step, which gives ∂θ, ∂s_t and the adjoint μ_t of g_t; then
+//!
+//! λ_t = ∂s_t + (H_t·μ_t + w_t·g_t, 0)
+//!
+//! with the Hessian H_t of ℓ_t ([`Task::hessian_vector`]) and the weight w_t of ℓ_t in the
+//! meta-loss. No graph lives longer than a step. States are kept every √T steps and
+//! computed again between, so that memory grows as √T.
+
+use candle_core::{DType, Tensor, Var};
+use lopt_core::{Grads, LearnedOptimizer, Params, State};
+use lopt_tasks::{Batch, Task};
+
+use crate::Result;
+
+/// Which loss of an unroll of T steps is differentiated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetaLoss {
+    /// The mean of the losses before each step's update.
+    Mean,
+    /// Their sum.
+    Sum,
+    /// The loss before the last update.
+    Last,
+    /// The loss after the last update, on the batch of step T.
+    Final,
+}
+
+impl MetaLoss {
+    /// The weight of the loss before the update of step `t` of `steps`.
+    fn weight(self, t: usize, steps: usize) -> f64 {
+        match self {
+            MetaLoss::Mean => 1.0 / steps as f64,
+            MetaLoss::Sum => 1.0,
+            MetaLoss::Last => f64::from(u8::from(t + 1 == steps)),
+            MetaLoss::Final => 0.0,
+        }
+    }
+}
+
+/// What [`meta_gradient`] found.
+#[derive(Clone, Debug)]
+pub struct MetaGradient {
+    /// dL/dθ, one entry for each meta-parameter.
+    pub gradient: Vec<f64>,
+    /// L of the normalised losses.
+    pub meta_loss: f64,
+    /// Normalised losses before each step's update.
+    pub losses: Vec<f32>,
+    /// φ after the last update.
+    pub params: Params,
+    /// The optimizer's state after the last update.
+    pub state: State,
+}
+
+/// The meta-loss of `steps` inner steps from (`params`, `state`), and its exact gradient
+/// in θ = `optimizer.theta()`. `batch(t)` is the minibatch of step t, counted from the
+/// start of this unroll; it may be asked for more than once.
+///
+/// A step whose gradient is refused changes nothing, and a loss at the bound of
+/// [`Task::normalize`] has no slope.
+///
+/// # Errors
+/// Those of the task and of candle.
+pub fn meta_gradient(
+    task: &dyn Task,
+    optimizer: &dyn LearnedOptimizer,
+    params: &Params,
+    state: &State,
+    steps: usize,
+    batch: &dyn Fn(usize) -> Result<Batch>,
+    loss: MetaLoss,
+) -> Result<MetaGradient> {
+    let unroll = Unroll {
+        task,
+        optimizer,
+        batch,
+    };
+    let every = (steps as f64).sqrt().ceil().max(1.0) as usize;
+    let mut at = Point {
+        params: params.clone(),
+        state: state.clone(),
+    };
+    let mut kept = vec![];
+    let mut losses = vec![];
+    for t in 0..steps {
+        if t % every == 0 {
+            kept.push(at.clone());
+        }
+        losses.push(unroll.advance(t, &mut at)?.loss);
+    }
+    let normalized: Vec<f32> = losses.iter().map(|&loss| task.normalize(loss)).collect();
+    let mut meta_loss: f64 = normalized
+        .iter()
+        .enumerate()
+        .map(|(t, &value)| loss.weight(t, steps) * f64::from(value))
+        .sum();
+    let mut adjoint = Adjoint::zero(&at)?;
+    if loss == MetaLoss::Final {
+        let (value, grads) = task.loss_and_grad(&at.params, &batch(steps)?)?;
+        meta_loss = f64::from(task.normalize(value));
+        adjoint.add_gradient(&grads, f64::from(task.normalize_slope(value)))?;
+    }
+    let theta = Theta::new(optimizer, &at.params)?;
+    let mut gradient = theta.zeros()?;
+    for (segment, start) in kept.into_iter().enumerate().rev() {
+        let first = segment * every;
+        let points = unroll.segment(first, every.min(steps - first), start)?;
+        for (t, (point, step)) in (first..first + points.len()).zip(points).rev() {
+            let slope = f64::from(task.normalize_slope(step.loss)) * loss.weight(t, steps);
+            unroll.pull_back(&theta, &point, &step, slope, &mut adjoint, &mut gradient, t)?;
+        }
+    }
+    Ok(MetaGradient {
+        gradient: theta.flat(&gradient)?,
+        meta_loss,
+        losses: normalized,
+        params: at.params,
+        state: at.state,
+    })
+}
+
+/// Between two inner steps.
+#[derive(Clone)]
+struct Point {
+    params: Params,
+    state: State,
+}
+
+/// One inner step.
+struct Step {
+    /// Before the update, as the task gives it.
+    loss: f32,
+    grads: Grads,
+    /// The gradient could not be used: nothing changed.
+    refused: bool,
+}
+
+struct Unroll<'a> {
+    task: &'a dyn Task,
+    optimizer: &'a dyn LearnedOptimizer,
+    batch: &'a dyn Fn(usize) -> Result<Batch>,
+}
+
+impl Unroll<'_> {
+    fn advance(&self, t: usize, at: &mut Point) -> Result<Step> {
+        let (loss, grads) = self.task.loss_and_grad(&at.params, &(self.batch)(t)?)?;
+        let updated = self.optimizer.update(&mut at.state, &mut at.params, &grads);
+        let refused = match updated {
+            Err(error) if error.is_bad_gradient() => true,
+            other => {
+                other?;
+                false
+            }
+        };
+        Ok(Step {
+            loss,
+            grads,
+            refused,
+        })
+    }
+
+    /// `count` steps from `first` on, each with the point before it.
+    fn segment(&self, first: usize, count: usize, mut at: Point) -> Result<Vec<(Point, Step)>> {
+        let mut points = vec![];
+        for t in first..first + count {
+            let before = at.clone();
+            points.push((before, self.advance(t, &mut at)?));
+        }
+        Ok(points)
+    }
+
+    /// Takes the adjoint of the point after step `t` to that of `point`, which is before it,
+    /// and adds ∂θ. `slope` is the derivative of the meta-loss in the step's loss.
+    #[allow(clippy::too_many_arguments)]
+    fn pull_back(
+        &self,
+        theta: &Theta,
+        point: &Point,
+        step: &Step,
+        slope: f64,
+        adjoint: &mut Adjoint,
+        gradient: &mut [Tensor],
+        t: usize,
+    ) -> Result<()> {
+        if !step.refused {
+            let of_grads = self.pull_back_update(theta, point, &step.grads, adjoint, gradient)?;
+            let batch = (self.batch)(t)?;
+            let products = self.task.hessian_vector(&point.params, &batch, &of_grads)?;
+            for (sum, product) in adjoint.params.iter_mut().zip(products) {
+                *sum = (&*sum + product)?;
+            }
+        }
+        if slope != 0.0 {
+            adjoint.add_gradient(&step.grads, slope)?;
+        }
+        Ok(())
+    }
+
+    /// Through the optimizer's update; returns the adjoint of the gradients.
+    fn pull_back_update(
+        &self,
+        theta: &Theta,
+        point: &Point,
+        grads: &Grads,
+        adjoint: &mut Adjoint,
+        gradient: &mut [Tensor],
+    ) -> Result<Vec<Tensor>> {
+        let params = vars(point.params.tensors())?;
+        let mut slots = vec![];
+        let mut state = point.state.clone();
+        for of_param in &mut state.slots {
+            let mut of_slots = vec![];
+            for slot in of_param {
+                let var = Var::from_tensor(&slot.value)?;
+                slot.value = var.as_tensor().clone();
+                of_slots.push(var);
+            }
+            slots.push(of_slots);
+        }
+        let grads: Vec<Option<Var>> = grads
+            .tensors()
+            .iter()
+            .map(|grad| grad.as_ref().map(Var::from_tensor).transpose())
+            .collect::<candle_core::Result<_>>()?;
+        let tracked = |var: &Var| var.as_tensor().clone();
+        let mut updated = point
+            .params
+            .with_tensors(params.iter().map(tracked).collect())?;
+        self.optimizer.update_with(
+            &theta.vars.iter().map(tracked).collect::<Vec<_>>(),
+            &mut state,
+            &mut updated,
+            &Grads::new(
+                grads
+                    .iter()
+                    .map(|grad| grad.as_ref().map(tracked))
+                    .collect(),
+            ),
+        )?;
+        // Σ ⟨adjoint, what the step gave⟩
+        let of_params = updated.tensors().iter().zip(&adjoint.params);
+        let of_slots = state.slots.iter().flatten().map(|slot| &slot.value);
+        let mut along = vec![];
+        for (value, weight) in of_params.chain(of_slots.zip(adjoint.slots.iter().flatten())) {
+            along.push((value * weight)?.sum_all()?);
+        }
+        let store = Tensor::stack(&along, 0)?.sum_all()?.backward()?;
+        let of = |var: &Var| match store.get(var) {
+            Some(grad) => Ok(grad.detach()),
+            None => var.zeros_like(),
+        };
+        for (sum, var) in gradient.iter_mut().zip(&theta.vars) {
+            *sum = (&*sum + of(var)?)?;
+        }
+        for (sum, var) in adjoint.params.iter_mut().zip(&params) {
+            *sum = of(var)?;
+        }
+        for (sums, vars) in adjoint.slots.iter_mut().zip(&slots) {
+            for (sum, var) in sums.iter_mut().zip(vars) {
+                *sum = of(var)?;
+            }
+        }
+        let of_grad = |(grad, param): (&Option<Var>, &Var)| match grad {
+            Some(grad) => of(grad),
+            None => param.zeros_like(),
+        };
+        Ok(grads
+            .iter()
+            .zip(&params)
+            .map(of_grad)
+            .collect::<candle_core::Result<_>>()?)
+    }
+}
+
+/// The derivative of the meta-loss in a point.
+struct Adjoint {
+    params: Vec<Tensor>,
+    slots: Vec<Vec<Tensor>>,
+}
+
+impl Adjoint {
+    fn zero(at: &Point) -> Result<Self> {
+        let mut slots = vec![];
+        for of_param in &at.state.slots {
+            let zeros = of_param.iter().map(|slot| slot.value.zeros_like());
+            slots.push(zeros.collect::<candle_core::Result<_>>()?);
+        }
+        let params = at.params.tensors().iter().map(Tensor::zeros_like);
+        Ok(Self {
+            params: params.collect::<candle_core::Result<_>>()?,
+            slots,
+        })
+    }
+
+    fn add_gradient(&mut self, grads: &Grads, factor: f64) -> Result<()> {
+        for (sum, grad) in self.params.iter_mut().zip(grads.tensors()) {
+            if let Some(grad) = grad {
+                *sum = (&*sum + (grad * factor)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// θ as variables of the parameters' type and device.
+struct Theta {
+    vars: Vec<Var>,
+}
+
+impl Theta {
+    fn new(optimizer: &dyn LearnedOptimizer, params: &Params) -> Result<Self> {
+        let (dtype, device) = match params.tensors().first() {
+            Some(p) => (p.dtype(), p.device().clone()),
+            None => (DType::F32, candle_core::Device::Cpu),
+        };
+        Ok(Self {
+            vars: vars(&optimizer.theta().tensors(dtype, &device)?)?,
+        })
+    }
+
+    fn zeros(&self) -> Result<Vec<Tensor>> {
+        let zeros = self.vars.iter().map(|var| var.zeros_like());
+        Ok(zeros.collect::<candle_core::Result<_>>()?)
+    }
+
+    /// In the order of θ's values, which is that of its parts.
+    fn flat(&self, gradient: &[Tensor]) -> Result<Vec<f64>> {
+        let mut flat = vec![];
+        for part in gradient {
+            flat.extend(part.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?);
+        }
+        Ok(flat)
+    }
+}
+
+fn vars(tensors: &[Tensor]) -> Result<Vec<Var>> {
+    let vars = tensors.iter().map(Var::from_tensor);
+    Ok(vars.collect::<candle_core::Result<_>>()?)
+}

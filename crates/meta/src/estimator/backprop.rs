@@ -1,0 +1,251 @@
+//! Truncated backpropagation through the unroll.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use candle_core::Tensor;
+use lopt_core::{LearnedOptimizer, Params, Purpose, State, Streams, Workers};
+use lopt_tasks::{Split, Task, TaskFamily, check_hessian};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{
+    Estimate, GradientEstimator, Snapshot,
+    adjoint::{MetaLoss, meta_gradient},
+    networks::{counters, named, restored, take_prefixed},
+    perturbed::mean_of,
+    unroll::Source,
+};
+use crate::{Horizon, Result};
+
+/// How backpropagation unrolls.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BackpropConfig {
+    /// Networks, each with its own task.
+    pub tasks: u64,
+    /// Inner steps for one meta-gradient, which is exact within them and knows nothing of
+    /// what was before.
+    pub truncation: usize,
+    /// Inner steps until the networks start afresh.
+    pub horizon: Horizon,
+}
+
+/// The estimator: the exact gradient of the mean loss of a truncation, biased towards the
+/// short term.
+pub struct Backprop {
+    config: BackpropConfig,
+    streams: Streams,
+    family: Arc<dyn TaskFamily>,
+    workers: Workers,
+    networks: Vec<Training>,
+}
+
+/// A network in the middle of its training.
+struct Training {
+    index: u64,
+    episode: u64,
+    inner_step: u64,
+    horizon: u64,
+    task: Arc<dyn Task>,
+    params: Params,
+    state: State,
+}
+
+impl Training {
+    fn start(
+        index: u64,
+        episode: u64,
+        source: &Source,
+        optimizer: &dyn LearnedOptimizer,
+    ) -> Result<Self> {
+        let stream = |purpose| source.streams.stream(purpose, index, episode, 0);
+        let task = source.family.sample(&mut stream(Purpose::TaskSample));
+        let params = task.init(&mut stream(Purpose::ParamsInit))?;
+        Ok(Self {
+            index,
+            episode,
+            inner_step: 0,
+            horizon: source.horizon.sample(&mut stream(Purpose::Horizon)),
+            state: optimizer.init(&params)?,
+            task,
+            params,
+        })
+    }
+
+    /// One truncation: (the gradient of the sum of its losses, their sum, their number).
+    fn advance(
+        &mut self,
+        source: &Source,
+        optimizer: &dyn LearnedOptimizer,
+        truncation: usize,
+    ) -> Result<(Vec<f64>, f64, u64)> {
+        let mut gradient = vec![0.0; optimizer.theta().values().len()];
+        let (mut sum, mut steps) = (0.0, 0);
+        let mut left = truncation as u64;
+        while left > 0 {
+            if self.inner_step >= self.horizon {
+                // A step for the reset, as the other estimators count it.
+                *self = Self::start(self.index, self.episode + 1, source, optimizer)?;
+                left -= 1;
+                continue;
+            }
+            let count = left.min(self.horizon - self.inner_step);
+            let (index, episode, first) = (self.index, self.episode, self.inner_step);
+            let batch = |t: usize| {
+                let step = first + t as u64;
+                let mut rng = source
+                    .streams
+                    .stream(Purpose::InnerBatch, index, episode, step);
+                Ok(self.task.batch(Split::Train, &mut rng)?)
+            };
+            let of_part = meta_gradient(
+                &*self.task,
+                optimizer,
+                &self.params,
+                &self.state,
+                count as usize,
+                &batch,
+                MetaLoss::Sum,
+            )?;
+            for (sum, part) in gradient.iter_mut().zip(&of_part.gradient) {
+                *sum += part;
+            }
+            sum += of_part.meta_loss;
+            self.params = of_part.params;
+            self.state = of_part.state;
+            self.inner_step += count;
+            steps += count;
+            left -= count;
+        }
+        Ok((gradient, sum, steps))
+    }
+}
+
+impl Backprop {
+    /// Fresh networks; the i-th of N counts as if i/N of its horizon were over, so that
+    /// resets are spread in time.
+    ///
+    /// # Errors
+    /// Those of the tasks, or if a task's Hessian is wrong; see [`check_hessian`].
+    pub fn new(
+        config: BackpropConfig,
+        seed: u64,
+        family: Arc<dyn TaskFamily>,
+        workers: Workers,
+        optimizer: &dyn LearnedOptimizer,
+    ) -> Result<Self> {
+        let mut estimator = Self {
+            config,
+            streams: Streams::new(seed),
+            family,
+            workers,
+            networks: vec![],
+        };
+        for index in 0..estimator.config.tasks {
+            let mut network = Training::start(index, 0, &estimator.source(), optimizer)?;
+            let mut rng = estimator.streams.stream(Purpose::HessianCheck, index, 0, 0);
+            let batch = network.task.batch(Split::Train, &mut rng)?;
+            check_hessian(&*network.task, &network.params, &batch, &mut rng)?;
+            let spread = u128::from(network.horizon) * u128::from(index);
+            network.inner_step = (spread / u128::from(estimator.config.tasks)) as u64;
+            estimator.networks.push(network);
+        }
+        Ok(estimator)
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source {
+            streams: self.streams,
+            family: &*self.family,
+            horizon: self.config.horizon,
+        }
+    }
+}
+
+impl GradientEstimator for Backprop {
+    fn path(&self) -> String {
+        "candle autodiff, update in candle ops and its adjoint".to_owned()
+    }
+
+    fn estimate(&mut self, optimizer: &dyn LearnedOptimizer, _: u64) -> Result<Estimate> {
+        let source = Source {
+            streams: self.streams,
+            family: &*self.family,
+            horizon: self.config.horizon,
+        };
+        let truncation = self.config.truncation;
+        let job = |network: &mut Training| network.advance(&source, optimizer, truncation);
+        let results = self.workers.map(&mut self.networks, job).into_iter();
+        let mut gradients = vec![];
+        let (mut meta_loss, mut inner_steps) = (0.0, 0);
+        for (index, result) in results.enumerate() {
+            let (mut gradient, sum, steps) = result?;
+            let n = steps.max(1) as f64;
+            gradient.iter_mut().for_each(|g| *g /= n);
+            if gradient.iter().any(|g| !g.is_finite()) {
+                tracing::warn!("the meta-gradient of task {index} overflowed and is left out");
+                gradient.fill(0.0);
+            }
+            gradients.push(gradient);
+            meta_loss += sum / n;
+            inner_steps += steps;
+        }
+        Ok(Estimate {
+            gradient: mean_of(gradients.iter().map(Vec::as_slice)),
+            meta_loss: meta_loss / gradients.len() as f64,
+            inner_steps,
+        })
+    }
+
+    fn snapshot(&self) -> Result<Snapshot> {
+        let mut tensors = vec![];
+        let mut counters = vec![];
+        for (index, network) in self.networks.iter().enumerate() {
+            let prefix = format!("network{index}/");
+            tensors.extend(named(&prefix, &network.params, &network.state));
+            counters.push(json!({
+                "episode": network.episode,
+                "inner_step": network.inner_step,
+                "horizon": network.horizon,
+                "optimizer_steps": network.state.step,
+            }));
+        }
+        Ok(Snapshot {
+            description: Value::Array(counters),
+            tensors,
+        })
+    }
+
+    fn restore(
+        &mut self,
+        description: &Value,
+        tensors: &mut BTreeMap<String, Tensor>,
+        optimizer: &dyn LearnedOptimizer,
+        path: &Path,
+    ) -> Result<()> {
+        let all: Vec<Counters> = counters(description, self.config.tasks, path)?;
+        let mut networks = vec![];
+        for (index, counters) in all.into_iter().enumerate() {
+            let source = self.source();
+            let mut network = Training::start(index as u64, counters.episode, &source, optimizer)?;
+            let mut own = take_prefixed(tensors, &format!("network{index}/"));
+            let (template, state) = (&network.params, network.state);
+            let step = counters.optimizer_steps;
+            (network.params, network.state) = restored(template, state, step, &mut own, path)?;
+            network.inner_step = counters.inner_step;
+            network.horizon = counters.horizon;
+            networks.push(network);
+        }
+        self.networks = networks;
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Counters {
+    episode: u64,
+    inner_step: u64,
+    horizon: u64,
+    optimizer_steps: u64,
+}

@@ -1,0 +1,160 @@
+//! Evolution strategies on whole unrolls.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use candle_core::Tensor;
+use lopt_core::{LearnedOptimizer, Streams, Workers};
+use lopt_tasks::TaskFamily;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    Estimate, GradientEstimator, Snapshot,
+    arithmetic::{UnrollLoss, full_es_gradient},
+    perturbed::{mean_of, perturbation, shifted},
+    unroll::{Source, Unroll},
+};
+use crate::{Horizon, Result};
+
+/// How full-horizon evolution strategies unroll.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct FullEsConfig {
+    /// Antithetic pairs, each with its own task and perturbation.
+    pub tasks: u64,
+    /// σ, the standard deviation of the perturbations.
+    pub sigma: f64,
+    /// Inner steps of each unroll.
+    pub horizon: Horizon,
+    /// Which loss of an unroll counts.
+    #[serde(default)]
+    pub loss: UnrollLoss,
+    /// If given, a pair's difference of losses is limited to ± this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+    /// If given, a pair's difference of losses is replaced by its sign times this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign: Option<f64>,
+}
+
+/// The estimator. Every estimate starts fresh networks: there is nothing to go on from.
+pub struct FullEs {
+    config: FullEsConfig,
+    streams: Streams,
+    family: Arc<dyn TaskFamily>,
+    workers: Workers,
+    path: String,
+}
+
+impl FullEs {
+    /// Unrolls of the run with this seed.
+    ///
+    /// # Errors
+    /// Those of the tasks.
+    pub fn new(
+        config: FullEsConfig,
+        seed: u64,
+        family: Arc<dyn TaskFamily>,
+        workers: Workers,
+        optimizer: &dyn LearnedOptimizer,
+    ) -> Result<Self> {
+        let mut estimator = Self {
+            config,
+            streams: Streams::new(seed),
+            family,
+            workers,
+            path: String::new(),
+        };
+        let shared = shifted(optimizer, None)?;
+        let both = [shared.clone(), shared];
+        let unroll = Unroll::start(0, 0, &estimator.source(), both)?;
+        estimator.path = unroll.halves[0].path();
+        Ok(estimator)
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source {
+            streams: self.streams,
+            family: &*self.family,
+            horizon: self.config.horizon,
+        }
+    }
+
+    /// (meta-gradient, mean of both halves' losses, inner steps) of one pair.
+    fn pair(
+        &self,
+        optimizer: &dyn LearnedOptimizer,
+        outer_step: u64,
+        index: u64,
+        fresh: &[f32],
+    ) -> Result<(Vec<f64>, f64, u64)> {
+        let plus = shifted(optimizer, Some((1.0, fresh)))?;
+        let minus = shifted(optimizer, Some((-1.0, fresh)))?;
+        let source = self.source();
+        // Each outer step is an episode: tasks, starts and batches of its own.
+        let mut unroll = Unroll::start(index, outer_step, &source, [plus, minus])?;
+        let horizon = unroll.horizon;
+        let records = unroll.truncation(&source, horizon as usize)?;
+        let losses = [0, 1].map(|half| {
+            let of_half = records.iter().map(|record| f64::from(record.losses[half]));
+            self.config.loss.of(of_half)
+        });
+        let fresh: Vec<f64> = fresh.iter().map(|&xi| f64::from(xi)).collect();
+        let FullEsConfig {
+            sigma, clip, sign, ..
+        } = self.config;
+        let gradient = full_es_gradient(losses, &fresh, sigma, clip, sign);
+        Ok((gradient, (losses[0] + losses[1]) / 2.0, 2 * horizon))
+    }
+
+    /// [`GradientEstimator::estimate`] with given perturbations, one for each pair.
+    ///
+    /// # Errors
+    /// As [`GradientEstimator::estimate`].
+    pub fn estimate_with(
+        &self,
+        optimizer: &dyn LearnedOptimizer,
+        outer_step: u64,
+        perturbations: &[Vec<f32>],
+    ) -> Result<Estimate> {
+        let jobs = (0u64..).zip(perturbations);
+        let job = |(index, fresh): (u64, &Vec<f32>)| self.pair(optimizer, outer_step, index, fresh);
+        let pairs: Result<Vec<_>> = self.workers.map(jobs, job).into_iter().collect();
+        let pairs = pairs?;
+        Ok(Estimate {
+            gradient: mean_of(pairs.iter().map(|(gradient, ..)| gradient.as_slice())),
+            meta_loss: pairs.iter().map(|(_, loss, _)| loss).sum::<f64>() / pairs.len() as f64,
+            inner_steps: pairs.iter().map(|(.., steps)| steps).sum(),
+        })
+    }
+}
+
+impl GradientEstimator for FullEs {
+    fn path(&self) -> String {
+        self.path.clone()
+    }
+
+    fn estimate(&mut self, optimizer: &dyn LearnedOptimizer, outer_step: u64) -> Result<Estimate> {
+        let n = optimizer.theta().values().len();
+        let of_pair = |index| perturbation(self.streams, self.config.sigma, outer_step, index, n);
+        let perturbations: Vec<_> = (0..self.config.tasks).map(of_pair).collect();
+        self.estimate_with(optimizer, outer_step, &perturbations)
+    }
+
+    fn snapshot(&self) -> Result<Snapshot> {
+        Ok(Snapshot {
+            description: Value::Null,
+            tensors: vec![],
+        })
+    }
+
+    fn restore(
+        &mut self,
+        _: &Value,
+        _: &mut BTreeMap<String, Tensor>,
+        _: &dyn LearnedOptimizer,
+        _: &Path,
+    ) -> Result<()> {
+        Ok(())
+    }
+}
