@@ -19,7 +19,7 @@ fn star(change: impl FnOnce(&mut Config)) -> Box<dyn LearnedOptimizer> {
     Box::new(Star::init(config, 1.0, &mut rng).unwrap())
 }
 
-fn learned() -> Vec<(String, Box<dyn LearnedOptimizer>)> {
+pub fn learned() -> Vec<(String, Box<dyn LearnedOptimizer>)> {
     let mut all: Vec<(String, Box<dyn LearnedOptimizer>)> = vec![
         ("blackbox".to_owned(), Box::new(Blackbox::default())),
         ("star untrained".to_owned(), Box::new(Star::default())),

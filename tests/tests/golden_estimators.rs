@@ -1,13 +1,13 @@
-//! PES against the reference: its arithmetic on given losses, and whole truncations with
-//! resets, started in the middle of an unroll.
+//! Evolution strategies against the reference: their arithmetic on given losses, whole
+//! truncations with resets, started in the middle of an unroll, and whole unrolls.
 
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use lopt_core::{Params, Result, Rng, Workers};
 use lopt_meta::{
-    GradientEstimator, Horizon, Persistence, TruncatedConfig, TruncatedEs, pes_gradient,
-    unroll::StepRecord,
+    FullEs, FullEsConfig, GradientEstimator, Horizon, Persistence, TruncatedConfig, TruncatedEs,
+    UnrollLoss, es_gradient, full_es_gradient, pes_gradient, unroll::StepRecord,
 };
 use lopt_tasks::{Batch, Split, Task};
 use lopt_tests::{Golden, flat, relative_error};
@@ -33,57 +33,100 @@ fn vector(golden: &Golden, prefix: &str, task: usize) -> Vec<f64> {
     [part("a"), part("b")].concat()
 }
 
-fn arithmetic(file: &str, tolerance: f64) {
-    let golden = Golden::open(file);
-    let sigma = flat(golden.tensor("std"))[0];
-    let steps_by_tasks = |name: &str| {
-        golden
-            .tensor(name)
-            .to_dtype(candle_core::DType::F64)
-            .unwrap()
-            .to_vec2::<f64>()
-            .unwrap()
-    };
-    let [p, n, done, mask] = ["p_loss", "n_loss", "is_done", "mask"].map(steps_by_tasks);
-    let tasks = 5;
-    let mut mean = vec![0.0; 7];
-    for task in 0..tasks {
-        let records: Vec<StepRecord> = (0..6)
-            .map(|step| StepRecord {
-                losses: [p[step][task] as f32, n[step][task] as f32],
-                done: done[step][task] != 0.0,
-                masked: mask[step][task] == 0.0,
-            })
-            .collect();
-        let (gradient, accumulator) = pes_gradient(
-            &records,
-            &vector(&golden, "accumulator", task),
-            &vector(&golden, "vec_pos", task),
-            sigma,
-            None,
-        );
-        for (sum, g) in mean.iter_mut().zip(&gradient) {
-            *sum += g / tasks as f64;
-        }
-        let expected = vector(&golden, "pes/new_accumulator", task);
-        assert!(
-            error(&accumulator, &expected) <= tolerance,
-            "{file}: accumulator of task {task}"
-        );
-    }
-    let expected = [
-        flat(golden.tensor("pes/es_grad/a")),
-        flat(golden.tensor("pes/es_grad/b")),
-    ];
-    let error = error(&mean, &expected.concat());
-    assert!(error <= tolerance, "{file}: meta-gradient {error:e}");
+const TASKS: usize = 5;
+
+/// The given losses of one file.
+struct Losses {
+    golden: Golden,
+    sigma: f64,
+    records: Vec<Vec<StepRecord>>,
 }
 
-/// Our losses are f32, so the f64 file holds to f32 as well.
+impl Losses {
+    fn open(file: &str) -> Self {
+        let golden = Golden::open(file);
+        let steps_by_tasks = |name: &str| {
+            let tensor = golden.tensor(name).to_dtype(DType::F64).unwrap();
+            tensor.to_vec2::<f64>().unwrap()
+        };
+        let [p, n, done, mask] = ["p_loss", "n_loss", "is_done", "mask"].map(steps_by_tasks);
+        let record = |step: usize, task: usize| StepRecord {
+            losses: [p[step][task] as f32, n[step][task] as f32],
+            done: done[step][task] != 0.0,
+            masked: mask[step][task] == 0.0,
+        };
+        let of_task = |task| (0..6).map(|step| record(step, task)).collect();
+        Self {
+            sigma: flat(golden.tensor("std"))[0],
+            records: (0..TASKS).map(of_task).collect(),
+            golden,
+        }
+    }
+
+    fn fresh(&self, task: usize) -> Vec<f64> {
+        vector(&self.golden, "vec_pos", task)
+    }
+
+    /// Compares the mean over tasks with `name/es_grad`.
+    fn compare(&self, name: &str, tolerance: f64, of_task: impl Fn(usize) -> Vec<f64>) {
+        let mut mean = vec![0.0; 7];
+        for task in 0..TASKS {
+            for (sum, g) in mean.iter_mut().zip(of_task(task)) {
+                *sum += g / TASKS as f64;
+            }
+        }
+        let part = |part| flat(self.golden.tensor(&format!("{name}/es_grad/{part}")));
+        let error = error(&mean, &[part("a"), part("b")].concat());
+        assert!(error <= tolerance, "{name}: meta-gradient {error:e}");
+    }
+}
+
+/// Our losses are f32, so the f64 file holds to f32 as well; a difference of two of them to
+/// about 1e-5.
 #[test]
-fn pes_arithmetic() {
-    arithmetic("estimators_f32", 2e-6);
-    arithmetic("estimators_f64", 2e-6);
+fn arithmetic() {
+    for (file, tolerance) in [("estimators_f32", 1e-5), ("estimators_f64", 1e-5)] {
+        let losses = Losses::open(file);
+        let sigma = losses.sigma;
+        for (sign, suffix) in [(None, ""), (Some(0.5), "_sign")] {
+            losses.compare(&format!("pes{suffix}"), tolerance, |task| {
+                let accumulated = vector(&losses.golden, "accumulator", task);
+                let (records, fresh) = (&losses.records[task], losses.fresh(task));
+                let (gradient, accumulator) =
+                    pes_gradient(records, &accumulated, &fresh, sigma, sign);
+                let name = format!("pes{suffix}/new_accumulator");
+                let expected = vector(&losses.golden, &name, task);
+                let error = error(&accumulator, &expected);
+                assert!(
+                    error <= 2e-6,
+                    "{file}: accumulator of task {task}: {error:e}"
+                );
+                gradient
+            });
+            losses.compare(&format!("es{suffix}"), tolerance, |task| {
+                es_gradient(&losses.records[task], &losses.fresh(task), sigma, sign)
+            });
+        }
+        // These take no heed of masks and ends.
+        for (name, loss, clip, sign, from) in [
+            ("avg", UnrollLoss::Mean, None, None, ""),
+            ("min", UnrollLoss::Min, None, None, ""),
+            ("last", UnrollLoss::Last, None, None, ""),
+            ("avg_clip", UnrollLoss::Mean, Some(0.02), None, ""),
+            ("last_sign", UnrollLoss::Last, None, Some(0.5), ""),
+            ("avg_nan", UnrollLoss::Mean, None, None, "_nan"),
+        ] {
+            losses.compare(&format!("full_es_{name}"), tolerance, |task| {
+                let of_half = |half: &str| {
+                    let all = losses.golden.tensor(&format!("{half}_loss{from}"));
+                    let all = all.to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap();
+                    loss.of(all.iter().map(|step| step[task]))
+                };
+                let both = [of_half("p"), of_half("n")];
+                full_es_gradient(both, &losses.fresh(task), sigma, clip, sign)
+            });
+        }
+    }
 }
 
 /// The pipeline's task: ½ Σ h·(w − c)² + ¼ Σ b⁴.
@@ -117,22 +160,33 @@ fn flat_theta(golden: &Golden, prefix: &str, task: Option<usize>) -> Vec<f64> {
         .collect()
 }
 
-/// Three truncations of ten steps with resets every seven: the losses differ between the
-/// halves by about a thousandth of themselves, so a meta-gradient that is a difference of
-/// f32 losses holds to about 1e-4 of its largest entry.
-#[test]
-fn pes_truncations() {
-    let golden = Golden::open("pes_es_pipeline_f32");
+fn pipeline_task(golden: &Golden) -> Quartic {
     let tensor = |name: &str| golden.tensor(name).clone();
     let start = [
         ("w".to_owned(), tensor("quad/w0")),
         ("b".to_owned(), tensor("quad/b0")),
     ];
-    let task = Quartic {
+    Quartic {
         h: tensor("quad/h"),
         c: tensor("quad/c"),
         start: Params::new(start).unwrap(),
+    }
+}
+
+/// The perturbations of three tasks below a prefix.
+fn perturbations(golden: &Golden, prefix: &str) -> Vec<Vec<f32>> {
+    let of_task = |task| {
+        let xi = flat_theta(golden, prefix, Some(task));
+        xi.iter().map(|&x| x as f32).collect()
     };
+    (0..3).map(of_task).collect()
+}
+
+/// Three truncations of ten steps with resets every seven: the losses differ between the
+/// halves by about a thousandth of themselves, so a meta-gradient that is a difference of
+/// f32 losses holds to about 1e-4 of its largest entry.
+fn truncations(persistence: Persistence, name: &str) {
+    let golden = Golden::open("pes_es_pipeline_f32");
     let optimizer = WithWeightDecay::new(&golden, "theta", golden.metadata("lopt"));
     let config = TruncatedConfig {
         tasks: 3,
@@ -141,58 +195,95 @@ fn pes_truncations() {
         horizon: Horizon::Constant { steps: 7 },
         sign: None,
     };
-    let inner_steps: Vec<u64> = flat(golden.tensor("pes/initial_inner_step"))
-        .iter()
-        .map(|&t| t as u64)
-        .collect();
-    let mut pes = TruncatedEs::new(
-        Persistence::Persistent,
-        config,
-        0,
-        Arc::new(Arc::new(task)),
-        Workers::new(None),
-        &optimizer,
-    )
-    .unwrap()
-    .with_inner_steps(&inner_steps);
+    let inner_steps = flat(golden.tensor(&format!("{name}/initial_inner_step")));
+    let inner_steps: Vec<u64> = inner_steps.iter().map(|&t| t as u64).collect();
+    let family = Arc::new(Arc::new(pipeline_task(&golden)));
+    let workers = Workers::new(None);
+    let estimator = TruncatedEs::new(persistence, config, 0, family, workers, &optimizer);
+    let mut estimator = estimator.unwrap().with_inner_steps(&inner_steps);
     for round in 0..3 {
-        let at = |what: &str| format!("pes/round{round}/{what}");
-        let perturbations: Vec<Vec<f32>> = (0..3)
-            .map(|task| {
-                flat_theta(&golden, &at("vec_pos"), Some(task))
-                    .iter()
-                    .map(|&x| x as f32)
-                    .collect()
-            })
-            .collect();
-        let estimate = pes.estimate_with(&optimizer, &perturbations).unwrap();
-        let gradient = error(
-            &estimate.gradient,
-            &flat_theta(&golden, &at("es_grad"), None),
-        );
+        let at = |what: &str| format!("{name}/round{round}/{what}");
+        let perturbations = perturbations(&golden, &at("vec_pos"));
+        let estimate = estimator.estimate_with(&optimizer, &perturbations).unwrap();
+        let expected = flat_theta(&golden, &at("es_grad"), None);
+        let gradient = error(&estimate.gradient, &expected);
         assert!(
             gradient <= 2e-4,
-            "round {round}: meta-gradient {gradient:e}"
+            "{name} round {round}: meta-gradient {gradient:e}"
         );
-        let mean_loss = error(
-            &[estimate.meta_loss],
-            &flat(golden.tensor(&at("mean_loss"))),
+        let expected = flat(golden.tensor(&at("mean_loss")));
+        let mean_loss = error(&[estimate.meta_loss], &expected);
+        assert!(
+            mean_loss <= 1e-5,
+            "{name} round {round}: mean loss {mean_loss:e}"
         );
-        assert!(mean_loss <= 1e-5, "round {round}: mean loss {mean_loss:e}");
-        let snapshot = pes.snapshot().unwrap();
-        for (name, ours) in &snapshot.tensors {
-            let (pair, rest) = name.strip_prefix("pair").unwrap().split_once('/').unwrap();
+        let snapshot = estimator.snapshot().unwrap();
+        for (tensor, ours) in &snapshot.tensors {
+            let (pair, rest) = tensor
+                .strip_prefix("pair")
+                .unwrap()
+                .split_once('/')
+                .unwrap();
             let pair: usize = pair.parse().unwrap();
+            let state = |what: &str| flat(&golden.tensor(&at(what)).get(pair).unwrap());
+            // Truncated ES has put the second half where the first one is by now.
+            let minus = match persistence {
+                Persistence::Persistent => "n_state",
+                Persistence::Forgetful => "p_state",
+            };
             let expected = match rest {
-                "perturbation" => flat_theta(&golden, &at("new_accumulator"), Some(pair)),
-                "plus/params/w" => flat(&golden.tensor(&at("p_state/w")).get(pair).unwrap()),
-                "plus/params/b" => flat(&golden.tensor(&at("p_state/b")).get(pair).unwrap()),
-                "minus/params/w" => flat(&golden.tensor(&at("n_state/w")).get(pair).unwrap()),
-                "minus/params/b" => flat(&golden.tensor(&at("n_state/b")).get(pair).unwrap()),
+                "perturbation" if persistence == Persistence::Persistent => {
+                    flat_theta(&golden, &at("new_accumulator"), Some(pair))
+                }
+                "plus/params/w" => state("p_state/w"),
+                "plus/params/b" => state("p_state/b"),
+                "minus/params/w" => state(&format!("{minus}/w")),
+                "minus/params/b" => state(&format!("{minus}/b")),
                 _ => continue,
             };
             let error = error(&flat(ours), &expected);
-            assert!(error <= 2e-5, "round {round}: {name} {error:e}");
+            assert!(error <= 2e-5, "{name} round {round}: {tensor} {error:e}");
         }
+    }
+}
+
+#[test]
+fn pes_truncations() {
+    truncations(Persistence::Persistent, "pes");
+}
+
+#[test]
+fn es_truncations() {
+    truncations(Persistence::Forgetful, "es");
+}
+
+#[test]
+fn whole_unrolls() {
+    let golden = Golden::open("pes_es_pipeline_f32");
+    let optimizer = WithWeightDecay::new(&golden, "theta", golden.metadata("lopt"));
+    for (name, loss) in [
+        ("full_es_avg", UnrollLoss::Mean),
+        ("full_es_last", UnrollLoss::Last),
+    ] {
+        let config = FullEsConfig {
+            tasks: 3,
+            sigma: golden.metadata("std").as_f64().unwrap(),
+            horizon: Horizon::Constant { steps: 10 },
+            loss,
+            clip: None,
+            sign: None,
+        };
+        let family = Arc::new(Arc::new(pipeline_task(&golden)));
+        let estimator = FullEs::new(config, 0, family, Workers::new(None), &optimizer).unwrap();
+        let perturbations = perturbations(&golden, &format!("{name}/vec_pos"));
+        let estimate = estimator
+            .estimate_with(&optimizer, 0, &perturbations)
+            .unwrap();
+        let expected = flat_theta(&golden, &format!("{name}/es_grad"), None);
+        let gradient = error(&estimate.gradient, &expected);
+        assert!(gradient <= 2e-5, "{name}: meta-gradient {gradient:e}");
+        let expected = flat(golden.tensor(&format!("{name}/mean_loss")));
+        let mean_loss = error(&[estimate.meta_loss], &expected);
+        assert!(mean_loss <= 1e-5, "{name}: mean loss {mean_loss:e}");
     }
 }

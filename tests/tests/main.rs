@@ -9,4 +9,5 @@ mod golden_metagrad;
 mod golden_optimizers;
 mod golden_parts;
 mod inner_weight_decay;
+mod meta_gradient;
 mod tasks;

@@ -5,7 +5,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, ValueEnum};
-use lopt_meta::{Observer, Preset, Progress, Provenance, RunConfig, Trainer};
+use lopt_meta::{EstimatorKind, Observer, Preset, Progress, Provenance, RunConfig, Trainer};
 
 use crate::{
     common::{Compute, provenance, stop_flag},
@@ -26,6 +26,11 @@ pub struct Args {
     /// Which optimizer to meta-train. [default: the configuration's]
     #[arg(long, conflicts_with = "resume")]
     optimizer: Option<OptimizerName>,
+    /// How the meta-gradient is estimated: persistent or truncated evolution strategies, or
+    /// on whole unrolls, or backpropagation through the truncation. Takes over what the
+    /// configuration's estimator has in common with it. [default: the configuration's]
+    #[arg(long, conflicts_with = "resume")]
+    estimator: Option<EstimatorName>,
     /// Seed of everything random. [default: the configuration's]
     #[arg(long, conflicts_with = "resume", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: Option<u64>,
@@ -54,6 +59,25 @@ enum OptimizerName {
     Blackbox,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum EstimatorName {
+    Pes,
+    Es,
+    FullEs,
+    Backprop,
+}
+
+impl EstimatorName {
+    fn kind(self) -> EstimatorKind {
+        match self {
+            EstimatorName::Pes => EstimatorKind::Pes,
+            EstimatorName::Es => EstimatorKind::Es,
+            EstimatorName::FullEs => EstimatorKind::FullEs,
+            EstimatorName::Backprop => EstimatorKind::Backprop,
+        }
+    }
+}
+
 impl OptimizerName {
     fn name(self) -> &'static str {
         match self {
@@ -76,7 +100,7 @@ impl PresetName {
 pub fn run(args: Args) -> Result<bool> {
     if args.print_config {
         let config = match &args.resume {
-            Some(path) => RunConfig::load(&path.join("config.toml"), &[])?,
+            Some(path) => RunConfig::load(&path.join("config.toml"), None, &[])?,
             None => configuration(&args)?.0,
         };
         print!("{}", config.to_toml()?);
@@ -114,6 +138,7 @@ fn configuration(args: &Args) -> Result<(RunConfig, String)> {
     }
     overrides.extend(args.seed.map(|seed| format!("seed={seed}")));
     overrides.extend(args.overrides.iter().cloned());
+    let estimator = args.estimator.map(EstimatorName::kind);
     match &args.config {
         Some(path) => {
             let name = path
@@ -121,15 +146,13 @@ fn configuration(args: &Args) -> Result<(RunConfig, String)> {
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned();
-            Ok((RunConfig::load(path, &overrides)?, name))
+            Ok((RunConfig::load(path, estimator, &overrides)?, name))
         }
         None => {
             let (preset, name) = args.preset.preset();
             let origin = format!("preset {name}");
-            Ok((
-                RunConfig::parse(preset.text(), &origin, &overrides)?,
-                name.to_owned(),
-            ))
+            let config = RunConfig::parse(preset.text(), &origin, estimator, &overrides)?;
+            Ok((config, name.to_owned()))
         }
     }
 }

@@ -7,7 +7,7 @@ use lopt_tasks::MlpFamilyConfig;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::{Clip, Error, EstimatorConfig, OuterConfig, Result};
+use crate::{Clip, Error, EstimatorConfig, EstimatorKind, OuterConfig, Result};
 
 /// Everything that determines a meta-training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,16 +129,31 @@ impl Preset {
 }
 
 impl RunConfig {
-    /// Parses TOML and applies `overrides`, each `key.path=value` with a TOML value (text
-    /// without quotes is taken as a string). `origin` names the text in messages.
+    /// Parses TOML, exchanges the estimator for one of another kind if asked to, and applies
+    /// `overrides`, each `key.path=value` with a TOML value (text without quotes is taken as
+    /// a string). `origin` names the text in messages.
     ///
     /// # Errors
     /// If the text or an override is no TOML, a key is unknown or missing, or a value is
     /// out of range.
-    pub fn parse(text: &str, origin: &str, overrides: &[String]) -> Result<Self> {
+    pub fn parse(
+        text: &str,
+        origin: &str,
+        estimator: Option<EstimatorKind>,
+        overrides: &[String],
+    ) -> Result<Self> {
         let mut table: toml::Table = text
             .parse()
             .map_err(|e| Error::Config(format!("{origin} is no TOML: {e}")))?;
+        if let Some(kind) = estimator {
+            let problem = |e: &dyn std::fmt::Display| Error::Config(format!("{origin}: {e}"));
+            let given = table
+                .remove("estimator")
+                .unwrap_or(toml::Value::Boolean(false));
+            let given = EstimatorConfig::deserialize(given).map_err(|e| problem(&e))?;
+            let other = toml::Value::try_from(given.of_kind(kind)).map_err(|e| problem(&e))?;
+            table.insert("estimator".to_owned(), other);
+        }
         for text in overrides {
             apply_override(&mut table, text)?;
         }
@@ -158,9 +173,13 @@ impl RunConfig {
     ///
     /// # Errors
     /// As [`RunConfig::parse`], or if the file cannot be read.
-    pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
+    pub fn load(
+        path: &Path,
+        estimator: Option<EstimatorKind>,
+        overrides: &[String],
+    ) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(lopt_core::Error::io("read", path))?;
-        Self::parse(&text, &path.display().to_string(), overrides)
+        Self::parse(&text, &path.display().to_string(), estimator, overrides)
     }
 
     /// As TOML.
@@ -326,14 +345,14 @@ mod tests {
 
     fn quick(overrides: &[&str]) -> Result<RunConfig> {
         let overrides: Vec<String> = overrides.iter().map(|&o| o.to_owned()).collect();
-        RunConfig::parse(Preset::Quick.text(), "preset quick", &overrides)
+        RunConfig::parse(Preset::Quick.text(), "preset quick", None, &overrides)
     }
 
     #[test]
     fn presets_parse_and_survive_a_round_trip() {
         for preset in [Preset::Quick, Preset::Paper] {
-            let config = RunConfig::parse(preset.text(), "preset", &[]).unwrap();
-            let again = RunConfig::parse(&config.to_toml().unwrap(), "again", &[]).unwrap();
+            let config = RunConfig::parse(preset.text(), "preset", None, &[]).unwrap();
+            let again = RunConfig::parse(&config.to_toml().unwrap(), "again", None, &[]).unwrap();
             assert_eq!(config, again);
         }
     }
@@ -365,6 +384,38 @@ mod tests {
         assert!(!star.blackbox_term && star.magnitude_control);
     }
 
+    /// What two estimators have in common goes over, what only the old one had goes.
+    #[test]
+    fn estimators_are_exchanged() {
+        use EstimatorKind::{Backprop, Es, FullEs, Pes};
+        let of = |kind, set: &[&str]| {
+            let set: Vec<String> = set.iter().map(|&o| o.to_owned()).collect();
+            RunConfig::parse(Preset::Quick.text(), "preset quick", Some(kind), &set)
+        };
+        for kind in [Pes, Es, FullEs, Backprop] {
+            let config = of(kind, &["estimator.tasks=3"]).unwrap();
+            let again = RunConfig::parse(&config.to_toml().unwrap(), "again", None, &[]);
+            assert_eq!(config, again.unwrap());
+            assert_eq!(config.estimator.tasks(), 3);
+            assert_eq!(config.estimator.horizon(), Horizon::Constant { steps: 500 });
+        }
+        let full = of(FullEs, &["estimator.loss=min", "estimator.clip=0.5"]).unwrap();
+        let EstimatorConfig::FullEs(full) = full.estimator else {
+            panic!("{full:?}");
+        };
+        assert_eq!((full.sigma, full.clip), (0.01, Some(0.5)));
+        for (kind, set, word) in [
+            (Backprop, "estimator.sigma=0.1", "sigma"),
+            (FullEs, "estimator.truncation=5", "truncation"),
+            (Pes, "estimator.loss=min", "loss"),
+            (Es, "estimator.sign=0", "estimator.sign"),
+            (FullEs, "estimator.clip=-1", "estimator.clip"),
+        ] {
+            let error = of(kind, &[set]).unwrap_err().to_string();
+            assert!(error.contains(word), "{set}: {error}");
+        }
+    }
+
     #[test]
     fn mistakes_are_named() {
         for (bad, words) in [
@@ -392,13 +443,13 @@ mod tests {
             assert!(error.contains(words), "{bad}: {error}");
         }
         assert!(
-            RunConfig::parse("seed = ", "x.toml", &[])
+            RunConfig::parse("seed = ", "x.toml", None, &[])
                 .unwrap_err()
                 .to_string()
                 .contains("x.toml")
         );
         assert!(
-            RunConfig::parse("", "x.toml", &[])
+            RunConfig::parse("", "x.toml", None, &[])
                 .unwrap_err()
                 .to_string()
                 .contains("missing")

@@ -104,7 +104,7 @@ impl RunDir {
                 "is no run directory: it has no config.toml. Start a new run, without --resume",
             ));
         }
-        let config = RunConfig::load(&config, &[])?;
+        let config = RunConfig::load(&config, None, &[])?;
         let run = Self {
             path: path.to_owned(),
             metrics: None,
