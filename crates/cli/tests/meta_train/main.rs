@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{fail, output, succeed, tiny};
+use common::{TINY, fail, output, succeed, tiny};
 use lopt_core::{LearnedOptimizer, Theta};
 use lopt_star::Star;
 
@@ -118,6 +118,45 @@ fn the_number_of_threads_does_not_matter() {
             &folder.path().join(name),
             &format!("{threads} threads"),
         );
+    }
+}
+
+/// Every estimator gives the same bits for any number of threads and after going on from an
+/// old checkpoint, and says which it is.
+#[test]
+fn every_estimator_can_be_stopped_and_resumed() {
+    for kind in ["pes", "es", "full-es", "backprop"] {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let arguments = |run, threads| {
+            let settings = TINY.map(|setting| match setting {
+                // Whole unrolls have none; and all checkpoints are kept.
+                "estimator.truncation=6" if kind == "full-es" => "estimator.loss=last",
+                "checkpoint.keep=2" => "checkpoint.keep=20",
+                setting => setting,
+            });
+            let mut arguments = vec!["meta-train", "--run-dir", run, "--estimator", kind];
+            arguments.extend(["--threads", threads]);
+            for setting in settings {
+                arguments.extend(["--set", setting]);
+            }
+            arguments
+        };
+        succeed(folder, &arguments("whole", "1"));
+        let whole = folder.join("whole");
+        let config = fs::read_to_string(whole.join("config.toml")).unwrap();
+        assert!(config.contains(&format!("kind = \"{kind}\"")), "{config}");
+        succeed(folder, &arguments("resumed", "2"));
+        let resumed = folder.join("resumed");
+        assert_same_run(&whole, &resumed, kind);
+        fs::remove_file(resumed.join("theta.safetensors")).unwrap();
+        for name in checkpoints(&resumed).into_keys() {
+            if name.as_str() > "step-00000005.safetensors" {
+                fs::remove_file(resumed.join("checkpoints").join(name)).unwrap();
+            }
+        }
+        succeed(folder, &["meta-train", "--resume", "resumed"]);
+        assert_same_run(&whole, &resumed, kind);
     }
 }
 
