@@ -37,6 +37,10 @@ enum Command {
     /// Compare learned optimizers with tuned Adam; `--help` after it lists the arguments.
     #[command(disable_help_flag = true)]
     EvalOod(Passed),
+    /// Compare gradient estimators with the exact meta-gradient; `--help` after it lists the
+    /// arguments.
+    #[command(disable_help_flag = true)]
+    GradStudy(Passed),
     /// Measure what must be fast, and print one table; `--help` after it lists the arguments.
     #[command(disable_help_flag = true)]
     Bench(Passed),
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::MetaTrain(passed) => lopt::run("meta-train", &passed.arguments),
         Command::EvalOod(passed) => lopt::run("eval-ood", &passed.arguments),
+        Command::GradStudy(passed) => lopt::run("grad-study", &passed.arguments),
         Command::Bench(passed) => bench::run(&passed.arguments),
         Command::Data(command) => data::run(command),
         Command::Ci => ci::run(),

@@ -2,6 +2,7 @@
 
 mod common;
 mod eval_ood;
+mod grad_study;
 mod meta_train;
 mod progress;
 mod table;
@@ -30,6 +31,8 @@ enum Command {
     MetaTrain(meta_train::Args),
     /// Compare learned optimizers with tuned Adam, in and out of distribution.
     EvalOod(eval_ood::Args),
+    /// Compare gradient estimators with the exact meta-gradient, at a fixed θ.
+    GradStudy(grad_study::Args),
 }
 
 /// What shells expect of a program that Ctrl-C stopped.
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
     let finished = match cli.command {
         Command::MetaTrain(args) => meta_train::run(args),
         Command::EvalOod(args) => eval_ood::run(args),
+        Command::GradStudy(args) => grad_study::run(args),
     };
     match finished {
         Ok(true) => ExitCode::SUCCESS,

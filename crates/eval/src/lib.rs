@@ -15,5 +15,6 @@ pub use error::{Error, Result};
 pub use evaluate::{
     ADAM, Contender, ContenderResult, Event, Outcome, Settings, SpeedUp, TaskReport, evaluate,
 };
+pub use plot::Lines;
 pub use report::{GroupSummary, Summary, write_reports};
 pub use train::{Curve, train};

@@ -172,7 +172,11 @@ fn steps(isa: Isa, network: &Network, (dims, factored): Dims) -> Vec<Vec<f32>> {
 
 #[test]
 fn per_parameter_updates_are_the_same_for_all() {
-    for formula in formulas() {
+    // Under Miri the first and the last switch every term both ways.
+    for formula in formulas()
+        .into_iter()
+        .step_by(if cfg!(miri) { 3 } else { 1 })
+    {
         let network = network(formula);
         for dims in SHAPES {
             let portable = steps(Isa::PORTABLE, &network, dims);

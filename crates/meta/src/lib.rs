@@ -10,6 +10,7 @@
 mod config;
 mod error;
 mod estimator;
+mod grad_study;
 mod held_out;
 mod outer;
 mod run_dir;
@@ -24,6 +25,7 @@ pub use estimator::{
     GradientEstimator, MetaGradient, MetaLoss, Persistence, Snapshot, TruncatedConfig, TruncatedEs,
     UnrollLoss, es_gradient, full_es_gradient, meta_gradient, pes_gradient, unroll,
 };
+pub use grad_study::{GradStudy, STUDIED, StudyPoint};
 pub use held_out::{HeldOut, HeldOutScore};
 pub use outer::{Clip, Decay, OuterConfig, OuterOptimizer, Schedule};
 pub use run_dir::{Checkpoint, Provenance, RunDir};

@@ -1,0 +1,190 @@
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+};
+
+use anyhow::{Context, Result};
+use clap::Args as ClapArgs;
+use comfy_table::{CellAlignment, Table, presets};
+use lopt_blackbox::Blackbox;
+use lopt_core::{LearnedOptimizer, Theta, file};
+use lopt_eval::Lines;
+use lopt_meta::{GradStudy, Preset, RunConfig, STUDIED, StudyPoint};
+use lopt_star::Star;
+use lopt_tasks::{MlpFamily, TaskFamily};
+
+use crate::common::{Compute, stop_flag};
+
+#[derive(ClapArgs)]
+pub struct Args {
+    /// θ of STAR. [default: as the reference initialises it]
+    #[arg(long, value_name = "FILE")]
+    star: Option<PathBuf>,
+    /// θ of the blackbox. [default: as the reference initialises it]
+    #[arg(long, value_name = "FILE")]
+    blackbox: Option<PathBuf>,
+    /// Lengths of the unrolls, in inner steps: each a multiple of the truncation, or below
+    /// it.
+    #[arg(long, value_delimiter = ',', default_values_t = [5, 10, 20, 50, 100, 200])]
+    lengths: Vec<u64>,
+    /// Inner steps of a truncation.
+    #[arg(long, default_value_t = 10)]
+    truncation: u64,
+    /// σ of the perturbations.
+    #[arg(long, default_value_t = 0.01)]
+    sigma: f64,
+    /// Independent unrolls for each estimator and length.
+    #[arg(long, default_value_t = 32)]
+    samples: u64,
+    /// Sets a value of the preset `quick`, whose task is trained on, such as
+    /// task.image-size=[28]. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Folder for table and figures.
+    #[arg(long, value_name = "DIR", default_value = "grad-study")]
+    out: PathBuf,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+/// Returns whether the study is over.
+pub fn run(args: Args) -> Result<bool> {
+    let quick = Preset::Quick.text();
+    let config = RunConfig::parse(quick, "preset quick", None, &args.overrides)?;
+    anyhow::ensure!(
+        args.sigma > 0.0 && args.sigma.is_finite(),
+        "--sigma must be positive and finite"
+    );
+    let optimizers = [
+        ("star", optimizer("star", args.star.as_deref(), &config)?),
+        (
+            "blackbox",
+            optimizer("blackbox", args.blackbox.as_deref(), &config)?,
+        ),
+    ];
+    let study = GradStudy {
+        lengths: args.lengths.clone(),
+        truncation: args.truncation,
+        sigma: args.sigma,
+        samples: args.samples,
+        seed: config.seed,
+    };
+    let device = args.compute.device()?;
+    let family = MlpFamily::new(&config.task, &mut args.compute.store(), &device)?;
+    let family: Arc<dyn TaskFamily> = Arc::new(family);
+    let stop = stop_flag()?;
+    let mut csv =
+        "optimizer,estimator,length,norm,cosine,sample_cosine,deviation,largest\n".to_owned();
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN).set_header([
+        "optimizer",
+        "length",
+        "estimator",
+        "norm of mean",
+        "cosine of mean",
+        "mean cosine",
+        "deviation",
+        "largest",
+    ]);
+    for column in table.column_iter_mut().skip(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    for (name, optimizer) in &optimizers {
+        let mut on_length = |length: u64, points: &[StudyPoint]| {
+            for p in points {
+                csv += &format!(
+                    "{name},{},{length},{},{},{},{},{}\n",
+                    p.estimator, p.norm, p.cosine, p.sample_cosine, p.deviation, p.largest
+                );
+                table.add_row([
+                    (*name).to_owned(),
+                    length.to_string(),
+                    p.estimator.to_owned(),
+                    format!("{:.3e}", p.norm),
+                    format!("{:.3}", p.cosine),
+                    format!("{:.3}", p.sample_cosine),
+                    format!("{:.3e}", p.deviation),
+                    format!("{:.3e}", p.largest),
+                ]);
+            }
+            eprintln!("{name}: unrolls of {length} steps done");
+            !stop.load(Ordering::Relaxed)
+        };
+        let workers = args.compute.workers();
+        let points = study.run(&family, &**optimizer, workers, &mut on_length)?;
+        if stop.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        figures(&args, name, &points)?;
+    }
+    file::write_atomically(&args.out.join("grad-study.csv"), csv.as_bytes())?;
+    println!("{table}");
+    println!(
+        "Estimates of the gradient of the mean loss of an unroll, each from one unroll of one network\n\
+         (one antithetic pair), the mean over its truncations of {} steps; {} unrolls each, σ {}.\n\
+         cosine: with the mean exact gradient. deviation: root of the variances' sum over θ.",
+        args.truncation, args.samples, args.sigma
+    );
+    println!("grad-study.csv and figures: {}", args.out.display());
+    Ok(true)
+}
+
+fn optimizer(
+    kind: &str,
+    theta: Option<&Path>,
+    config: &RunConfig,
+) -> Result<Box<dyn LearnedOptimizer>> {
+    if let Some(path) = theta {
+        let theta = Theta::load(path)?;
+        let built: Result<Box<dyn LearnedOptimizer>, _> = match kind {
+            "star" => Star::new(theta).map(|star| Box::new(star) as _),
+            _ => Blackbox::new(theta).map(|blackbox| Box::new(blackbox) as _),
+        };
+        return built.with_context(|| path.display().to_string());
+    }
+    let fresh = [
+        format!("seed={}", config.seed),
+        format!("optimizer.kind={kind}"),
+        "optimizer.last-layer-scale=1.0".to_owned(),
+    ];
+    let fresh = RunConfig::parse(Preset::Quick.text(), "preset quick", None, &fresh)?;
+    Ok(fresh.initial_optimizer()?)
+}
+
+/// Cosine, deviation and the largest estimate against the length.
+fn figures(args: &Args, name: &str, points: &[StudyPoint]) -> Result<()> {
+    std::fs::create_dir_all(&args.out)
+        .with_context(|| format!("cannot create {}", args.out.display()))?;
+    type Value = fn(&StudyPoint) -> f64;
+    let figures: [(&str, &str, bool, Value); 3] = [
+        (
+            "cosine",
+            "mean cosine of an estimate with the exact gradient",
+            false,
+            |p| p.sample_cosine,
+        ),
+        ("deviation", "deviation of an estimate", true, |p| {
+            p.deviation
+        }),
+        ("norm", "norm of the mean estimate", true, |p| p.norm),
+    ];
+    for (figure, y, logarithmic, value) in figures {
+        let of = |estimator: &&str| {
+            let points = points.iter().filter(|p| p.estimator == *estimator);
+            let points = points.map(|p| (p.length as f64, value(p)));
+            ((*estimator).to_owned(), points.collect())
+        };
+        let lines = Lines {
+            title: &format!(
+                "{name}, truncations of {}, σ {}",
+                args.truncation, args.sigma
+            ),
+            x: "length of the unroll T (inner steps)",
+            y,
+            logarithmic,
+            series: STUDIED.iter().map(of).collect(),
+        };
+        lines.save(&args.out.join(format!("{name}-{figure}.svg")))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! Gradient estimators compared at a fixed θ: bias and variance against the length of the
+//! unroll.
+
+use std::{num::NonZeroUsize, sync::Arc};
+
+use lopt_core::{LearnedOptimizer, Workers};
+use lopt_tasks::TaskFamily;
+use serde::Serialize;
+
+use crate::{
+    BackpropConfig, Error, EstimatorConfig, FullEsConfig, Horizon, Result, TruncatedConfig,
+    UnrollLoss, estimator::mean_of,
+};
+
+/// What is compared.
+#[derive(Clone, Debug)]
+pub struct GradStudy {
+    /// Lengths T of the unrolls, in inner steps.
+    pub lengths: Vec<u64>,
+    /// Inner steps K of a truncation; lengths above it are multiples of it.
+    pub truncation: u64,
+    /// σ of the perturbations.
+    pub sigma: f64,
+    /// Independent unrolls: each with its own start, minibatches and perturbation.
+    pub samples: u64,
+    /// The samples are of the seeds from this one on.
+    pub seed: u64,
+}
+
+/// How one estimator did at one length. An estimate is that of one unroll (one antithetic
+/// pair): the mean over its truncations.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StudyPoint {
+    /// "exact", "backprop", "full-es", "pes" or "es".
+    pub estimator: &'static str,
+    /// T.
+    pub length: u64,
+    /// Norm of the mean estimate.
+    pub norm: f64,
+    /// Cosine between the mean estimate and the mean exact meta-gradient.
+    pub cosine: f64,
+    /// Mean over the estimates of their cosine with the mean exact meta-gradient.
+    pub sample_cosine: f64,
+    /// Root of the sum over θ of the estimates' variances.
+    pub deviation: f64,
+    /// Norm of the largest estimate.
+    pub largest: f64,
+}
+
+/// The names of the estimators, in the order of the points of one length.
+pub const STUDIED: [&str; 5] = ["exact", "backprop", "full-es", "pes", "es"];
+
+impl GradStudy {
+    /// Points by length, then as [`STUDIED`]. `on_length` is called after each length.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a length is no multiple of the truncation, or those of the tasks.
+    pub fn run(
+        &self,
+        family: &Arc<dyn TaskFamily>,
+        optimizer: &dyn LearnedOptimizer,
+        workers: Workers,
+        on_length: &mut dyn FnMut(u64, &[StudyPoint]) -> bool,
+    ) -> Result<Vec<StudyPoint>> {
+        self.check()?;
+        let mut points: Vec<StudyPoint> = vec![];
+        for &length in &self.lengths {
+            let mut exact = vec![];
+            for name in STUDIED {
+                let (config, parts) = self.estimator(name, length);
+                let job = |sample| sampled(&config, parts, sample, family, optimizer);
+                let seeds = self.seed..self.seed + self.samples;
+                let estimates = workers.map(seeds, job).into_iter();
+                let estimates: Vec<Vec<f64>> = estimates.collect::<Result<_>>()?;
+                if name == STUDIED[0] {
+                    exact = mean_of(estimates.iter().map(Vec::as_slice));
+                }
+                points.push(point(name, length, &estimates, &exact));
+            }
+            if !on_length(length, &points[points.len() - STUDIED.len()..]) {
+                break;
+            }
+        }
+        Ok(points)
+    }
+
+    fn check(&self) -> Result<()> {
+        let problem = |what: String| Err(Error::Config(what));
+        if self.truncation == 0 || self.samples < 2 || self.lengths.contains(&0) {
+            return problem("lengths and truncation must be at least 1, samples 2".to_owned());
+        }
+        let whole =
+            |length: &&u64| **length > self.truncation && !length.is_multiple_of(self.truncation);
+        match self.lengths.iter().find(whole) {
+            Some(length) => problem(format!(
+                "length {length} is no multiple of the truncation, {}",
+                self.truncation
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The estimator of one network, and in how many estimates it goes through an unroll.
+    fn estimator(&self, name: &str, length: u64) -> (EstimatorConfig, u64) {
+        let part = self.truncation.min(length);
+        let (parts, truncation) = (length / part, part as usize);
+        let horizon = Horizon::Constant { steps: length };
+        let sigma = self.sigma;
+        let truncated = TruncatedConfig {
+            tasks: 1,
+            truncation,
+            sigma,
+            horizon,
+            sign: None,
+        };
+        let backprop = |truncation| {
+            EstimatorConfig::Backprop(BackpropConfig {
+                tasks: 1,
+                truncation,
+                horizon,
+            })
+        };
+        match name {
+            "exact" => (backprop(length as usize), 1),
+            "backprop" => (backprop(truncation), parts),
+            "full-es" => {
+                let config = FullEsConfig {
+                    tasks: 1,
+                    sigma,
+                    horizon,
+                    loss: UnrollLoss::Mean,
+                    clip: None,
+                    sign: None,
+                };
+                (EstimatorConfig::FullEs(config), 1)
+            }
+            "pes" => (EstimatorConfig::Pes(truncated), parts),
+            _ => (EstimatorConfig::Es(truncated), parts),
+        }
+    }
+}
+
+/// The estimate of one whole unroll.
+fn sampled(
+    config: &EstimatorConfig,
+    parts: u64,
+    seed: u64,
+    family: &Arc<dyn TaskFamily>,
+    optimizer: &dyn LearnedOptimizer,
+) -> Result<Vec<f64>> {
+    let alone = Workers::new(Some(NonZeroUsize::MIN));
+    let mut estimator = config.start(seed, family.clone(), alone, optimizer)?;
+    let estimates: Vec<Vec<f64>> = (0..parts)
+        .map(|part| Ok(estimator.estimate(optimizer, part)?.gradient))
+        .collect::<Result<_>>()?;
+    Ok(mean_of(estimates.iter().map(Vec::as_slice)))
+}
+
+fn point(
+    estimator: &'static str,
+    length: u64,
+    estimates: &[Vec<f64>],
+    exact: &[f64],
+) -> StudyPoint {
+    let mean = mean_of(estimates.iter().map(Vec::as_slice));
+    let squares = |estimate: &Vec<f64>| -> f64 {
+        let differences = estimate.iter().zip(&mean).map(|(a, b)| (a - b).powi(2));
+        differences.sum()
+    };
+    let variance = estimates.iter().map(squares).sum::<f64>() / (estimates.len().max(2) - 1) as f64;
+    let cosines = estimates.iter().map(|estimate| cosine(estimate, exact));
+    StudyPoint {
+        estimator,
+        length,
+        norm: norm(&mean),
+        cosine: cosine(&mean, exact),
+        sample_cosine: cosines.sum::<f64>() / estimates.len() as f64,
+        deviation: variance.sqrt(),
+        largest: estimates.iter().map(|e| norm(e)).fold(0.0, f64::max),
+    }
+}
+
+fn norm(vector: &[f64]) -> f64 {
+    vector.iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
+/// 0 if one of them is 0.
+fn cosine(a: &[f64], b: &[f64]) -> f64 {
+    let dot: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+    let lengths = norm(a) * norm(b);
+    if lengths > 0.0 { dot / lengths } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_by_hand() {
+        let estimates = [vec![3.0, 0.0], vec![1.0, 0.0]];
+        let of = point("pes", 7, &estimates, &[1.0, 1.0]);
+        let half = 0.5f64.sqrt();
+        assert_eq!((of.norm, of.largest, of.length), (2.0, 3.0, 7));
+        assert!((of.cosine - half).abs() < 1e-12 && (of.sample_cosine - half).abs() < 1e-12);
+        assert!((of.deviation - 2f64.sqrt()).abs() < 1e-12);
+        assert_eq!(cosine(&[0.0, 0.0], &[1.0, 0.0]), 0.0);
+    }
+
+    #[test]
+    fn lengths_are_whole_truncations() {
+        let study = GradStudy {
+            lengths: vec![5, 20, 25],
+            truncation: 10,
+            sigma: 0.01,
+            samples: 2,
+            seed: 0,
+        };
+        let error = study.check().unwrap_err().to_string();
+        assert!(error.contains("length 25"), "{error}");
+        let (config, parts) = study.estimator("backprop", 20);
+        assert!(matches!(config, EstimatorConfig::Backprop(c) if c.truncation == 10));
+        assert_eq!((parts, study.estimator("exact", 20).1), (2, 1));
+        assert_eq!(study.estimator("pes", 5).1, 1);
+    }
+}
