@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use lopt_benches::inner::{NETWORKS, Path};
 use lopt_core::{Rng, Workers};
-use lopt_meta::{GradientEstimator, Horizon, Persistence, TruncatedConfig, TruncatedEs};
+use lopt_meta::{Alone, GradientEstimator, Horizon, Persistence, TruncatedConfig, TruncatedEs};
 use lopt_tasks::{Task, TaskFamily};
 
 /// The family of one task.
@@ -41,12 +41,14 @@ fn truncation(c: &mut Criterion) {
                 family,
                 Workers::new(None),
                 &*optimizer,
+                &Alone,
             );
             let mut pes = pes.expect("unrolls");
             let mut outer_step = 0;
             group.bench_function(BenchmarkId::new(size.to_string(), pes.path()), |b| {
                 b.iter(|| {
-                    pes.estimate(&*optimizer, outer_step).expect("an estimate");
+                    pes.estimate(&*optimizer, outer_step, &Alone)
+                        .expect("an estimate");
                     outer_step += 1;
                 });
             });

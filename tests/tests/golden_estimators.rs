@@ -6,8 +6,8 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use lopt_core::{Params, Result, Rng, Workers};
 use lopt_meta::{
-    FullEs, FullEsConfig, GradientEstimator, Horizon, Persistence, TruncatedConfig, TruncatedEs,
-    UnrollLoss, es_gradient, full_es_gradient, pes_gradient, unroll::StepRecord,
+    Alone, FullEs, FullEsConfig, GradientEstimator, Horizon, Persistence, TruncatedConfig,
+    TruncatedEs, UnrollLoss, es_gradient, full_es_gradient, pes_gradient, unroll::StepRecord,
 };
 use lopt_tasks::{Batch, Split, Task};
 use lopt_tests::{Golden, flat, relative_error};
@@ -199,12 +199,14 @@ fn truncations(persistence: Persistence, name: &str) {
     let inner_steps: Vec<u64> = inner_steps.iter().map(|&t| t as u64).collect();
     let family = Arc::new(Arc::new(pipeline_task(&golden)));
     let workers = Workers::new(None);
-    let estimator = TruncatedEs::new(persistence, config, 0, family, workers, &optimizer);
+    let estimator = TruncatedEs::new(persistence, config, 0, family, workers, &optimizer, &Alone);
     let mut estimator = estimator.unwrap().with_inner_steps(&inner_steps);
     for round in 0..3 {
         let at = |what: &str| format!("{name}/round{round}/{what}");
         let perturbations = perturbations(&golden, &at("vec_pos"));
-        let estimate = estimator.estimate_with(&optimizer, &perturbations).unwrap();
+        let estimate = estimator
+            .estimate_with(&optimizer, &perturbations, &Alone)
+            .unwrap();
         let expected = flat_theta(&golden, &at("es_grad"), None);
         let gradient = error(&estimate.gradient, &expected);
         assert!(
@@ -274,10 +276,11 @@ fn whole_unrolls() {
             sign: None,
         };
         let family = Arc::new(Arc::new(pipeline_task(&golden)));
-        let estimator = FullEs::new(config, 0, family, Workers::new(None), &optimizer).unwrap();
+        let estimator =
+            FullEs::new(config, 0, family, Workers::new(None), &optimizer, &Alone).unwrap();
         let perturbations = perturbations(&golden, &format!("{name}/vec_pos"));
         let estimate = estimator
-            .estimate_with(&optimizer, 0, &perturbations)
+            .estimate_with(&optimizer, 0, &perturbations, &Alone)
             .unwrap();
         let expected = flat_theta(&golden, &format!("{name}/es_grad"), None);
         let gradient = error(&estimate.gradient, &expected);

@@ -9,7 +9,8 @@ use lopt_core::{
 };
 use lopt_datasets::{DatasetName, Source};
 use lopt_meta::{
-    GradientEstimator, Horizon, MetaLoss, Persistence, TruncatedConfig, TruncatedEs, meta_gradient,
+    Alone, GradientEstimator, Horizon, MetaLoss, Persistence, TruncatedConfig, TruncatedEs,
+    meta_gradient,
 };
 use lopt_star::Star;
 use lopt_tasks::{
@@ -375,12 +376,13 @@ fn pes_is_unbiased() {
             family.clone(),
             Workers::new(None),
             &star,
+            &Alone,
         );
         let mut estimator = estimator.unwrap().with_inner_steps(&[0; 25]);
         let parts = horizon / truncation as u64;
         let mut mean = vec![0.0; n];
         for outer_step in 0..parts {
-            let estimate = estimator.estimate(&star, outer_step).unwrap();
+            let estimate = estimator.estimate(&star, outer_step, &Alone).unwrap();
             for (mean, g) in mean.iter_mut().zip(estimate.gradient) {
                 *mean += g / parts as f64;
             }

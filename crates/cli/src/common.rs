@@ -52,16 +52,25 @@ pub fn provenance() -> Provenance {
     }
 }
 
+const STOPPING: &str = "stopping as soon as the state is saved; once more to stop at once";
+
 /// A flag that the first Ctrl-C (or a termination signal) sets; the second one ends the
 /// process at once.
 pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
+    stop_flag_with(STOPPING.to_owned())
+}
+
+/// [`stop_flag`], with what a person is told.
+pub fn stop_flag_with(message: String) -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(i32::from(crate::INTERRUPTED));
         }
-        eprintln!("\nstopping as soon as the state is saved; once more to stop at once");
+        if !message.is_empty() {
+            eprintln!("\n{message}");
+        }
     })
     .context("cannot catch Ctrl-C")?;
     Ok(stop)

@@ -5,6 +5,7 @@ mod eval_ood;
 mod grad_study;
 mod meta_train;
 mod progress;
+mod ranks;
 mod table;
 
 use std::process::ExitCode;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::from(INTERRUPTED),
         Err(error) => {
             eprintln!("error: {error:#}");
+            ranks::end_all();
             ExitCode::FAILURE
         }
     }

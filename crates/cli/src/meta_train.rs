@@ -5,11 +5,14 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, ValueEnum};
-use lopt_meta::{EstimatorKind, Observer, Preset, Progress, Provenance, RunConfig, Trainer};
+use lopt_meta::{
+    EstimatorKind, Observer, Preset, Progress, Provenance, Resources, RunConfig, Trainer,
+};
 
 use crate::{
-    common::{Compute, provenance, stop_flag},
+    common::{Compute, provenance, stop_flag, stop_flag_with},
     progress::{Bar, duration},
+    ranks,
 };
 
 #[derive(ClapArgs)]
@@ -106,11 +109,18 @@ pub fn run(args: Args) -> Result<bool> {
         print!("{}", config.to_toml()?);
         return Ok(true);
     }
+    let comm = ranks::comm()?;
     let device = args.compute.device()?;
     let workers = args.compute.workers();
     let mut store = args.compute.store();
+    let resources = Resources {
+        store: &mut store,
+        device: &device,
+        workers,
+        comm: comm.clone(),
+    };
     let mut trainer = match &args.resume {
-        Some(path) => Trainer::resume(path, &mut store, &device, workers)
+        Some(path) => Trainer::resume(path, provenance(), resources)
             .with_context(|| format!("cannot resume {}", path.display()))?,
         None => {
             let (config, name) = configuration(&args)?;
@@ -118,12 +128,15 @@ pub fn run(args: Args) -> Result<bool> {
                 .run_dir
                 .clone()
                 .unwrap_or_else(|| new_run_dir(&config, &name));
-            Trainer::start(&path, config, provenance(), &mut store, &device, workers)?
+            Trainer::start(&path, config, provenance(), resources)?
         }
     };
     drop(store);
-    announce(&trainer, workers.threads());
-    train(&mut trainer)
+    if comm.rank() > 0 {
+        return Ok(trainer.run(&*stop_flag_with(String::new())?, &mut ())?);
+    }
+    announce(&trainer, workers.threads(), comm.size());
+    train(&mut trainer, comm.size())
 }
 
 /// The configuration and a name for it.
@@ -169,11 +182,15 @@ fn new_run_dir(config: &RunConfig, name: &str) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(base))
 }
 
-fn announce(trainer: &Trainer, threads: usize) {
+fn announce(trainer: &Trainer, threads: usize, ranks: usize) {
     let config = trainer.config();
-    let path = trainer.run_dir().path().display();
+    let path = trainer.path().display();
+    let processes = match ranks {
+        1 => format!("{threads} threads"),
+        _ => format!("{ranks} ranks of {threads} threads"),
+    };
     eprintln!(
-        "meta-training {:?} on {:?}, seed {}, {threads} threads; run directory {path}",
+        "meta-training {:?} on {:?}, seed {}, {processes}; run directory {path}",
         config.optimizer.kind, config.task.dataset, config.seed
     );
     eprintln!("inner steps: {}", trainer.inner_path());
@@ -200,14 +217,26 @@ fn described(program: &Provenance) -> String {
     format!("lopt {version} commit {commit} with {kernels} kernels")
 }
 
-fn train(trainer: &mut Trainer) -> Result<bool> {
-    let stop = stop_flag()?;
+fn train(trainer: &mut Trainer, ranks: usize) -> Result<bool> {
+    let path = trainer.path().to_owned();
+    let resume = match ranks {
+        1 => format!("cargo xtask meta-train --resume {}", path.display()),
+        _ => format!(
+            "mpirun -n {ranks} lopt meta-train --resume {} (with any number of ranks)",
+            path.display()
+        ),
+    };
+    let stop = match ranks {
+        1 => stop_flag()?,
+        _ => stop_flag_with(format!(
+            "stopping with the other ranks as soon as the state is saved; if one of them is gone, \
+             the run ends here, and what its newest checkpoint holds is good. Go on with: {resume}"
+        ))?,
+    };
     let mut view = View::new(trainer);
     let started = Instant::now();
-    let path = trainer.run_dir().path().to_owned();
     let result = trainer.run(&stop, &mut view);
     view.bar.finish();
-    let resume = format!("cargo xtask meta-train --resume {}", path.display());
     let over = result.with_context(|| {
         format!("meta-training stopped; what was saved is good, go on with: {resume}")
     })?;

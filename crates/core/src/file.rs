@@ -100,16 +100,27 @@ pub fn write(
 /// If it cannot be read, is not of this format, version and `kind`, or does not match its
 /// checksum.
 pub fn read(path: &Path, kind: &str) -> Result<Contents> {
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    parse(
+        &fs::read(path).map_err(Error::io("read", path))?,
+        path,
+        kind,
+    )
+}
+
+/// As [`read`] of a file with this content; `path` is for messages.
+///
+/// # Errors
+/// As [`read`].
+pub fn parse(bytes: &[u8], path: &Path, kind: &str) -> Result<Contents> {
     let foreign = |what: String| {
         Error::file(
             path,
             format!("{what}; expected a safetensors file of kind `{kind}` written by lopt"),
         )
     };
-    let (_, metadata) = SafeTensors::read_metadata(&bytes)
+    let (_, metadata) = SafeTensors::read_metadata(bytes)
         .map_err(|e| foreign(format!("truncated, damaged or no safetensors file ({e})")))?;
-    let views = SafeTensors::deserialize(&bytes)
+    let views = SafeTensors::deserialize(bytes)
         .map_err(|e| foreign(format!("truncated or damaged ({e})")))?;
     let entry = metadata
         .metadata()

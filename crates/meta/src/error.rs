@@ -28,6 +28,10 @@ pub enum Error {
         outer_step: u64,
     },
 
+    /// The other ranks cannot be reached, or what came from one makes no sense.
+    #[error("{0}")]
+    Ranks(String),
+
     /// A task cannot be made.
     #[error(transparent)]
     Task(#[from] lopt_tasks::Error),

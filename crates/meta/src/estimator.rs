@@ -6,14 +6,20 @@ mod backprop;
 mod full;
 mod networks;
 mod perturbed;
+mod together;
 mod truncated;
 pub mod unroll;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    sync::Arc,
+};
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor, safetensors::Load};
 use lopt_core::{LearnedOptimizer, Workers};
 use lopt_tasks::TaskFamily;
+use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -24,7 +30,7 @@ pub use full::{FullEs, FullEsConfig};
 pub(crate) use perturbed::mean_of;
 pub use truncated::{Persistence, TruncatedConfig, TruncatedEs};
 
-use crate::{Error, Horizon, Result};
+use crate::{Comm, Error, Horizon, Result};
 
 /// A meta-gradient.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,10 +46,63 @@ pub struct Estimate {
 
 /// An estimator's own state, as a checkpoint holds it.
 pub struct Snapshot {
-    /// Counters.
-    pub description: Value,
+    /// Counters of each task; empty if there are none.
+    pub description: Vec<Value>,
     /// Networks, accumulators, perturbations, by unique names.
     pub tensors: Vec<(String, Tensor)>,
+}
+
+impl Snapshot {
+    /// The snapshots of all ranks in one, in the order of the tasks, on rank 0; `None` on
+    /// the others.
+    ///
+    /// # Errors
+    /// If a rank is gone.
+    pub fn gathered(mut self, comm: &dyn Comm) -> Result<Option<Snapshot>> {
+        if comm.size() == 1 {
+            return Ok(Some(self));
+        }
+        let first = comm.rank() == 0;
+        let own = if first { vec![] } else { self.to_bytes()? };
+        let all = comm.gather(own)?;
+        for bytes in all.iter().skip(1) {
+            let mut other = Self::from_bytes(bytes)?;
+            self.description.append(&mut other.description);
+            self.tensors.append(&mut other.tensors);
+        }
+        Ok(first.then_some(self))
+    }
+
+    fn to_bytes(&self) -> Result<Vec<u8>> {
+        let description = Value::Array(self.description.clone()).to_string();
+        let metadata = HashMap::from([("description".to_owned(), description)]);
+        let views = self.tensors.iter().map(|(name, tensor)| (name, tensor));
+        safetensors::serialize(views, Some(metadata)).map_err(between_ranks)
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(between_ranks)?;
+        let text = header
+            .metadata()
+            .as_ref()
+            .and_then(|m| m.get("description"));
+        let description = serde_json::from_str(text.map_or("", String::as_str));
+        let mut tensors = vec![];
+        for (name, view) in SafeTensors::deserialize(bytes)
+            .map_err(between_ranks)?
+            .iter()
+        {
+            tensors.push((name.to_owned(), view.load(&Device::Cpu)?));
+        }
+        Ok(Self {
+            description: description.map_err(between_ranks)?,
+            tensors,
+        })
+    }
+}
+
+fn between_ranks(error: impl std::fmt::Display) -> Error {
+    Error::Ranks(format!("a snapshot was damaged on its way: {error}"))
 }
 
 /// Estimates the gradient of the meta-loss in θ, one truncation at a time.
@@ -54,19 +113,25 @@ pub trait GradientEstimator: Send {
     /// How inner steps are taken, such as "native loss, avx512 update".
     fn path(&self) -> String;
 
-    /// One truncation at θ = `optimizer.theta()`.
+    /// One truncation at θ = `optimizer.theta()` of the tasks that this rank owns, and the
+    /// mean over the tasks of all ranks.
     ///
     /// # Errors
-    /// Those of the tasks and of the optimizer.
-    fn estimate(&mut self, optimizer: &dyn LearnedOptimizer, outer_step: u64) -> Result<Estimate>;
+    /// Those of the tasks, of the optimizer and of the other ranks.
+    fn estimate(
+        &mut self,
+        optimizer: &dyn LearnedOptimizer,
+        outer_step: u64,
+        comm: &dyn Comm,
+    ) -> Result<Estimate>;
 
-    /// The state.
+    /// The state of the tasks that this rank owns.
     ///
     /// # Errors
     /// Those of candle.
     fn snapshot(&self) -> Result<Snapshot>;
 
-    /// Takes the state out of a checkpoint's content.
+    /// Takes the state of the tasks that this rank owns out of a checkpoint's content.
     ///
     /// # Errors
     /// If something is missing or of another shape; the message names `path`.
@@ -225,6 +290,7 @@ impl EstimatorConfig {
         family: Arc<dyn TaskFamily>,
         workers: Workers,
         optimizer: &dyn LearnedOptimizer,
+        comm: &dyn Comm,
     ) -> Result<Box<dyn GradientEstimator>> {
         let truncated = |persistence, config: &TruncatedConfig| {
             TruncatedEs::new(
@@ -234,6 +300,7 @@ impl EstimatorConfig {
                 family.clone(),
                 workers,
                 optimizer,
+                comm,
             )
         };
         Ok(match self {
@@ -245,6 +312,7 @@ impl EstimatorConfig {
                 family,
                 workers,
                 optimizer,
+                comm,
             )?),
             Self::Backprop(config) => Box::new(Backprop::new(
                 config.clone(),
@@ -252,6 +320,7 @@ impl EstimatorConfig {
                 family,
                 workers,
                 optimizer,
+                comm,
             )?),
         })
     }

@@ -8,7 +8,7 @@ use lopt_tasks::TaskFamily;
 use serde::Serialize;
 
 use crate::{
-    BackpropConfig, Error, EstimatorConfig, FullEsConfig, Horizon, Result, TruncatedConfig,
+    Alone, BackpropConfig, Error, EstimatorConfig, FullEsConfig, Horizon, Result, TruncatedConfig,
     UnrollLoss, estimator::mean_of,
 };
 
@@ -149,9 +149,9 @@ fn sampled(
     optimizer: &dyn LearnedOptimizer,
 ) -> Result<Vec<f64>> {
     let alone = Workers::new(Some(NonZeroUsize::MIN));
-    let mut estimator = config.start(seed, family.clone(), alone, optimizer)?;
+    let mut estimator = config.start(seed, family.clone(), alone, optimizer, &Alone)?;
     let estimates: Vec<Vec<f64>> = (0..parts)
-        .map(|part| Ok(estimator.estimate(optimizer, part)?.gradient))
+        .map(|part| Ok(estimator.estimate(optimizer, part, &Alone)?.gradient))
         .collect::<Result<_>>()?;
     Ok(mean_of(estimates.iter().map(Vec::as_slice)))
 }

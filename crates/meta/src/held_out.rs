@@ -4,7 +4,7 @@ use lopt_core::{Optimizer, Purpose, Streams, Workers};
 use lopt_tasks::{Feed, Network, Split, Task, TaskFamily};
 use serde::{Deserialize, Serialize};
 
-use crate::{HeldOutConfig, Result};
+use crate::{Comm, HeldOutConfig, Result, exact_sum::ExactSum, share};
 
 /// Judges θ on whole unrolls that meta-training never sees: tasks, starts and batches of
 /// streams of their own, the same at every call, without perturbation. The meta-loss is
@@ -41,22 +41,23 @@ impl HeldOut {
         }
     }
 
-    /// The score of `optimizer`.
+    /// The score of `optimizer`; each rank trains a part of the networks.
     ///
     /// # Errors
-    /// Those of the tasks.
-    pub fn score(&self, optimizer: &Arc<dyn Optimizer>) -> Result<HeldOutScore> {
+    /// Those of the tasks and of the other ranks.
+    pub fn score(&self, optimizer: &Arc<dyn Optimizer>, comm: &dyn Comm) -> Result<HeldOutScore> {
+        let unrolls = self.config.unrolls;
         let job = |index| self.unroll(index, optimizer);
-        let losses: Result<Vec<_>> = self
-            .workers
-            .map(0..self.config.unrolls, job)
-            .into_iter()
-            .collect();
-        let losses = losses?;
         let last = (self.config.horizon / 10).max(1) as usize;
+        let mut sum = ExactSum::new(2);
+        for losses in self.workers.map(share(comm, unrolls), job) {
+            let losses = losses?;
+            sum.add([mean(&losses), mean(&losses[losses.len() - last..])]);
+        }
+        let sums = sum.over(comm)?;
         Ok(HeldOutScore {
-            mean_loss: mean(losses.iter().flatten()),
-            final_loss: mean(losses.iter().flat_map(|l| &l[l.len() - last..])),
+            mean_loss: sums[0] / unrolls as f64,
+            final_loss: sums[1] / unrolls as f64,
         })
     }
 
@@ -75,7 +76,6 @@ impl HeldOut {
     }
 }
 
-fn mean<'a>(values: impl Iterator<Item = &'a f32>) -> f64 {
-    let (sum, n) = values.fold((0.0, 0.0), |(sum, n), &x| (sum + f64::from(x), n + 1.0));
-    sum / n
+fn mean(losses: &[f32]) -> f64 {
+    losses.iter().copied().map(f64::from).sum::<f64>() / losses.len() as f64
 }

@@ -7,15 +7,18 @@
 //! ([`Trainer`]) follows it with AdamW ([`OuterOptimizer`]) and keeps a run directory
 //! ([`RunDir`]) from which it can go on after any interruption, bit for bit.
 
+mod comm;
 mod config;
 mod error;
 mod estimator;
+mod exact_sum;
 mod grad_study;
 mod held_out;
 mod outer;
 mod run_dir;
 mod trainer;
 
+pub use comm::{Alone, Comm, share};
 pub use config::{
     CheckpointConfig, HeldOutConfig, Horizon, Kind, OptimizerConfig, Preset, RunConfig,
 };
@@ -29,4 +32,4 @@ pub use grad_study::{GradStudy, STUDIED, StudyPoint};
 pub use held_out::{HeldOut, HeldOutScore};
 pub use outer::{Clip, Decay, OuterConfig, OuterOptimizer, Schedule};
 pub use run_dir::{Checkpoint, Provenance, RunDir};
-pub use trainer::{Observer, Progress, Trainer};
+pub use trainer::{Observer, Progress, Resources, Trainer};

@@ -9,7 +9,7 @@ use lopt_core::{Error as CoreError, LearnedOptimizer, Theta, file};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Error, GradientEstimator, HeldOutScore, OuterOptimizer, Result, RunConfig};
+use crate::{Error, GradientEstimator, HeldOutScore, OuterOptimizer, Result, RunConfig, Snapshot};
 
 /// The program that made a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,8 +46,8 @@ pub struct Checkpoint<'a> {
     pub optimizer: &'a dyn LearnedOptimizer,
     /// The outer optimizer.
     pub outer: &'a OuterOptimizer,
-    /// The unrolls.
-    pub estimator: &'a dyn GradientEstimator,
+    /// The unrolls of all ranks.
+    pub unrolls: Snapshot,
     /// The best held-out score so far and the outer step it belongs to.
     pub best: Option<(u64, HeldOutScore)>,
     /// Inner steps so far.
@@ -130,16 +130,21 @@ impl RunDir {
     }
 
     /// Takes the newest good checkpoint into the parts of the run; `None` if there is no
-    /// checkpoint yet. A damaged one is passed over with a warning.
+    /// checkpoint yet. A damaged one is passed over with a warning. Returns its content too.
     pub(crate) fn resume(
         &self,
         optimizer: &dyn LearnedOptimizer,
         outer: &mut OuterOptimizer,
         estimator: &mut dyn GradientEstimator,
-    ) -> Result<Option<Resumed>> {
+    ) -> Result<Option<(Resumed, Vec<u8>)>> {
         let mut failure = None;
         for (_, path) in self.checkpoints()?.into_iter().rev() {
-            match read_checkpoint(&path, optimizer, outer, estimator) {
+            let read = fs::read(&path).map_err(CoreError::io("read", &path));
+            let resumed = read.map_err(Error::from).and_then(|bytes| {
+                let resumed = restore(&bytes, &path, optimizer, outer, estimator)?;
+                Ok((resumed, bytes))
+            });
+            match resumed {
                 Ok(resumed) => return Ok(Some(resumed)),
                 Err(error) => {
                     tracing::warn!("passing over a checkpoint that cannot be used: {error}");
@@ -160,25 +165,24 @@ impl RunDir {
     ///
     /// # Errors
     /// If it cannot be written; older ones are then still there.
-    pub fn save_checkpoint(&self, checkpoint: &Checkpoint, keep: usize) -> Result<()> {
+    pub fn save_checkpoint(&self, checkpoint: Checkpoint, keep: usize) -> Result<()> {
         let Checkpoint {
             optimizer,
             outer,
-            estimator,
+            unrolls,
             best,
             inner_steps,
         } = checkpoint;
-        let snapshot = estimator.snapshot()?;
         let description = json!({
             "optimizer": optimizer.theta().kind(),
             "outer_step": outer.step,
             "inner_steps": inner_steps,
             "best": best,
-            "estimator": snapshot.description,
+            "estimator": unrolls.description,
         });
         let vector = |values: &[f64]| Tensor::from_slice(values, values.len(), &Device::Cpu);
         let theta = optimizer.theta().values();
-        let mut tensors = snapshot.tensors;
+        let mut tensors = unrolls.tensors;
         tensors.push((
             "theta".to_owned(),
             Tensor::from_slice(theta, theta.len(), &Device::Cpu)?,
@@ -346,7 +350,9 @@ fn kept_lines(path: &Path, outer_step: u64) -> Result<String> {
     Ok(kept)
 }
 
-fn read_checkpoint(
+/// Takes a checkpoint of this content into the parts of the run.
+pub(crate) fn restore(
+    bytes: &[u8],
     path: &Path,
     optimizer: &dyn LearnedOptimizer,
     outer: &mut OuterOptimizer,
@@ -360,7 +366,7 @@ fn read_checkpoint(
         best: Option<(u64, HeldOutScore)>,
         estimator: Value,
     }
-    let mut contents = file::read(path, CHECKPOINT)?;
+    let mut contents = file::parse(bytes, path, CHECKPOINT)?;
     let description: Description = Deserialize::deserialize(&contents.description)
         .map_err(|e| CoreError::file(path, e.to_string()))?;
     let theta = optimizer.theta();

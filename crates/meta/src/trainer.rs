@@ -1,5 +1,6 @@
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,8 +14,8 @@ use lopt_tasks::{DataStore, MlpFamily, TaskFamily};
 use serde_json::json;
 
 use crate::{
-    Checkpoint, Error, Estimate, GradientEstimator, HeldOut, HeldOutScore, OuterOptimizer,
-    Provenance, Result, RunConfig, RunDir, outer::norm,
+    Checkpoint, Comm, Error, Estimate, GradientEstimator, HeldOut, HeldOutScore, OuterOptimizer,
+    Provenance, Result, RunConfig, RunDir, outer::norm, run_dir::restore,
 };
 
 /// What an [`Observer`] is told after each outer step.
@@ -46,9 +47,15 @@ impl Observer for () {
 }
 
 /// The outer loop of one run.
+///
+/// Several ranks each have one and call the same functions; rank 0 keeps the run directory.
+/// An error on one of them leaves the others waiting: the caller ends them all.
 pub struct Trainer {
     config: RunConfig,
-    run: RunDir,
+    path: PathBuf,
+    /// On rank 0.
+    run: Option<RunDir>,
+    comm: Rc<dyn Comm>,
     provenance: Provenance,
     optimizer: Arc<dyn LearnedOptimizer>,
     outer: OuterOptimizer,
@@ -59,71 +66,126 @@ pub struct Trainer {
     inner_steps: u64,
 }
 
+/// What a run computes with.
+pub struct Resources<'a> {
+    /// Where data come from.
+    pub store: &'a mut DataStore,
+    /// Where tensors live.
+    pub device: &'a Device,
+    /// Threads of this process.
+    pub workers: Workers,
+    /// The processes that take part.
+    pub comm: Rc<dyn Comm>,
+}
+
 impl Trainer {
     /// Starts a run in a new directory. Data are loaded and the optimizer is made before
     /// anything is written.
     ///
     /// # Errors
-    /// If the configuration or its data cannot be used, or the directory cannot be
-    /// written or is not empty.
+    /// If the configuration or its data cannot be used, there are more ranks than tasks, or
+    /// the directory cannot be written or is not empty.
     pub fn start(
         path: &Path,
         config: RunConfig,
         provenance: Provenance,
-        store: &mut DataStore,
-        device: &Device,
-        workers: Workers,
+        resources: Resources,
     ) -> Result<Self> {
-        let family: Arc<dyn TaskFamily> = Arc::new(MlpFamily::new(&config.task, store, device)?);
+        let family = MlpFamily::new(&config.task, resources.store, resources.device)?;
         config.initial_optimizer()?;
-        let run = RunDir::create(path, &config, &provenance)?;
-        let mut trainer = Self::assemble(run, config, provenance, family, workers)?;
-        trainer.run.open_metrics(0)?;
+        check_ranks(&config, &*resources.comm)?;
+        let first = resources.comm.rank() == 0;
+        let run = first.then(|| RunDir::create(path, &config, &provenance));
+        let run = run.transpose()?;
+        let (workers, comm) = (resources.workers, resources.comm);
+        let mut trainer = Self::assemble(
+            path,
+            run,
+            config,
+            provenance,
+            Arc::new(family),
+            workers,
+            comm,
+        )?;
+        if let Some(run) = &mut trainer.run {
+            run.open_metrics(0)?;
+        }
         trainer.save_checkpoint()?;
         Ok(trainer)
     }
 
-    /// Goes on with the run in a directory, from its newest good checkpoint.
+    /// Goes on with the run in a directory, from its newest good checkpoint. `here` is this
+    /// program; rank 0 knows which one started the run.
     ///
     /// # Errors
     /// If the directory is no run, is in use, or its checkpoints are damaged.
-    pub fn resume(
-        path: &Path,
-        store: &mut DataStore,
-        device: &Device,
-        workers: Workers,
-    ) -> Result<Self> {
-        let (run, config) = RunDir::open(path)?;
-        let family: Arc<dyn TaskFamily> = Arc::new(MlpFamily::new(&config.task, store, device)?);
-        let provenance = run.provenance()?;
-        let mut trainer = Self::assemble(run, config, provenance, family, workers)?;
-        let resumed = trainer.run.resume(
-            &*trainer.optimizer,
-            &mut trainer.outer,
-            &mut *trainer.estimator,
-        )?;
-        if let Some(resumed) = resumed {
-            trainer.optimizer = trainer.optimizer.with_values(resumed.theta)?.into();
-            trainer.best = resumed.best;
-            trainer.inner_steps = resumed.inner_steps;
-            trainer.run.open_metrics(resumed.outer_step)?;
-        } else {
-            trainer.run.open_metrics(0)?;
+    pub fn resume(path: &Path, here: Provenance, resources: Resources) -> Result<Self> {
+        let (workers, comm) = (resources.workers, resources.comm);
+        let mut provenance = here;
+        let (mut run, mut text) = (None, String::new());
+        if comm.rank() == 0 {
+            let (opened, config) = RunDir::open(path)?;
+            provenance = opened.provenance()?;
+            text = config.to_toml()?;
+            run = Some(opened);
         }
+        let text = String::from_utf8_lossy(&comm.broadcast(text.into_bytes())?).into_owned();
+        let config = RunConfig::parse(&text, "the run's configuration", None, &[])?;
+        check_ranks(&config, &*comm)?;
+        let family = MlpFamily::new(&config.task, resources.store, resources.device)?;
+        let mut trainer = Self::assemble(
+            path,
+            run,
+            config,
+            provenance,
+            Arc::new(family),
+            workers,
+            comm,
+        )?;
+        trainer.take_checkpoint()?;
         Ok(trainer)
     }
 
+    /// Rank 0 reads the newest good checkpoint, the others have it from there.
+    fn take_checkpoint(&mut self) -> Result<()> {
+        let optimizer = self.optimizer.clone();
+        let (outer, estimator) = (&mut self.outer, &mut *self.estimator);
+        let resumed = match &mut self.run {
+            Some(run) => {
+                let resumed = run.resume(&*optimizer, outer, estimator)?;
+                run.open_metrics(resumed.as_ref().map_or(0, |(r, _)| r.outer_step))?;
+                let (resumed, bytes) = resumed.unzip();
+                self.comm.broadcast(bytes.unwrap_or_default())?;
+                resumed
+            }
+            None => match &*self.comm.broadcast(vec![])? {
+                [] => None,
+                bytes => Some(restore(bytes, &self.path, &*optimizer, outer, estimator)?),
+            },
+        };
+        if let Some(resumed) = resumed {
+            self.optimizer = optimizer.with_values(resumed.theta)?.into();
+            self.best = resumed.best;
+            self.inner_steps = resumed.inner_steps;
+        }
+        Ok(())
+    }
+
     fn assemble(
-        run: RunDir,
+        path: &Path,
+        run: Option<RunDir>,
         config: RunConfig,
         provenance: Provenance,
         family: Arc<dyn TaskFamily>,
         workers: Workers,
+        comm: Rc<dyn Comm>,
     ) -> Result<Self> {
         let optimizer: Arc<dyn LearnedOptimizer> = config.initial_optimizer()?.into();
         let n = optimizer.theta().values().len();
         let (seed, of_run) = (config.seed, family.clone());
-        let estimator = config.estimator.start(seed, of_run, workers, &*optimizer)?;
+        let estimator = config
+            .estimator
+            .start(seed, of_run, workers, &*optimizer, &*comm)?;
         Ok(Self {
             outer: OuterOptimizer::new(config.outer.clone(), n),
             inner_path: estimator.path(),
@@ -131,7 +193,9 @@ impl Trainer {
             held_out: HeldOut::new(config.held_out.clone(), config.seed, family, workers),
             optimizer,
             config,
+            path: path.to_owned(),
             run,
+            comm,
             provenance,
             best: None,
             inner_steps: 0,
@@ -144,8 +208,8 @@ impl Trainer {
     }
 
     /// The run directory.
-    pub fn run_dir(&self) -> &RunDir {
-        &self.run
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Which program started the run.
@@ -163,15 +227,17 @@ impl Trainer {
         self.outer.step
     }
 
-    /// Takes outer steps until the run is over or `stop` is set; either way a checkpoint
-    /// holds the last one. Returns whether the run is over.
+    /// Takes outer steps until the run is over or `stop` is set on any rank; either way a
+    /// checkpoint holds the last one. Returns whether the run is over.
     ///
     /// # Errors
     /// Those of the tasks, or if the run directory cannot be written.
     pub fn run(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<bool> {
         let steps = self.config.outer.steps;
         while self.outer.step < steps {
-            if stop.load(Ordering::Relaxed) {
+            let mut stops = [i64::from(stop.load(Ordering::Relaxed))];
+            self.comm.sum(&mut stops)?;
+            if stops != [0] {
                 self.save_checkpoint()?;
                 return Ok(false);
             }
@@ -182,7 +248,9 @@ impl Trainer {
             }
             observer.on_step(&progress);
         }
-        self.run.save_last(&self.theta())?;
+        if let Some(run) = &self.run {
+            run.save_last(&self.theta())?;
+        }
         Ok(true)
     }
 
@@ -193,7 +261,9 @@ impl Trainer {
             gradient,
             meta_loss,
             inner_steps,
-        } = self.estimator.estimate(&*self.optimizer, self.outer.step)?;
+        } = self
+            .estimator
+            .estimate(&*self.optimizer, self.outer.step, &*self.comm)?;
         let gradient_norm = norm(&gradient);
         let theta = self.outer.update(self.optimizer.theta().values(), gradient);
         if !theta.iter().all(|w| w.is_finite()) {
@@ -205,16 +275,18 @@ impl Trainer {
         self.optimizer = self.optimizer.with_values(theta)?.into();
         self.inner_steps += inner_steps;
         let held_out = self.judge()?;
-        self.run.log(&json!({
-            "outer_step": self.outer.step,
-            "meta_loss": meta_loss,
-            "gradient_norm": gradient_norm,
-            "theta_norm": theta_norm,
-            "learning_rate": learning_rate,
-            "inner_steps": self.inner_steps,
-            "held_out": held_out,
-            "seconds": started.elapsed().as_secs_f64(),
-        }))?;
+        if let Some(run) = &mut self.run {
+            run.log(&json!({
+                "outer_step": self.outer.step,
+                "meta_loss": meta_loss,
+                "gradient_norm": gradient_norm,
+                "theta_norm": theta_norm,
+                "learning_rate": learning_rate,
+                "inner_steps": self.inner_steps,
+                "held_out": held_out,
+                "seconds": started.elapsed().as_secs_f64(),
+            }))?;
+        }
         Ok(Progress {
             outer_step: self.outer.step,
             outer_steps: self.config.outer.steps,
@@ -232,13 +304,15 @@ impl Trainer {
             return Ok(None);
         }
         let optimizer: Arc<dyn Optimizer> = self.optimizer.clone();
-        let score = self.held_out.score(&optimizer)?;
+        let score = self.held_out.score(&optimizer, &*self.comm)?;
         if self
             .best
             .is_none_or(|(_, best)| score.mean_loss < best.mean_loss)
         {
             self.best = Some((step, score));
-            self.run.save_best(&self.theta())?;
+            if let Some(run) = &self.run {
+                run.save_best(&self.theta())?;
+            }
         }
         Ok(Some(score))
     }
@@ -258,14 +332,27 @@ impl Trainer {
     }
 
     fn save_checkpoint(&self) -> Result<()> {
+        let unrolls = self.estimator.snapshot()?.gathered(&*self.comm)?;
+        let (Some(run), Some(unrolls)) = (&self.run, unrolls) else {
+            return Ok(());
+        };
         let checkpoint = Checkpoint {
             optimizer: &*self.optimizer,
             outer: &self.outer,
-            estimator: &*self.estimator,
+            unrolls,
             best: self.best,
             inner_steps: self.inner_steps,
         };
-        self.run
-            .save_checkpoint(&checkpoint, self.config.checkpoint.keep)
+        run.save_checkpoint(checkpoint, self.config.checkpoint.keep)
     }
+}
+
+fn check_ranks(config: &RunConfig, comm: &dyn Comm) -> Result<()> {
+    let (ranks, tasks) = (comm.size(), config.estimator.tasks());
+    if ranks as u64 <= tasks {
+        return Ok(());
+    }
+    Err(Error::Config(format!(
+        "{ranks} ranks for {tasks} tasks: each rank needs one; set estimator.tasks={ranks} or more"
+    )))
 }

@@ -12,10 +12,10 @@ use super::{
     Estimate, GradientEstimator, Snapshot,
     adjoint::{MetaLoss, meta_gradient},
     networks::{counters, named, restored, take_prefixed},
-    perturbed::mean_of,
+    together::{Contribution, mean_over_ranks},
     unroll::Source,
 };
-use crate::{Horizon, Result};
+use crate::{Comm, Horizon, Result, share};
 
 /// How backpropagation unrolls.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,6 +133,7 @@ impl Backprop {
         family: Arc<dyn TaskFamily>,
         workers: Workers,
         optimizer: &dyn LearnedOptimizer,
+        comm: &dyn Comm,
     ) -> Result<Self> {
         let mut estimator = Self {
             config,
@@ -141,7 +142,7 @@ impl Backprop {
             workers,
             networks: vec![],
         };
-        for index in 0..estimator.config.tasks {
+        for index in share(comm, estimator.config.tasks) {
             let mut network = Training::start(index, 0, &estimator.source(), optimizer)?;
             let mut rng = estimator.streams.stream(Purpose::HessianCheck, index, 0, 0);
             let batch = network.task.batch(Split::Train, &mut rng)?;
@@ -170,7 +171,12 @@ impl GradientEstimator for Backprop {
         "candle autodiff, update in candle ops and its adjoint".to_owned()
     }
 
-    fn estimate(&mut self, optimizer: &dyn LearnedOptimizer, _: u64) -> Result<Estimate> {
+    fn estimate(
+        &mut self,
+        optimizer: &dyn LearnedOptimizer,
+        _: u64,
+        comm: &dyn Comm,
+    ) -> Result<Estimate> {
         let source = Source {
             streams: self.streams,
             family: &*self.family,
@@ -178,33 +184,30 @@ impl GradientEstimator for Backprop {
         };
         let truncation = self.config.truncation;
         let job = |network: &mut Training| network.advance(&source, optimizer, truncation);
-        let results = self.workers.map(&mut self.networks, job).into_iter();
-        let mut gradients = vec![];
-        let (mut meta_loss, mut inner_steps) = (0.0, 0);
-        for (index, result) in results.enumerate() {
+        let mut own = vec![];
+        for result in self.workers.map(&mut self.networks, job) {
             let (mut gradient, sum, steps) = result?;
-            let n = steps.max(1) as f64;
-            gradient.iter_mut().for_each(|g| *g /= n);
+            let steps_or_1 = steps.max(1) as f64;
+            gradient.iter_mut().for_each(|g| *g /= steps_or_1);
             if gradient.iter().any(|g| !g.is_finite()) {
-                tracing::warn!("the meta-gradient of task {index} overflowed and is left out");
+                tracing::warn!("the meta-gradient of a task overflowed and counts as 0");
                 gradient.fill(0.0);
             }
-            gradients.push(gradient);
-            meta_loss += sum / n;
-            inner_steps += steps;
+            own.push(Contribution {
+                gradient,
+                meta_loss: sum / steps_or_1,
+                inner_steps: steps,
+            });
         }
-        Ok(Estimate {
-            gradient: mean_of(gradients.iter().map(Vec::as_slice)),
-            meta_loss: meta_loss / gradients.len() as f64,
-            inner_steps,
-        })
+        let n = optimizer.theta().values().len();
+        mean_over_ranks(&own, n, self.config.tasks, comm)
     }
 
     fn snapshot(&self) -> Result<Snapshot> {
         let mut tensors = vec![];
         let mut counters = vec![];
-        for (index, network) in self.networks.iter().enumerate() {
-            let prefix = format!("network{index}/");
+        for network in &self.networks {
+            let prefix = format!("network{}/", network.index);
             tensors.extend(named(&prefix, &network.params, &network.state));
             counters.push(json!({
                 "episode": network.episode,
@@ -214,7 +217,7 @@ impl GradientEstimator for Backprop {
             }));
         }
         Ok(Snapshot {
-            description: Value::Array(counters),
+            description: counters,
             tensors,
         })
     }
@@ -228,9 +231,9 @@ impl GradientEstimator for Backprop {
     ) -> Result<()> {
         let all: Vec<Counters> = counters(description, self.config.tasks, path)?;
         let mut networks = vec![];
-        for (index, counters) in all.into_iter().enumerate() {
-            let source = self.source();
-            let mut network = Training::start(index as u64, counters.episode, &source, optimizer)?;
+        for index in self.networks.iter().map(|network| network.index) {
+            let (counters, source) = (&all[index as usize], self.source());
+            let mut network = Training::start(index, counters.episode, &source, optimizer)?;
             let mut own = take_prefixed(tensors, &format!("network{index}/"));
             let (template, state) = (&network.params, network.state);
             let step = counters.optimizer_steps;

@@ -1,6 +1,6 @@
 //! Evolution strategies on whole unrolls.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, path::Path, sync::Arc};
 
 use candle_core::Tensor;
 use lopt_core::{LearnedOptimizer, Streams, Workers};
@@ -11,10 +11,11 @@ use serde_json::Value;
 use super::{
     Estimate, GradientEstimator, Snapshot,
     arithmetic::{UnrollLoss, full_es_gradient},
-    perturbed::{mean_of, perturbation, shifted},
+    perturbed::{perturbation, shifted},
+    together::{Contribution, mean_over_ranks},
     unroll::{Source, Unroll},
 };
-use crate::{Horizon, Result};
+use crate::{Comm, Horizon, Result, share};
 
 /// How full-horizon evolution strategies unroll.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +44,7 @@ pub struct FullEs {
     streams: Streams,
     family: Arc<dyn TaskFamily>,
     workers: Workers,
+    own: Range<u64>,
     path: String,
 }
 
@@ -57,8 +59,10 @@ impl FullEs {
         family: Arc<dyn TaskFamily>,
         workers: Workers,
         optimizer: &dyn LearnedOptimizer,
+        comm: &dyn Comm,
     ) -> Result<Self> {
         let mut estimator = Self {
+            own: share(comm, config.tasks),
             config,
             streams: Streams::new(seed),
             family,
@@ -80,14 +84,14 @@ impl FullEs {
         }
     }
 
-    /// (meta-gradient, mean of both halves' losses, inner steps) of one pair.
+    /// What one pair says.
     fn pair(
         &self,
         optimizer: &dyn LearnedOptimizer,
         outer_step: u64,
         index: u64,
         fresh: &[f32],
-    ) -> Result<(Vec<f64>, f64, u64)> {
+    ) -> Result<Contribution> {
         let plus = shifted(optimizer, Some((1.0, fresh)))?;
         let minus = shifted(optimizer, Some((-1.0, fresh)))?;
         let source = self.source();
@@ -103,11 +107,14 @@ impl FullEs {
         let FullEsConfig {
             sigma, clip, sign, ..
         } = self.config;
-        let gradient = full_es_gradient(losses, &fresh, sigma, clip, sign);
-        Ok((gradient, (losses[0] + losses[1]) / 2.0, 2 * horizon))
+        Ok(Contribution {
+            gradient: full_es_gradient(losses, &fresh, sigma, clip, sign),
+            meta_loss: (losses[0] + losses[1]) / 2.0,
+            inner_steps: 2 * horizon,
+        })
     }
 
-    /// [`GradientEstimator::estimate`] with given perturbations, one for each pair.
+    /// [`GradientEstimator::estimate`] with given perturbations, one for each of its pairs.
     ///
     /// # Errors
     /// As [`GradientEstimator::estimate`].
@@ -116,16 +123,13 @@ impl FullEs {
         optimizer: &dyn LearnedOptimizer,
         outer_step: u64,
         perturbations: &[Vec<f32>],
+        comm: &dyn Comm,
     ) -> Result<Estimate> {
-        let jobs = (0u64..).zip(perturbations);
+        let jobs = self.own.clone().zip(perturbations);
         let job = |(index, fresh): (u64, &Vec<f32>)| self.pair(optimizer, outer_step, index, fresh);
-        let pairs: Result<Vec<_>> = self.workers.map(jobs, job).into_iter().collect();
-        let pairs = pairs?;
-        Ok(Estimate {
-            gradient: mean_of(pairs.iter().map(|(gradient, ..)| gradient.as_slice())),
-            meta_loss: pairs.iter().map(|(_, loss, _)| loss).sum::<f64>() / pairs.len() as f64,
-            inner_steps: pairs.iter().map(|(.., steps)| steps).sum(),
-        })
+        let own: Result<Vec<_>> = self.workers.map(jobs, job).into_iter().collect();
+        let n = optimizer.theta().values().len();
+        mean_over_ranks(&own?, n, self.config.tasks, comm)
     }
 }
 
@@ -134,16 +138,21 @@ impl GradientEstimator for FullEs {
         self.path.clone()
     }
 
-    fn estimate(&mut self, optimizer: &dyn LearnedOptimizer, outer_step: u64) -> Result<Estimate> {
+    fn estimate(
+        &mut self,
+        optimizer: &dyn LearnedOptimizer,
+        outer_step: u64,
+        comm: &dyn Comm,
+    ) -> Result<Estimate> {
         let n = optimizer.theta().values().len();
         let of_pair = |index| perturbation(self.streams, self.config.sigma, outer_step, index, n);
-        let perturbations: Vec<_> = (0..self.config.tasks).map(of_pair).collect();
-        self.estimate_with(optimizer, outer_step, &perturbations)
+        let perturbations: Vec<_> = self.own.clone().map(of_pair).collect();
+        self.estimate_with(optimizer, outer_step, &perturbations, comm)
     }
 
     fn snapshot(&self) -> Result<Snapshot> {
         Ok(Snapshot {
-            description: Value::Null,
+            description: vec![],
             tensors: vec![],
         })
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lopt_core::{LearnedOptimizer, Optimizer, Purpose, Streams, normal};
 
-use super::{Estimate, unroll::StepRecord};
+use super::{together::Contribution, unroll::StepRecord};
 use crate::Result;
 
 /// The halves of a pair, as checkpoints name them.
@@ -35,18 +35,14 @@ pub fn shifted(
     Ok(optimizer)
 }
 
-/// Means over the pairs, in their order.
-pub fn average(results: &[(Vec<f64>, Vec<StepRecord>)]) -> Estimate {
-    let unmasked = |records: &[StepRecord]| records.iter().filter(|r| !r.masked).count();
-    let mean_loss = |records: &[StepRecord]| {
-        let losses: f64 = records.iter().flat_map(|r| r.losses).map(f64::from).sum();
-        losses / (2 * unmasked(records).max(1)) as f64
-    };
-    let records = || results.iter().map(|(_, records)| records.as_slice());
-    Estimate {
-        gradient: mean_of(results.iter().map(|(gradient, _)| gradient.as_slice())),
-        meta_loss: records().map(mean_loss).sum::<f64>() / results.len() as f64,
-        inner_steps: records().map(|records| 2 * unmasked(records) as u64).sum(),
+/// What one pair says.
+pub fn contribution(gradient: Vec<f64>, records: &[StepRecord]) -> Contribution {
+    let unmasked = 2 * records.iter().filter(|record| !record.masked).count();
+    let losses: f64 = records.iter().flat_map(|r| r.losses).map(f64::from).sum();
+    Contribution {
+        gradient,
+        meta_loss: losses / unmasked.max(2) as f64,
+        inner_steps: unmasked as u64,
     }
 }
 

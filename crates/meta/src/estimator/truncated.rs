@@ -13,10 +13,11 @@ use super::{
     Estimate, GradientEstimator, Snapshot,
     arithmetic::{es_gradient, pes_gradient},
     networks::{counters, damaged, named, restored, take_prefixed},
-    perturbed::{HALVES, average, perturbation, shifted},
-    unroll::{Source, StepRecord, Unroll},
+    perturbed::{HALVES, contribution, perturbation, shifted},
+    together::{Contribution, mean_over_ranks},
+    unroll::{Source, Unroll},
 };
-use crate::{Horizon, Result};
+use crate::{Comm, Horizon, Result, share};
 
 /// How evolution strategies unroll.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,6 +75,7 @@ impl TruncatedEs {
         family: Arc<dyn TaskFamily>,
         workers: Workers,
         optimizer: &dyn LearnedOptimizer,
+        comm: &dyn Comm,
     ) -> Result<Self> {
         let mut estimator = Self {
             persistence,
@@ -84,7 +86,7 @@ impl TruncatedEs {
             pairs: vec![],
         };
         let shared = shifted(optimizer, None)?;
-        for index in 0..estimator.config.tasks {
+        for index in share(comm, estimator.config.tasks) {
             let both = [shared.clone(), shared.clone()];
             let mut unroll = Unroll::start(index, 0, &estimator.source(), both)?;
             let spread = u128::from(unroll.horizon) * u128::from(index);
@@ -97,7 +99,7 @@ impl TruncatedEs {
         Ok(estimator)
     }
 
-    /// Starts the pairs as if these numbers of inner steps were over.
+    /// Starts its pairs as if these numbers of inner steps were over.
     pub fn with_inner_steps(mut self, inner_steps: &[u64]) -> Self {
         for (pair, &inner_step) in self.pairs.iter_mut().zip(inner_steps) {
             pair.unroll.inner_step = inner_step;
@@ -113,7 +115,7 @@ impl TruncatedEs {
         }
     }
 
-    /// [`GradientEstimator::estimate`] with given perturbations, one for each pair.
+    /// [`GradientEstimator::estimate`] with given perturbations, one for each of its pairs.
     ///
     /// # Errors
     /// As [`GradientEstimator::estimate`].
@@ -121,6 +123,7 @@ impl TruncatedEs {
         &mut self,
         optimizer: &dyn LearnedOptimizer,
         perturbations: &[Vec<f32>],
+        comm: &dyn Comm,
     ) -> Result<Estimate> {
         let source = Source {
             streams: self.streams,
@@ -132,8 +135,9 @@ impl TruncatedEs {
             pair.advance(persistence, config, &source, optimizer, fresh)
         };
         let jobs = self.pairs.iter_mut().zip(perturbations);
-        let results: Result<Vec<_>> = self.workers.map(jobs, job).into_iter().collect();
-        Ok(average(&results?))
+        let own: Result<Vec<_>> = self.workers.map(jobs, job).into_iter().collect();
+        let n = optimizer.theta().values().len();
+        mean_over_ranks(&own?, n, self.config.tasks, comm)
     }
 }
 
@@ -145,7 +149,7 @@ impl Pair {
         source: &Source,
         optimizer: &dyn LearnedOptimizer,
         fresh: &[f32],
-    ) -> Result<(Vec<f64>, Vec<StepRecord>)> {
+    ) -> Result<Contribution> {
         let plus = shifted(optimizer, Some((1.0, fresh)))?;
         let minus = shifted(optimizer, Some((-1.0, fresh)))?;
         self.unroll.set_optimizers([plus, minus])?;
@@ -165,7 +169,7 @@ impl Pair {
                 es_gradient(&records, &fresh, sigma, sign)
             }
         };
-        Ok((gradient, records))
+        Ok(contribution(gradient, &records))
     }
 }
 
@@ -175,25 +179,28 @@ impl GradientEstimator for TruncatedEs {
         first.map_or_else(String::new, |pair| pair.unroll.halves[0].path())
     }
 
-    fn estimate(&mut self, optimizer: &dyn LearnedOptimizer, outer_step: u64) -> Result<Estimate> {
+    fn estimate(
+        &mut self,
+        optimizer: &dyn LearnedOptimizer,
+        outer_step: u64,
+        comm: &dyn Comm,
+    ) -> Result<Estimate> {
         let n = optimizer.theta().values().len();
-        let perturbations: Vec<_> = (0..self.config.tasks)
-            .map(|index| perturbation(self.streams, self.config.sigma, outer_step, index, n))
-            .collect();
-        self.estimate_with(optimizer, &perturbations)
+        let (streams, sigma) = (self.streams, self.config.sigma);
+        let of_pair = |pair: &Pair| perturbation(streams, sigma, outer_step, pair.unroll.index, n);
+        let perturbations: Vec<_> = self.pairs.iter().map(of_pair).collect();
+        self.estimate_with(optimizer, &perturbations, comm)
     }
 
     fn snapshot(&self) -> Result<Snapshot> {
         let mut tensors = vec![];
         let mut counters = vec![];
-        for (
-            index,
-            Pair {
-                unroll,
-                accumulated,
-            },
-        ) in self.pairs.iter().enumerate()
+        for Pair {
+            unroll,
+            accumulated,
+        } in &self.pairs
         {
+            let index = unroll.index;
             let mut steps = [0; 2];
             for ((half, side), step) in unroll.halves.iter().zip(HALVES).zip(&mut steps) {
                 let (params, state) = (half.params()?, half.state()?);
@@ -210,7 +217,7 @@ impl GradientEstimator for TruncatedEs {
             tensors.push((format!("pair{index}/perturbation"), accumulated));
         }
         Ok(Snapshot {
-            description: Value::Array(counters),
+            description: counters,
             tensors,
         })
     }
@@ -222,13 +229,14 @@ impl GradientEstimator for TruncatedEs {
         optimizer: &dyn LearnedOptimizer,
         path: &Path,
     ) -> Result<()> {
-        let counters: Vec<Counters> = counters(description, self.config.tasks, path)?;
+        let all: Vec<Counters> = counters(description, self.config.tasks, path)?;
         let n = optimizer.theta().values().len();
         let shared = shifted(optimizer, None)?;
         let mut pairs = vec![];
-        for (index, counters) in counters.iter().enumerate() {
+        for index in self.pairs.iter().map(|pair| pair.unroll.index) {
+            let counters = &all[index as usize];
             let both = [shared.clone(), shared.clone()];
-            let mut unroll = Unroll::start(index as u64, counters.episode, &self.source(), both)?;
+            let mut unroll = Unroll::start(index, counters.episode, &self.source(), both)?;
             unroll.inner_step = counters.inner_step;
             unroll.horizon = counters.horizon;
             let mut own = take_prefixed(tensors, &format!("pair{index}/"));

@@ -1,0 +1,127 @@
+//! The processes that `mpirun` started together.
+
+use std::{env, rc::Rc};
+
+use anyhow::Result;
+use lopt_meta::{Alone, Comm};
+
+/// What launchers tell each process about how many there are: Open MPI, and others by PMI.
+const SIZES: [&str; 2] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"];
+
+/// How many processes a launcher started, if one did.
+fn launched() -> Option<usize> {
+    let told = SIZES.iter().find_map(|name| env::var(name).ok());
+    told.and_then(|size| size.parse().ok())
+}
+
+/// This process among its ranks.
+#[cfg(feature = "mpi")]
+pub fn comm() -> Result<Rc<dyn Comm>> {
+    match launched() {
+        Some(size) if size > 1 => Ok(Rc::new(by_mpi::Ranks::new()?)),
+        _ => Ok(Rc::new(Alone)),
+    }
+}
+
+/// This process among its ranks.
+#[cfg(not(feature = "mpi"))]
+pub fn comm() -> Result<Rc<dyn Comm>> {
+    match launched() {
+        Some(size) if size > 1 => anyhow::bail!(
+            "started as {size} processes, but this lopt is built without MPI and they would not \
+             know of each other; build it with --features mpi"
+        ),
+        _ => Ok(Rc::new(Alone)),
+    }
+}
+
+/// After an error of this process: ends the others, which wait for it.
+pub fn end_all() {
+    #[cfg(feature = "mpi")]
+    by_mpi::end_all();
+}
+
+#[cfg(feature = "mpi")]
+mod by_mpi {
+    use anyhow::{Context, Result};
+    use lopt_meta::{Comm, Error};
+    use mpi::{
+        Threading, collective::SystemOperation, environment::Universe,
+        topology::SimpleCommunicator, traits::*,
+    };
+
+    /// The ranks of `MPI_COMM_WORLD`. MPI itself ends all of them when one is gone.
+    pub struct Ranks {
+        world: SimpleCommunicator,
+        /// MPI lives as long.
+        _universe: Universe,
+    }
+
+    impl Ranks {
+        pub fn new() -> Result<Self> {
+            let started = mpi::initialize_with_threading(Threading::Funneled);
+            let (universe, _) = started.context("MPI is started already")?;
+            Ok(Self {
+                world: universe.world(),
+                _universe: universe,
+            })
+        }
+    }
+
+    pub fn end_all() {
+        if mpi::is_initialized() {
+            SimpleCommunicator::world().abort(1);
+        }
+    }
+
+    /// A message's length goes before it, in pieces that MPI can count.
+    const PIECE: usize = 1 << 30;
+
+    impl Comm for Ranks {
+        fn rank(&self) -> usize {
+            self.world.rank() as usize
+        }
+
+        fn size(&self) -> usize {
+            self.world.size() as usize
+        }
+
+        fn sum(&self, values: &mut [i64]) -> Result<(), Error> {
+            let own = values.to_vec();
+            self.world
+                .all_reduce_into(&own[..], values, SystemOperation::sum());
+            Ok(())
+        }
+
+        fn gather(&self, bytes: Vec<u8>) -> Result<Vec<Vec<u8>>, Error> {
+            if self.rank() > 0 {
+                let first = self.world.process_at_rank(0);
+                first.send(&(bytes.len() as u64));
+                bytes.chunks(PIECE).for_each(|piece| first.send(piece));
+                return Ok(vec![]);
+            }
+            let mut all = vec![bytes];
+            for rank in 1..self.world.size() {
+                let other = self.world.process_at_rank(rank);
+                let length: u64 = other.receive().0;
+                let mut bytes = vec![0; length as usize];
+                for piece in bytes.chunks_mut(PIECE) {
+                    other.receive_into(piece);
+                }
+                all.push(bytes);
+            }
+            Ok(all)
+        }
+
+        fn broadcast(&self, mut bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
+            let first = self.world.process_at_rank(0);
+            let mut length = [bytes.len() as u64];
+            first.broadcast_into(&mut length[..]);
+            bytes.resize(length[0] as usize, 0);
+            for piece in bytes.chunks_mut(PIECE) {
+                first.broadcast_into(piece);
+            }
+            Ok(bytes)
+        }
+    }
+}
