@@ -56,13 +56,13 @@ fn main() -> ExitCode {
         Command::EvalOod(args) => eval_ood::run(args),
         Command::GradStudy(args) => grad_study::run(args),
     };
+    if let Err(error) = &finished {
+        eprintln!("error: {error:#}");
+    }
+    ranks::finish(finished.is_ok());
     match finished {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(INTERRUPTED),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ranks::end_all();
-            ExitCode::FAILURE
-        }
+        Err(_) => ExitCode::FAILURE,
     }
 }

@@ -18,7 +18,7 @@ fn launched() -> Option<usize> {
 #[cfg(feature = "mpi")]
 pub fn comm() -> Result<Rc<dyn Comm>> {
     match launched() {
-        Some(size) if size > 1 => Ok(Rc::new(by_mpi::Ranks::new()?)),
+        Some(size) if size > 1 => Ok(by_mpi::start()?),
         _ => Ok(Rc::new(Alone)),
     }
 }
@@ -35,14 +35,19 @@ pub fn comm() -> Result<Rc<dyn Comm>> {
     }
 }
 
-/// After an error of this process: ends the others, which wait for it.
-pub fn end_all() {
+/// At the end of this process: after an error (not `good`) ends the others, which wait for
+/// it.
+pub fn finish(good: bool) {
     #[cfg(feature = "mpi")]
-    by_mpi::end_all();
+    by_mpi::finish(good);
+    #[cfg(not(feature = "mpi"))]
+    let _ = good;
 }
 
 #[cfg(feature = "mpi")]
 mod by_mpi {
+    use std::{cell::RefCell, rc::Rc};
+
     use anyhow::{Context, Result};
     use lopt_meta::{Comm, Error};
     use mpi::{
@@ -57,20 +62,27 @@ mod by_mpi {
         _universe: Universe,
     }
 
-    impl Ranks {
-        pub fn new() -> Result<Self> {
-            let started = mpi::initialize_with_threading(Threading::Funneled);
-            let (universe, _) = started.context("MPI is started already")?;
-            Ok(Self {
-                world: universe.world(),
-                _universe: universe,
-            })
-        }
+    thread_local! {
+        /// Kept until [`finish`]: dropping the last one waits for the other ranks.
+        static STARTED: RefCell<Option<Rc<Ranks>>> = const { RefCell::new(None) };
     }
 
-    pub fn end_all() {
-        if mpi::is_initialized() {
-            SimpleCommunicator::world().abort(1);
+    pub fn start() -> Result<Rc<Ranks>> {
+        let started = mpi::initialize_with_threading(Threading::Funneled);
+        let (universe, _) = started.context("MPI is started already")?;
+        let ranks = Rc::new(Ranks {
+            world: universe.world(),
+            _universe: universe,
+        });
+        STARTED.set(Some(ranks.clone()));
+        Ok(ranks)
+    }
+
+    pub fn finish(good: bool) {
+        if let Some(ranks) = STARTED.take()
+            && !good
+        {
+            ranks.world.abort(1);
         }
     }
 

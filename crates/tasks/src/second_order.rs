@@ -67,7 +67,7 @@ fn require_second_derivatives() -> Result<()> {
 }
 
 /// Compares [`Task::hessian_vector`] with a difference of gradients along a random
-/// direction, in f64: an operation of the task's own whose gradient candle cannot
+/// direction, in f64, near the given parameters: an operation of the task's own whose gradient candle cannot
 /// differentiate would otherwise be taken for linear. Returns whether the task could be
 /// computed in f64 and was checked.
 ///
@@ -81,23 +81,29 @@ pub fn check_hessian(
 ) -> Result<bool> {
     /// Small enough that hardly a kink lies on the way.
     const STEP: f64 = 1e-6;
+    /// How far from the given parameters the comparison is made.
+    const OFF_KINKS: f64 = 1e-2;
     /// Of the product's length.
     const TOLERANCE: f64 = 1e-2;
     let double = |t: &Tensor| match t.dtype().is_float() {
         true => t.to_dtype(DType::F64),
         false => Ok(t.clone()),
     };
-    let all = params.tensors().iter().map(double);
-    let params = params.with_tensors(all.collect::<candle_core::Result<_>>()?)?;
     let batch: Batch = batch
         .iter()
         .map(double)
         .collect::<candle_core::Result<_>>()?;
-    let mut direction = vec![];
-    for p in params.tensors() {
+    let mut noise = |p: &Tensor| {
         let values: Vec<f64> = (0..p.elem_count()).map(|_| normal(rng).into()).collect();
-        direction.push(Tensor::from_vec(values, p.shape(), p.device())?);
+        Tensor::from_vec(values, p.shape(), p.device())
+    };
+    let (mut moved, mut direction) = (vec![], vec![]);
+    for p in params.tensors() {
+        // Fresh biases of 0 lie on a kink where all units below are off.
+        moved.push((double(p)? + (noise(p)? * OFF_KINKS)?)?);
+        direction.push(noise(p)?);
     }
+    let params = params.with_tensors(moved)?;
     let gradient = |sign: f64| -> Result<Vec<Tensor>> {
         let mut moved = vec![];
         for (p, v) in params.tensors().iter().zip(&direction) {
