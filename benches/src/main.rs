@@ -1,6 +1,7 @@
 //! The table of `cargo xtask bench`: what must be fast, how fast it is here, and what is
 //! aimed at. Nothing fails if a target is missed.
 
+mod adjoint;
 mod runs;
 mod table;
 mod update_rows;
@@ -20,11 +21,14 @@ use table::{Row, Target};
 #[command(max_term_width = 100, override_usage = "cargo xtask bench [OPTIONS]")]
 struct Args {
     /// The program `lopt`, whose runs are measured.
-    #[arg(long, value_name = "FILE", hide = true)]
+    #[arg(long, value_name = "FILE", hide = true, default_value = "lopt")]
     lopt: PathBuf,
     /// How many times everything is measured; medians are printed.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
+    /// Only measures exact meta-gradients, in this process, and prints JSON.
+    #[arg(long, hide = true)]
+    adjoint_only: bool,
     /// Folder of the full Fashion-MNIST. [default: $LOPT_DATA_DIR, else datasets/downloaded;
     /// where it is in neither, the embedded subset]
     #[arg(long, value_name = "DIR")]
@@ -33,6 +37,9 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if args.adjoint_only {
+        return adjoint::measure();
+    }
     let rounds = usize::from(args.rounds);
     let source = runs::source(args.data_dir.as_deref());
     let mut rows = vec![];
@@ -41,6 +48,8 @@ fn main() -> Result<()> {
     rows.extend(update_rows::beside_adam(rounds));
     eprintln!("drop-in…");
     rows.extend(drop_in(rounds)?);
+    eprintln!("exact meta-gradients…");
+    rows.extend(adjoint::rows(rounds)?);
     for size in NETWORKS.iter().rev() {
         eprintln!("meta-training {size}…");
         rows.extend(runs::rows(&args.lopt, &source, *size, rounds)?);

@@ -187,7 +187,11 @@ fn seconds_per_outer_step(metrics: &Path) -> Result<f64> {
 
 /// The most memory that the process has had, as Linux tells.
 fn peak(child: &Child) -> Option<f64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+    peak_of(&fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?)
+}
+
+/// In megabytes, as `/proc/PID/status` tells it.
+pub fn peak_of(status: &str) -> Option<f64> {
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))?;

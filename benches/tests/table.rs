@@ -40,6 +40,8 @@ fn every_target_has_its_row() {
         "STAR over Adam, 1049600 parameters",
         "STAR over Adam, 10496000 parameters",
         "drop-in STAR, ",
+        "exact meta-gradient of STAR, 784-32-10, one core: 100 steps",
+        "exact meta-gradient of STAR, 784-32-10, one core: peak memory",
         "PES with STAR, 784-32-10: by a script",
         "PES with STAR, 196-32-10: start to first meta-step",
         "PES with STAR, 64-32-10: peak memory beyond 3 MB of data",

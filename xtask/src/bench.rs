@@ -2,14 +2,12 @@
 
 use std::{
     ffi::OsString,
-    path::PathBuf,
-    process::{Command, ExitCode, Stdio},
+    process::{Command, ExitCode},
 };
 
-use anyhow::{Context, Result};
-use serde_json::Value;
+use anyhow::Result;
 
-use crate::lopt::{cargo, exit_code, replace, root};
+use crate::lopt::{built, cargo, replace, root};
 
 /// Builds `lopt` and the program that prints the table, and runs that.
 pub fn run(arguments: &[OsString]) -> Result<ExitCode> {
@@ -23,34 +21,13 @@ pub fn run(arguments: &[OsString]) -> Result<ExitCode> {
             "--package",
             "lopt-benches",
         ])
-        .args([
-            "--bins",
-            "--message-format",
-            "json-render-diagnostics",
-            "--manifest-path",
-        ])
-        .arg(root().join("Cargo.toml"))
-        .stderr(Stdio::inherit());
-    let output = build.output().context("cannot run cargo")?;
-    if !output.status.success() {
-        return Ok(exit_code(output.status));
-    }
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let program = |name| {
-        let found = messages.lines().find_map(|line| executable(line, name));
-        found.with_context(|| format!("cargo does not tell where it built `{name}`"))
+        .args(["--bins", "--manifest-path"])
+        .arg(root().join("Cargo.toml"));
+    let programs = match built(build, &["lopt-benches", "lopt"])? {
+        Ok(programs) => programs,
+        Err(code) => return Ok(code),
     };
-    let mut bench = Command::new(program("lopt-benches")?);
-    bench.arg("--lopt").arg(program("lopt")?).args(arguments);
+    let mut bench = Command::new(&programs[0]);
+    bench.arg("--lopt").arg(&programs[1]).args(arguments);
     replace(bench)
-}
-
-/// The path of the program `name`, if this line of cargo's messages tells it.
-fn executable(line: &str, name: &str) -> Option<PathBuf> {
-    let message: Value = serde_json::from_str(line).ok()?;
-    let named = message["target"]["name"] == name;
-    message["executable"]
-        .as_str()
-        .filter(|_| named)
-        .map(PathBuf::from)
 }

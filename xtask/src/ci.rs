@@ -1,6 +1,6 @@
 //! The one test command: everything that must hold before a change lands.
 
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result};
 
@@ -21,9 +21,37 @@ const STEPS: [&[&str]; 4] = [
     &["test", "--workspace"],
 ];
 
+/// What needs an MPI. The ranks of one test are enough for a small machine.
+const MPI_STEPS: [&[&str]; 2] = [
+    &[
+        "clippy",
+        "--package",
+        "lopt",
+        "--features",
+        "mpi",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ],
+    &[
+        "test",
+        "--package",
+        "lopt",
+        "--features",
+        "mpi",
+        "--test",
+        "mpi",
+        "--",
+        "--test-threads=1",
+    ],
+];
+
 /// Stops at the first failure, with its exit code.
 pub fn run() -> Result<ExitCode> {
-    for arguments in STEPS {
+    let mpi = has("mpirun") && has("mpicc");
+    let steps = STEPS.iter().chain(MPI_STEPS.iter().filter(|_| mpi));
+    for arguments in steps {
         let (mut command, line) = step(arguments);
         println!("$ {line}");
         let status = command.status().context("cannot run cargo")?;
@@ -32,7 +60,20 @@ pub fn run() -> Result<ExitCode> {
             return Ok(exit_code(status));
         }
     }
+    if !mpi {
+        println!("left out, because there is no mpirun or no mpicc here: tests of the feature mpi");
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a program can be run.
+fn has(program: &str) -> bool {
+    let mut command = Command::new(program);
+    command
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok()
 }
 
 /// The command, and how a person would type it.

@@ -4,10 +4,11 @@ use std::{
     env,
     ffi::OsString,
     path::{Path, PathBuf},
-    process::{Command, ExitCode, ExitStatus},
+    process::{Command, ExitCode, ExitStatus, Stdio},
 };
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 /// The cargo that runs this.
 pub fn cargo() -> Command {
@@ -53,4 +54,32 @@ pub fn replace(mut command: Command) -> Result<ExitCode> {
 pub fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     ExitCode::from(code.unwrap_or(1))
+}
+
+/// Runs a `cargo build` and returns where the programs of these names are, or the exit code
+/// of a build that failed.
+pub fn built(
+    mut build: Command,
+    names: &[&str],
+) -> Result<std::result::Result<Vec<PathBuf>, ExitCode>> {
+    build.args(["--message-format", "json-render-diagnostics"]);
+    let output = build.stderr(Stdio::inherit()).output();
+    let output = output.context("cannot run cargo")?;
+    if !output.status.success() {
+        return Ok(Err(exit_code(output.status)));
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let program = |name: &&str| {
+        let found = messages.lines().find_map(|line| executable(line, name));
+        found.with_context(|| format!("cargo does not tell where it built `{name}`"))
+    };
+    Ok(Ok(names.iter().map(program).collect::<Result<_>>()?))
+}
+
+/// The path of the program `name`, if this line of cargo's messages tells it.
+fn executable(line: &str, name: &str) -> Option<PathBuf> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let named = message["target"]["name"] == name;
+    let path = message["executable"].as_str().filter(|_| named);
+    path.map(PathBuf::from)
 }

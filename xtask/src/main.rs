@@ -9,6 +9,7 @@ mod embed;
 mod fetch;
 mod import;
 mod lopt;
+mod scaling;
 mod store;
 mod verify;
 
@@ -44,6 +45,8 @@ enum Command {
     /// Measure what must be fast, and print one table; `--help` after it lists the arguments.
     #[command(disable_help_flag = true)]
     Bench(Passed),
+    /// Measure how meta-training scales over MPI ranks, and extrapolate.
+    Scaling(scaling::Args),
     /// Fetch, check and import data sets.
     #[command(subcommand)]
     Data(data::Command),
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::EvalOod(passed) => lopt::run("eval-ood", &passed.arguments),
         Command::GradStudy(passed) => lopt::run("grad-study", &passed.arguments),
         Command::Bench(passed) => bench::run(&passed.arguments),
+        Command::Scaling(args) => scaling::run(&args),
         Command::Data(command) => data::run(command),
         Command::Ci => ci::run(),
     };

@@ -32,6 +32,9 @@ enum Command {
     MetaTrain(meta_train::Args),
     /// Compare learned optimizers with tuned Adam, in and out of distribution.
     EvalOod(eval_ood::Args),
+    /// Print the median seconds of a sum over all ranks.
+    #[command(hide = true)]
+    SumLatency(ranks::LatencyArgs),
     /// Compare gradient estimators with the exact meta-gradient, at a fixed θ.
     GradStudy(grad_study::Args),
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
     let finished = match cli.command {
         Command::MetaTrain(args) => meta_train::run(args),
         Command::EvalOod(args) => eval_ood::run(args),
+        Command::SumLatency(args) => ranks::latency(&args),
         Command::GradStudy(args) => grad_study::run(args),
     };
     if let Err(error) = &finished {

@@ -1,6 +1,6 @@
 //! The processes that `mpirun` started together.
 
-use std::{env, rc::Rc};
+use std::{env, rc::Rc, time::Instant};
 
 use anyhow::Result;
 use lopt_meta::{Alone, Comm};
@@ -33,6 +33,34 @@ pub fn comm() -> Result<Rc<dyn Comm>> {
         ),
         _ => Ok(Rc::new(Alone)),
     }
+}
+
+#[derive(clap::Args)]
+pub struct LatencyArgs {
+    /// How much each rank brings.
+    #[arg(long)]
+    bytes: usize,
+}
+
+/// How often a sum is timed.
+const REPEATS: usize = 1001;
+
+/// Prints the median seconds of a sum over all ranks.
+pub fn latency(args: &LatencyArgs) -> Result<bool> {
+    let comm = comm()?;
+    let mut values = vec![1i64; args.bytes / size_of::<i64>()];
+    let mut seconds = vec![];
+    for _ in 0..REPEATS {
+        let start = Instant::now();
+        comm.sum(&mut values)?;
+        seconds.push(start.elapsed().as_secs_f64());
+        values.fill(1);
+    }
+    seconds.sort_by(f64::total_cmp);
+    if comm.rank() == 0 {
+        println!("{:e}", seconds[REPEATS / 2]);
+    }
+    Ok(true)
 }
 
 /// At the end of this process: after an error (not `good`) ends the others, which wait for
