@@ -31,7 +31,7 @@ pub struct Args {
     /// Bandwidth of the network of the model. [default: measured here, between two ranks]
     #[arg(long, value_name = "GB/S")]
     bandwidth: Option<f64>,
-    /// Sets a value of the preset `quick`, such as task.image-size=[28]. May be repeated.
+    /// Sets a value of the preset `quick`, such as seed=3. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
 }

@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, default_value_t = 32)]
     samples: u64,
     /// Sets a value of the preset `quick`, whose task is trained on, such as
-    /// task.image-size=[28]. May be repeated.
+    /// seed=3. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
     /// Folder for table and figures.
