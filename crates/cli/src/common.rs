@@ -2,7 +2,7 @@
 
 use std::{
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,9 +10,11 @@ use std::{
 };
 
 use anyhow::Context;
-use lopt_core::Workers;
+use lopt_blackbox::Blackbox;
+use lopt_core::{LearnedOptimizer, Theta, Workers};
 use lopt_kernels::Isa;
 use lopt_meta::Provenance;
+use lopt_star::Star;
 use lopt_tasks::DataStore;
 
 /// Where to compute.
@@ -41,6 +43,16 @@ impl Compute {
     pub fn store(&self) -> DataStore {
         DataStore::new(self.data_dir.as_deref())
     }
+}
+
+/// The learned optimizer "star" or "blackbox" of a θ file.
+pub fn learned(kind: &str, path: &Path) -> anyhow::Result<Arc<dyn LearnedOptimizer>> {
+    let theta = Theta::load(path)?;
+    let built: lopt_core::Result<Arc<dyn LearnedOptimizer>> = match kind {
+        "star" => Star::new(theta).map(|star| Arc::new(star) as _),
+        _ => Blackbox::new(theta).map(|blackbox| Arc::new(blackbox) as _),
+    };
+    built.with_context(|| path.display().to_string())
 }
 
 /// This program.

@@ -1,22 +1,20 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Mutex,
 };
 
 use anyhow::{Context, Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
-use lopt_blackbox::Blackbox;
-use lopt_core::{Optimizer, Theta};
+use lopt_core::Theta;
 use lopt_eval::{
     Contender, Event, Outcome, Settings, Summary, TaskReport, evaluate, write_reports,
 };
-use lopt_star::Star;
 use lopt_tasks::suite::Size;
 use serde_json::json;
 
 use crate::{
-    common::{Compute, provenance, stop_flag},
+    common::{Compute, learned, provenance, stop_flag},
     progress::Bar,
     table,
 };
@@ -117,18 +115,14 @@ fn contenders(args: &Args) -> Result<Vec<Contender>> {
             );
             continue;
         };
-        let theta = Theta::load(path)?;
+        let optimizer = learned(kind, path)?;
         eprintln!("{kind}: {}", path.display());
+        let theta = optimizer.theta();
         let identity = json!({
             "configuration": theta.config(),
             "provenance": theta.provenance,
             "theta": theta.values(),
         });
-        let built: Result<Arc<dyn Optimizer>, _> = match kind {
-            "star" => Star::new(theta).map(|star| Arc::new(star) as _),
-            _ => Blackbox::new(theta).map(|blackbox| Arc::new(blackbox) as _),
-        };
-        let optimizer = built.with_context(|| format!("{}", path.display()))?;
         contenders.push(Contender {
             name: kind.to_owned(),
             optimizer,

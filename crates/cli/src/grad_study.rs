@@ -6,14 +6,12 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
 use comfy_table::{CellAlignment, Table, presets};
-use lopt_blackbox::Blackbox;
-use lopt_core::{LearnedOptimizer, Theta, file};
+use lopt_core::{LearnedOptimizer, file};
 use lopt_eval::Lines;
 use lopt_meta::{GradStudy, Preset, RunConfig, STUDIED, StudyPoint};
-use lopt_star::Star;
 use lopt_tasks::{MlpFamily, TaskFamily};
 
-use crate::common::{Compute, stop_flag};
+use crate::common::{Compute, learned, stop_flag};
 
 #[derive(ClapArgs)]
 pub struct Args {
@@ -133,14 +131,9 @@ fn optimizer(
     kind: &str,
     theta: Option<&Path>,
     config: &RunConfig,
-) -> Result<Box<dyn LearnedOptimizer>> {
+) -> Result<Arc<dyn LearnedOptimizer>> {
     if let Some(path) = theta {
-        let theta = Theta::load(path)?;
-        let built: Result<Box<dyn LearnedOptimizer>, _> = match kind {
-            "star" => Star::new(theta).map(|star| Box::new(star) as _),
-            _ => Blackbox::new(theta).map(|blackbox| Box::new(blackbox) as _),
-        };
-        return built.with_context(|| path.display().to_string());
+        return learned(kind, path);
     }
     let fresh = [
         format!("seed={}", config.seed),
@@ -148,7 +141,7 @@ fn optimizer(
         "optimizer.last-layer-scale=1.0".to_owned(),
     ];
     let fresh = RunConfig::parse(Preset::Quick.text(), "preset quick", None, &fresh)?;
-    Ok(fresh.initial_optimizer()?)
+    Ok(fresh.initial_optimizer()?.into())
 }
 
 /// Cosine, deviation and the largest estimate against the length.

@@ -5,6 +5,9 @@
 #[path = "common/mod.rs"]
 #[allow(dead_code)]
 mod common;
+#[path = "common/runs.rs"]
+#[allow(dead_code)]
+mod runs;
 
 use std::{
     fs,
@@ -15,6 +18,7 @@ use std::{
 };
 
 use common::{LOPT, TINY, both, succeed};
+use runs::assert_same_run;
 
 /// Eight small tasks; the estimator's own settings come with `more`.
 fn arguments<'a>(run: &'a str, more: &[&'a str]) -> Vec<&'a str> {
@@ -63,35 +67,6 @@ fn run(folder: &Path, ranks: usize, arguments: &[&str]) {
     assert!(!text.contains("panicked"), "{text}");
 }
 
-/// θ and checkpoints, byte by byte, and metrics but for the times.
-fn assert_same(a: &Path, b: &Path, what: &str) {
-    let read = |run: &Path, name: &str| fs::read(run.join(name)).expect(name);
-    for name in ["theta.safetensors", "best.safetensors"] {
-        assert!(read(a, name) == read(b, name), "{what}: {name} differs");
-    }
-    let names = |run: &Path| {
-        let entries = fs::read_dir(run.join("checkpoints")).unwrap().flatten();
-        let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
-        names.sort();
-        names
-    };
-    assert_eq!(names(a), names(b), "{what}");
-    for name in names(a) {
-        let name = format!("checkpoints/{}", name.to_string_lossy());
-        assert!(read(a, &name) == read(b, &name), "{what}: {name} differs");
-    }
-    let metrics = |run: &Path| {
-        let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-        let parse = |line: &str| {
-            let mut metrics: serde_json::Value = serde_json::from_str(line).unwrap();
-            metrics.as_object_mut().unwrap().remove("seconds");
-            metrics
-        };
-        text.lines().map(parse).collect::<Vec<_>>()
-    };
-    assert_eq!(metrics(a), metrics(b), "{what}: metrics");
-}
-
 /// 1 rank × 8 tasks, 4 × 2, and 3 ranks of 2, 3 and 3, with every estimator.
 #[test]
 fn the_number_of_ranks_does_not_matter() {
@@ -104,7 +79,7 @@ fn the_number_of_ranks_does_not_matter() {
             let name = format!("ranks{ranks}");
             run(folder, ranks, &arguments(&name, &more));
             let (alone, together) = (folder.join("alone"), folder.join(&name));
-            assert_same(&alone, &together, &format!("{kind}, {ranks} ranks"));
+            assert_same_run(&alone, &together, &format!("{kind}, {ranks} ranks"));
         }
     }
 }
@@ -165,7 +140,7 @@ fn a_rank_that_dies_loses_nothing() {
             0 => drop(succeed(folder, &resume)),
             ranks => run(folder, ranks, &resume),
         }
-        assert_same(&folder.join("alone"), &path, &format!("rank {victim} died"));
+        assert_same_run(&folder.join("alone"), &path, &format!("rank {victim} died"));
     }
 }
 
@@ -188,7 +163,7 @@ fn a_signal_to_one_rank_stops_all() {
     assert!(text.contains("stopped after outer step"), "{text}");
     assert!(lines(&path) < 400);
     run(folder, 2, &["meta-train", "--resume", "stopped"]);
-    assert_same(&folder.join("alone"), &path, "stopped");
+    assert_same_run(&folder.join("alone"), &path, "stopped");
 }
 
 #[test]

@@ -118,6 +118,17 @@ impl Params {
             .map(|tensor| Ok(Var::from_tensor(tensor)?))
             .collect()
     }
+
+    /// The same values as fresh variables: as parameters for a loss, and by themselves to
+    /// ask for their gradients.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn tracked(&self) -> Result<(Params, Vec<Var>)> {
+        let vars = self.to_vars()?;
+        let tensors = vars.iter().map(|var| var.as_tensor().clone());
+        Ok((self.with_tensors(tensors.collect())?, vars))
+    }
 }
 
 /// The gradient of each parameter, in the order of the [`Params`] it belongs to; `None`

@@ -191,18 +191,6 @@ fn per_parameter_updates_are_the_same_for_all() {
     }
 }
 
-const ACTIVATIONS: [Activation; 9] = [
-    Activation::Relu,
-    Activation::Tanh,
-    Activation::Sigmoid,
-    Activation::Gelu,
-    Activation::Silu,
-    Activation::LeakyRelu,
-    Activation::Elu,
-    Activation::Softplus,
-    Activation::Sin,
-];
-
 /// The loss and the gradient; parameters lie as weight, bias, weight, bias.
 fn mlp(isa: Isa, sizes: &[usize], activation: Activation, batch: usize) -> (f32, Vec<f32>) {
     let mut end = 0;
@@ -241,7 +229,7 @@ fn networks_are_the_same_for_all() {
     const SIZES: [&[usize]; 4] = [&[5, 3], &[20, 16, 10], &[9, 17, 33, 4], &[6, 1, 2]];
     for sizes in SIZES {
         for &batch in BATCHES {
-            for activation in ACTIVATIONS {
+            for activation in Activation::ALL {
                 let (loss, grads) = mlp(Isa::PORTABLE, sizes, activation, batch);
                 assert!(loss.is_finite() && grads.iter().any(|g| *g != 0.0));
                 for isa in others() {

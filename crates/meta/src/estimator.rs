@@ -27,7 +27,6 @@ pub use adjoint::{MetaGradient, MetaLoss, meta_gradient};
 pub use arithmetic::{UnrollLoss, es_gradient, full_es_gradient, pes_gradient};
 pub use backprop::{Backprop, BackpropConfig};
 pub use full::{FullEs, FullEsConfig};
-pub(crate) use perturbed::mean_of;
 pub use truncated::{Persistence, TruncatedConfig, TruncatedEs};
 
 use crate::{Comm, Error, Horizon, Result};

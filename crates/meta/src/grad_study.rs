@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     Alone, BackpropConfig, Error, EstimatorConfig, FullEsConfig, Horizon, Result, TruncatedConfig,
-    UnrollLoss, estimator::mean_of,
+    UnrollLoss,
 };
 
 /// What is compared.
@@ -73,7 +73,7 @@ impl GradStudy {
                 let estimates = workers.map(seeds, job).into_iter();
                 let estimates: Vec<Vec<f64>> = estimates.collect::<Result<_>>()?;
                 if name == STUDIED[0] {
-                    exact = mean_of(estimates.iter().map(Vec::as_slice));
+                    exact = mean_of(&estimates);
                 }
                 points.push(point(name, length, &estimates, &exact));
             }
@@ -153,7 +153,7 @@ fn sampled(
     let estimates: Vec<Vec<f64>> = (0..parts)
         .map(|part| Ok(estimator.estimate(optimizer, part, &Alone)?.gradient))
         .collect::<Result<_>>()?;
-    Ok(mean_of(estimates.iter().map(Vec::as_slice)))
+    Ok(mean_of(&estimates))
 }
 
 fn point(
@@ -162,7 +162,7 @@ fn point(
     estimates: &[Vec<f64>],
     exact: &[f64],
 ) -> StudyPoint {
-    let mean = mean_of(estimates.iter().map(Vec::as_slice));
+    let mean = mean_of(estimates);
     let squares = |estimate: &Vec<f64>| -> f64 {
         let differences = estimate.iter().zip(&mean).map(|(a, b)| (a - b).powi(2));
         differences.sum()
@@ -178,6 +178,18 @@ fn point(
         deviation: variance.sqrt(),
         largest: estimates.iter().map(|e| norm(e)).fold(0.0, f64::max),
     }
+}
+
+/// Of vectors of the same length.
+fn mean_of(vectors: &[Vec<f64>]) -> Vec<f64> {
+    let mut mean = vec![];
+    for vector in vectors {
+        mean.resize(vector.len(), 0.0);
+        for (sum, x) in mean.iter_mut().zip(vector) {
+            *sum += x / vectors.len() as f64;
+        }
+    }
+    mean
 }
 
 fn norm(vector: &[f64]) -> f64 {

@@ -91,22 +91,10 @@ impl Trainer {
         provenance: Provenance,
         resources: Resources,
     ) -> Result<Self> {
-        let family = MlpFamily::new(&config.task, resources.store, resources.device)?;
-        config.initial_optimizer()?;
-        check_ranks(&config, &*resources.comm)?;
-        let first = resources.comm.rank() == 0;
+        let parts = Parts::new(&config, resources)?;
+        let first = parts.comm.rank() == 0;
         let run = first.then(|| RunDir::create(path, &config, &provenance));
-        let run = run.transpose()?;
-        let (workers, comm) = (resources.workers, resources.comm);
-        let mut trainer = Self::assemble(
-            path,
-            run,
-            config,
-            provenance,
-            Arc::new(family),
-            workers,
-            comm,
-        )?;
+        let mut trainer = Self::assemble(path, run.transpose()?, config, provenance, parts)?;
         if let Some(run) = &mut trainer.run {
             run.open_metrics(0)?;
         }
@@ -120,7 +108,7 @@ impl Trainer {
     /// # Errors
     /// If the directory is no run, is in use, or its checkpoints are damaged.
     pub fn resume(path: &Path, here: Provenance, resources: Resources) -> Result<Self> {
-        let (workers, comm) = (resources.workers, resources.comm);
+        let comm = resources.comm.clone();
         let mut provenance = here;
         let (mut run, mut text) = (None, String::new());
         if comm.rank() == 0 {
@@ -131,17 +119,8 @@ impl Trainer {
         }
         let text = String::from_utf8_lossy(&comm.broadcast(text.into_bytes())?).into_owned();
         let config = RunConfig::parse(&text, "the run's configuration", None, &[])?;
-        check_ranks(&config, &*comm)?;
-        let family = MlpFamily::new(&config.task, resources.store, resources.device)?;
-        let mut trainer = Self::assemble(
-            path,
-            run,
-            config,
-            provenance,
-            Arc::new(family),
-            workers,
-            comm,
-        )?;
+        let parts = Parts::new(&config, resources)?;
+        let mut trainer = Self::assemble(path, run, config, provenance, parts)?;
         trainer.take_checkpoint()?;
         Ok(trainer)
     }
@@ -176,11 +155,14 @@ impl Trainer {
         run: Option<RunDir>,
         config: RunConfig,
         provenance: Provenance,
-        family: Arc<dyn TaskFamily>,
-        workers: Workers,
-        comm: Rc<dyn Comm>,
+        parts: Parts,
     ) -> Result<Self> {
-        let optimizer: Arc<dyn LearnedOptimizer> = config.initial_optimizer()?.into();
+        let Parts {
+            family,
+            optimizer,
+            workers,
+            comm,
+        } = parts;
         let n = optimizer.theta().values().len();
         let (seed, of_run) = (config.seed, family.clone());
         let estimator = config
@@ -347,12 +329,36 @@ impl Trainer {
     }
 }
 
-fn check_ranks(config: &RunConfig, comm: &dyn Comm) -> Result<()> {
-    let (ranks, tasks) = (comm.size(), config.estimator.tasks());
-    if ranks as u64 <= tasks {
-        return Ok(());
+/// What can be made without a run directory.
+struct Parts {
+    family: Arc<dyn TaskFamily>,
+    optimizer: Arc<dyn LearnedOptimizer>,
+    workers: Workers,
+    comm: Rc<dyn Comm>,
+}
+
+impl Parts {
+    fn new(config: &RunConfig, resources: Resources) -> Result<Self> {
+        let Resources {
+            store,
+            device,
+            workers,
+            comm,
+        } = resources;
+        let family = Arc::new(MlpFamily::new(&config.task, store, device)?);
+        let optimizer = config.initial_optimizer()?.into();
+        let (ranks, tasks) = (comm.size(), config.estimator.tasks());
+        if ranks as u64 > tasks {
+            return Err(Error::Config(format!(
+                "{ranks} ranks for {tasks} tasks: each rank needs one; set \
+                 estimator.tasks={ranks} or more"
+            )));
+        }
+        Ok(Self {
+            family,
+            optimizer,
+            workers,
+            comm,
+        })
     }
-    Err(Error::Config(format!(
-        "{ranks} ranks for {tasks} tasks: each rank needs one; set estimator.tasks={ranks} or more"
-    )))
 }

@@ -277,9 +277,7 @@ impl Task for MlpTask {
         batch: &Batch,
         v: &[Tensor],
     ) -> lopt_core::Result<Vec<Tensor>> {
-        let vars = params.to_vars()?;
-        let tracked =
-            params.with_tensors(vars.iter().map(|var| var.as_tensor().clone()).collect())?;
+        let (tracked, vars) = params.tracked()?;
         let gradient = self.gradient(&tracked, batch)?;
         let gradient: Vec<Option<&Tensor>> = gradient.iter().map(Some).collect();
         second_order::derivative_along(&vars, &gradient, v)

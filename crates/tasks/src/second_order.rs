@@ -16,8 +16,7 @@ pub(crate) fn by_autodiff_twice<T: Task + ?Sized>(
     v: &[Tensor],
 ) -> Result<Vec<Tensor>> {
     require_second_derivatives()?;
-    let vars = params.to_vars()?;
-    let tracked = params.with_tensors(vars.iter().map(|var| var.as_tensor().clone()).collect())?;
+    let (tracked, vars) = params.tracked()?;
     let store = task.loss(&tracked, batch)?.backward()?;
     let gradients: Vec<Option<&Tensor>> = vars.iter().map(|var| store.get(var)).collect();
     derivative_along(&vars, &gradients, v)

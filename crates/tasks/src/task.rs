@@ -57,9 +57,7 @@ pub trait Task: Send + Sync {
     /// # Errors
     /// As [`Task::loss`].
     fn loss_and_grad(&self, params: &Params, batch: &Batch) -> Result<(f32, Grads)> {
-        let vars = params.to_vars()?;
-        let tracked =
-            params.with_tensors(vars.iter().map(|var| var.as_tensor().clone()).collect())?;
+        let (tracked, vars) = params.tracked()?;
         let loss = self.loss(&tracked, batch)?;
         let store = loss.backward()?;
         let value = loss.detach().to_dtype(DType::F32)?.to_scalar()?;

@@ -27,6 +27,21 @@ pub enum Activation {
     Sin,
 }
 
+impl Activation {
+    /// All of them.
+    pub const ALL: [Activation; 9] = [
+        Activation::Relu,
+        Activation::Tanh,
+        Activation::Sigmoid,
+        Activation::Gelu,
+        Activation::Silu,
+        Activation::LeakyRelu,
+        Activation::Elu,
+        Activation::Softplus,
+        Activation::Sin,
+    ];
+}
+
 const SLOPE: f32 = 0.01;
 const GELU_SCALE: f32 = 0.797_884_6; // √(2/π)
 const GELU_CUBE: f32 = 0.044_715;
@@ -153,18 +168,6 @@ mod tests {
     use super::*;
     use crate::Isa;
 
-    const ALL: [Activation; 9] = [
-        Activation::Relu,
-        Activation::Tanh,
-        Activation::Sigmoid,
-        Activation::Gelu,
-        Activation::Silu,
-        Activation::LeakyRelu,
-        Activation::Elu,
-        Activation::Softplus,
-        Activation::Sin,
-    ];
-
     fn reference(f: Activation, x: f64) -> f64 {
         match f {
             Activation::Relu => x.max(0.0),
@@ -193,7 +196,7 @@ mod tests {
     fn values_and_slopes_are_the_formulas_ones() {
         let z: Vec<f32> = (-4003..4000).map(|i| (i as f32 + 0.25) * 0.01).collect();
         for isa in Isa::all() {
-            for f in ALL {
+            for f in Activation::ALL {
                 let mut a = vec![0.0; z.len()];
                 activate(isa, f, &z, &mut a);
                 let mut d = vec![1.0; z.len()];
@@ -216,7 +219,7 @@ mod tests {
     #[test]
     fn extremes() {
         for isa in Isa::all() {
-            for f in ALL {
+            for f in Activation::ALL {
                 let mut a = [0.0; 2];
                 activate(isa, f, &[-1e30, f32::NAN], &mut a);
                 let bound = if f == Activation::LeakyRelu {
@@ -229,7 +232,7 @@ mod tests {
                     "{isa} {f:?} {a:?}"
                 );
             }
-            for f in ALL {
+            for f in Activation::ALL {
                 let (mut a, mut d) = ([0.0], [1.0]);
                 activate(isa, f, &[f32::NAN], &mut a);
                 backpropagate(isa, f, &[f32::NAN], &mut d);

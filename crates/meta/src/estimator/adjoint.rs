@@ -209,7 +209,7 @@ impl Unroll<'_> {
         adjoint: &mut Adjoint,
         gradient: &mut [Tensor],
     ) -> Result<Vec<Tensor>> {
-        let params = vars(point.params.tensors())?;
+        let (mut updated, params) = point.params.tracked()?;
         let mut slots = vec![];
         let mut state = point.state.clone();
         for of_param in &mut state.slots {
@@ -227,9 +227,6 @@ impl Unroll<'_> {
             .map(|grad| grad.as_ref().map(Var::from_tensor).transpose())
             .collect::<candle_core::Result<_>>()?;
         let tracked = |var: &Var| var.as_tensor().clone();
-        let mut updated = point
-            .params
-            .with_tensors(params.iter().map(tracked).collect())?;
         self.optimizer.update_with(
             &theta.vars.iter().map(tracked).collect::<Vec<_>>(),
             &mut state,
@@ -317,8 +314,10 @@ impl Theta {
             Some(p) => (p.dtype(), p.device().clone()),
             None => (DType::F32, candle_core::Device::Cpu),
         };
+        let tensors = optimizer.theta().tensors(dtype, &device)?;
+        let vars = tensors.iter().map(Var::from_tensor);
         Ok(Self {
-            vars: vars(&optimizer.theta().tensors(dtype, &device)?)?,
+            vars: vars.collect::<candle_core::Result<_>>()?,
         })
     }
 
@@ -335,9 +334,4 @@ impl Theta {
         }
         Ok(flat)
     }
-}
-
-fn vars(tensors: &[Tensor]) -> Result<Vec<Var>> {
-    let vars = tensors.iter().map(Var::from_tensor);
-    Ok(vars.collect::<candle_core::Result<_>>()?)
 }

@@ -13,7 +13,7 @@ use super::{
     adjoint::{MetaLoss, meta_gradient},
     networks::{counters, named, restored, take_prefixed},
     together::{Contribution, mean_over_ranks},
-    unroll::Source,
+    unroll::{Source, Start, staggered},
 };
 use crate::{Comm, Horizon, Result, share};
 
@@ -34,8 +34,7 @@ pub struct BackpropConfig {
 /// short term.
 pub struct Backprop {
     config: BackpropConfig,
-    streams: Streams,
-    family: Arc<dyn TaskFamily>,
+    source: Source,
     workers: Workers,
     networks: Vec<Training>,
 }
@@ -58,14 +57,16 @@ impl Training {
         source: &Source,
         optimizer: &dyn LearnedOptimizer,
     ) -> Result<Self> {
-        let stream = |purpose| source.streams.stream(purpose, index, episode, 0);
-        let task = source.family.sample(&mut stream(Purpose::TaskSample));
-        let params = task.init(&mut stream(Purpose::ParamsInit))?;
+        let Start {
+            task,
+            params,
+            horizon,
+        } = source.start(index, episode)?;
         Ok(Self {
             index,
             episode,
             inner_step: 0,
-            horizon: source.horizon.sample(&mut stream(Purpose::Horizon)),
+            horizon,
             state: optimizer.init(&params)?,
             task,
             params,
@@ -92,10 +93,7 @@ impl Training {
             let count = left.min(self.horizon - self.inner_step);
             let (index, episode, first) = (self.index, self.episode, self.inner_step);
             let batch = |t: usize| {
-                let step = first + t as u64;
-                let mut rng = source
-                    .streams
-                    .stream(Purpose::InnerBatch, index, episode, step);
+                let mut rng = source.batch_rng(index, episode, first + t as u64);
                 Ok(self.task.batch(Split::Train, &mut rng)?)
             };
             let of_part = meta_gradient(
@@ -135,34 +133,29 @@ impl Backprop {
         optimizer: &dyn LearnedOptimizer,
         comm: &dyn Comm,
     ) -> Result<Self> {
-        let mut estimator = Self {
-            config,
+        let source = Source {
             streams: Streams::new(seed),
             family,
-            workers,
-            networks: vec![],
+            horizon: config.horizon,
         };
-        for index in share(comm, estimator.config.tasks) {
-            let mut network = Training::start(index, 0, &estimator.source(), optimizer)?;
-            let mut rng = estimator.streams.stream(Purpose::HessianCheck, index, 0, 0);
+        let mut networks = vec![];
+        for index in share(comm, config.tasks) {
+            let mut network = Training::start(index, 0, &source, optimizer)?;
+            let mut rng = source.streams.stream(Purpose::HessianCheck, index, 0, 0);
             let batch = network.task.batch(Split::Train, &mut rng)?;
             if !check_hessian(&*network.task, &network.params, &batch, &mut rng)? {
                 let name = network.task.name();
                 tracing::warn!("second derivatives of task `{name}` are not checked: no f64");
             }
-            let spread = u128::from(network.horizon) * u128::from(index);
-            network.inner_step = (spread / u128::from(estimator.config.tasks)) as u64;
-            estimator.networks.push(network);
+            network.inner_step = staggered(network.horizon, index, config.tasks);
+            networks.push(network);
         }
-        Ok(estimator)
-    }
-
-    fn source(&self) -> Source<'_> {
-        Source {
-            streams: self.streams,
-            family: &*self.family,
-            horizon: self.config.horizon,
-        }
+        Ok(Self {
+            config,
+            source,
+            workers,
+            networks,
+        })
     }
 }
 
@@ -177,13 +170,8 @@ impl GradientEstimator for Backprop {
         _: u64,
         comm: &dyn Comm,
     ) -> Result<Estimate> {
-        let source = Source {
-            streams: self.streams,
-            family: &*self.family,
-            horizon: self.config.horizon,
-        };
-        let truncation = self.config.truncation;
-        let job = |network: &mut Training| network.advance(&source, optimizer, truncation);
+        let (truncation, source) = (self.config.truncation, &self.source);
+        let job = |network: &mut Training| network.advance(source, optimizer, truncation);
         let mut own = vec![];
         for result in self.workers.map(&mut self.networks, job) {
             let (mut gradient, sum, steps) = result?;
@@ -232,8 +220,8 @@ impl GradientEstimator for Backprop {
         let all: Vec<Counters> = counters(description, self.config.tasks, path)?;
         let mut networks = vec![];
         for index in self.networks.iter().map(|network| network.index) {
-            let (counters, source) = (&all[index as usize], self.source());
-            let mut network = Training::start(index, counters.episode, &source, optimizer)?;
+            let counters = &all[index as usize];
+            let mut network = Training::start(index, counters.episode, &self.source, optimizer)?;
             let mut own = take_prefixed(tensors, &format!("network{index}/"));
             let (template, state) = (&network.params, network.state);
             let step = counters.optimizer_steps;

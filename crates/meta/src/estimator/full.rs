@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{
     Estimate, GradientEstimator, Snapshot,
     arithmetic::{UnrollLoss, full_es_gradient},
-    perturbed::{perturbation, shifted},
+    perturbed::{antithetic, perturbation, unperturbed},
     together::{Contribution, mean_over_ranks},
     unroll::{Source, Unroll},
 };
@@ -41,8 +41,7 @@ pub struct FullEsConfig {
 /// The estimator. Every estimate starts fresh networks: there is nothing to go on from.
 pub struct FullEs {
     config: FullEsConfig,
-    streams: Streams,
-    family: Arc<dyn TaskFamily>,
+    source: Source,
     workers: Workers,
     own: Range<u64>,
     path: String,
@@ -61,27 +60,19 @@ impl FullEs {
         optimizer: &dyn LearnedOptimizer,
         comm: &dyn Comm,
     ) -> Result<Self> {
-        let mut estimator = Self {
-            own: share(comm, config.tasks),
-            config,
+        let source = Source {
             streams: Streams::new(seed),
             family,
-            workers,
-            path: String::new(),
+            horizon: config.horizon,
         };
-        let shared = shifted(optimizer, None)?;
-        let both = [shared.clone(), shared];
-        let unroll = Unroll::start(0, 0, &estimator.source(), both)?;
-        estimator.path = unroll.halves[0].path();
-        Ok(estimator)
-    }
-
-    fn source(&self) -> Source<'_> {
-        Source {
-            streams: self.streams,
-            family: &*self.family,
-            horizon: self.config.horizon,
-        }
+        let unroll = Unroll::start(0, 0, &source, unperturbed(optimizer)?)?;
+        Ok(Self {
+            own: share(comm, config.tasks),
+            config,
+            source,
+            workers,
+            path: unroll.halves[0].path(),
+        })
     }
 
     /// What one pair says.
@@ -92,13 +83,11 @@ impl FullEs {
         index: u64,
         fresh: &[f32],
     ) -> Result<Contribution> {
-        let plus = shifted(optimizer, Some((1.0, fresh)))?;
-        let minus = shifted(optimizer, Some((-1.0, fresh)))?;
-        let source = self.source();
         // Each outer step is an episode: tasks, starts and batches of its own.
-        let mut unroll = Unroll::start(index, outer_step, &source, [plus, minus])?;
+        let both = antithetic(optimizer, fresh)?;
+        let mut unroll = Unroll::start(index, outer_step, &self.source, both)?;
         let horizon = unroll.horizon;
-        let records = unroll.truncation(&source, horizon as usize)?;
+        let records = unroll.truncation(&self.source, horizon as usize)?;
         let losses = [0, 1].map(|half| {
             let of_half = records.iter().map(|record| f64::from(record.losses[half]));
             self.config.loss.of(of_half)
@@ -145,7 +134,8 @@ impl GradientEstimator for FullEs {
         comm: &dyn Comm,
     ) -> Result<Estimate> {
         let n = optimizer.theta().values().len();
-        let of_pair = |index| perturbation(self.streams, self.config.sigma, outer_step, index, n);
+        let (streams, sigma) = (self.source.streams, self.config.sigma);
+        let of_pair = |index| perturbation(streams, sigma, outer_step, index, n);
         let perturbations: Vec<_> = self.own.clone().map(of_pair).collect();
         self.estimate_with(optimizer, outer_step, &perturbations, comm)
     }

@@ -1,4 +1,4 @@
-//! What evolution strategies have in common: perturbed optimizers, and means over pairs.
+//! What evolution strategies have in common: perturbed optimizers, and what pairs say.
 
 use std::sync::Arc;
 
@@ -22,17 +22,24 @@ pub fn perturbation(
     (0..n).map(|_| sigma as f32 * normal(&mut rng)).collect()
 }
 
-/// The optimizer with θ + sign·ξ, or with θ itself.
-pub fn shifted(
-    optimizer: &dyn LearnedOptimizer,
-    shift: Option<(f32, &[f32])>,
-) -> Result<Arc<dyn Optimizer>> {
-    let mut theta = optimizer.theta().values().to_vec();
-    if let Some((sign, xi)) = shift {
-        theta.iter_mut().zip(xi).for_each(|(w, xi)| *w += sign * xi);
-    }
-    let optimizer: Arc<dyn LearnedOptimizer> = optimizer.with_values(theta)?.into();
-    Ok(optimizer)
+/// The optimizers with θ + ξ and θ − ξ.
+pub fn antithetic(optimizer: &dyn LearnedOptimizer, xi: &[f32]) -> Result<[Arc<dyn Optimizer>; 2]> {
+    let shifted = |sign: f32| {
+        let pairs = optimizer.theta().values().iter().zip(xi);
+        copy(optimizer, pairs.map(|(w, xi)| w + sign * xi).collect())
+    };
+    Ok([shifted(1.0)?, shifted(-1.0)?])
+}
+
+/// The optimizer with θ itself, for both halves.
+pub fn unperturbed(optimizer: &dyn LearnedOptimizer) -> Result<[Arc<dyn Optimizer>; 2]> {
+    let copy = copy(optimizer, optimizer.theta().values().to_vec())?;
+    Ok([copy.clone(), copy])
+}
+
+fn copy(optimizer: &dyn LearnedOptimizer, theta: Vec<f32>) -> Result<Arc<dyn Optimizer>> {
+    let copy: Arc<dyn LearnedOptimizer> = optimizer.with_values(theta)?.into();
+    Ok(copy)
 }
 
 /// What one pair says.
@@ -44,17 +51,4 @@ pub fn contribution(gradient: Vec<f64>, records: &[StepRecord]) -> Contribution 
         meta_loss: losses / unmasked.max(2) as f64,
         inner_steps: unmasked as u64,
     }
-}
-
-/// The mean of vectors of the same length, in their order.
-pub fn mean_of<'a>(vectors: impl ExactSizeIterator<Item = &'a [f64]>) -> Vec<f64> {
-    let count = vectors.len() as f64;
-    let mut mean = vec![];
-    for vector in vectors {
-        mean.resize(vector.len(), 0.0);
-        for (sum, x) in mean.iter_mut().zip(vector) {
-            *sum += x / count;
-        }
-    }
-    mean
 }

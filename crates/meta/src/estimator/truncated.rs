@@ -13,9 +13,9 @@ use super::{
     Estimate, GradientEstimator, Snapshot,
     arithmetic::{es_gradient, pes_gradient},
     networks::{counters, damaged, named, restored, take_prefixed},
-    perturbed::{HALVES, contribution, perturbation, shifted},
+    perturbed::{HALVES, antithetic, contribution, perturbation, unperturbed},
     together::{Contribution, mean_over_ranks},
-    unroll::{Source, Unroll},
+    unroll::{Source, Unroll, staggered},
 };
 use crate::{Comm, Horizon, Result, share};
 
@@ -50,8 +50,7 @@ pub enum Persistence {
 pub struct TruncatedEs {
     persistence: Persistence,
     config: TruncatedConfig,
-    streams: Streams,
-    family: Arc<dyn TaskFamily>,
+    source: Source,
     workers: Workers,
     pairs: Vec<Pair>,
 }
@@ -77,26 +76,28 @@ impl TruncatedEs {
         optimizer: &dyn LearnedOptimizer,
         comm: &dyn Comm,
     ) -> Result<Self> {
-        let mut estimator = Self {
-            persistence,
-            config,
+        let source = Source {
             streams: Streams::new(seed),
             family,
-            workers,
-            pairs: vec![],
+            horizon: config.horizon,
         };
-        let shared = shifted(optimizer, None)?;
-        for index in share(comm, estimator.config.tasks) {
-            let both = [shared.clone(), shared.clone()];
-            let mut unroll = Unroll::start(index, 0, &estimator.source(), both)?;
-            let spread = u128::from(unroll.horizon) * u128::from(index);
-            unroll.inner_step = (spread / u128::from(estimator.config.tasks)) as u64;
-            estimator.pairs.push(Pair {
+        let both = unperturbed(optimizer)?;
+        let mut pairs = vec![];
+        for index in share(comm, config.tasks) {
+            let mut unroll = Unroll::start(index, 0, &source, both.clone())?;
+            unroll.inner_step = staggered(unroll.horizon, index, config.tasks);
+            pairs.push(Pair {
                 unroll,
                 accumulated: vec![0.0; optimizer.theta().values().len()],
             });
         }
-        Ok(estimator)
+        Ok(Self {
+            persistence,
+            config,
+            source,
+            workers,
+            pairs,
+        })
     }
 
     /// Starts its pairs as if these numbers of inner steps were over.
@@ -105,14 +106,6 @@ impl TruncatedEs {
             pair.unroll.inner_step = inner_step;
         }
         self
-    }
-
-    fn source(&self) -> Source<'_> {
-        Source {
-            streams: self.streams,
-            family: &*self.family,
-            horizon: self.config.horizon,
-        }
     }
 
     /// [`GradientEstimator::estimate`] with given perturbations, one for each of its pairs.
@@ -125,14 +118,9 @@ impl TruncatedEs {
         perturbations: &[Vec<f32>],
         comm: &dyn Comm,
     ) -> Result<Estimate> {
-        let source = Source {
-            streams: self.streams,
-            family: &*self.family,
-            horizon: self.config.horizon,
-        };
-        let (persistence, config) = (self.persistence, &self.config);
+        let (persistence, config, source) = (self.persistence, &self.config, &self.source);
         let job = |(pair, fresh): (&mut Pair, &Vec<f32>)| {
-            pair.advance(persistence, config, &source, optimizer, fresh)
+            pair.advance(persistence, config, source, optimizer, fresh)
         };
         let jobs = self.pairs.iter_mut().zip(perturbations);
         let own: Result<Vec<_>> = self.workers.map(jobs, job).into_iter().collect();
@@ -150,9 +138,7 @@ impl Pair {
         optimizer: &dyn LearnedOptimizer,
         fresh: &[f32],
     ) -> Result<Contribution> {
-        let plus = shifted(optimizer, Some((1.0, fresh)))?;
-        let minus = shifted(optimizer, Some((-1.0, fresh)))?;
-        self.unroll.set_optimizers([plus, minus])?;
+        self.unroll.set_optimizers(antithetic(optimizer, fresh)?)?;
         let records = self.unroll.truncation(source, config.truncation)?;
         let fresh: Vec<f64> = fresh.iter().map(|&xi| f64::from(xi)).collect();
         let (sigma, sign) = (config.sigma, config.sign);
@@ -186,7 +172,7 @@ impl GradientEstimator for TruncatedEs {
         comm: &dyn Comm,
     ) -> Result<Estimate> {
         let n = optimizer.theta().values().len();
-        let (streams, sigma) = (self.streams, self.config.sigma);
+        let (streams, sigma) = (self.source.streams, self.config.sigma);
         let of_pair = |pair: &Pair| perturbation(streams, sigma, outer_step, pair.unroll.index, n);
         let perturbations: Vec<_> = self.pairs.iter().map(of_pair).collect();
         self.estimate_with(optimizer, &perturbations, comm)
@@ -231,12 +217,12 @@ impl GradientEstimator for TruncatedEs {
     ) -> Result<()> {
         let all: Vec<Counters> = counters(description, self.config.tasks, path)?;
         let n = optimizer.theta().values().len();
-        let shared = shifted(optimizer, None)?;
+        let both = unperturbed(optimizer)?;
         let mut pairs = vec![];
         for index in self.pairs.iter().map(|pair| pair.unroll.index) {
             let counters = &all[index as usize];
-            let both = [shared.clone(), shared.clone()];
-            let mut unroll = Unroll::start(index, counters.episode, &self.source(), both)?;
+            let episode = counters.episode;
+            let mut unroll = Unroll::start(index, episode, &self.source, both.clone())?;
             unroll.inner_step = counters.inner_step;
             unroll.horizon = counters.horizon;
             let mut own = take_prefixed(tensors, &format!("pair{index}/"));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lopt_core::{Optimizer, Purpose, Streams};
+use lopt_core::{Optimizer, Params, Purpose, Rng, Streams};
 use lopt_tasks::{Feed, Network, Split, Task, TaskFamily};
 
 use crate::{Horizon, Result};
@@ -19,15 +19,54 @@ pub struct StepRecord {
     pub masked: bool,
 }
 
-/// Where the randomness and the tasks of an unroll come from.
-#[derive(Clone, Copy)]
-pub struct Source<'a> {
+/// Where the randomness and the tasks of unrolls come from.
+#[derive(Clone)]
+pub struct Source {
     /// The run's random streams.
     pub streams: Streams,
     /// What to train on.
-    pub family: &'a dyn TaskFamily,
+    pub family: Arc<dyn TaskFamily>,
     /// How long to train.
     pub horizon: Horizon,
+}
+
+/// What an unroll starts with.
+pub struct Start {
+    /// What is trained on.
+    pub task: Arc<dyn Task>,
+    /// Where training starts.
+    pub params: Params,
+    /// At how many inner steps it ends.
+    pub horizon: u64,
+}
+
+impl Source {
+    /// The start of episode `episode` of unroll `index`.
+    ///
+    /// # Errors
+    /// Those of the task.
+    pub fn start(&self, index: u64, episode: u64) -> Result<Start> {
+        let stream = |purpose| self.streams.stream(purpose, index, episode, 0);
+        let task = self.family.sample(&mut stream(Purpose::TaskSample));
+        Ok(Start {
+            params: task.init(&mut stream(Purpose::ParamsInit))?,
+            task,
+            horizon: self.horizon.sample(&mut stream(Purpose::Horizon)),
+        })
+    }
+
+    /// The generator of an inner step's minibatch.
+    pub fn batch_rng(&self, index: u64, episode: u64, inner_step: u64) -> Rng {
+        let purpose = Purpose::InnerBatch;
+        self.streams.stream(purpose, index, episode, inner_step)
+    }
+}
+
+/// How many inner steps count as over at the start of a run, for unroll `index` of `tasks`:
+/// the i-th of N begins as if i/N of its horizon were over, so that resets are spread in
+/// time.
+pub fn staggered(horizon: u64, index: u64, tasks: u64) -> u64 {
+    (u128::from(horizon) * u128::from(index) / u128::from(tasks)) as u64
 }
 
 /// Two networks that see the same task, start, data and resets, one trained with θ + ξ
@@ -58,16 +97,18 @@ impl Unroll {
         source: &Source,
         optimizers: [Arc<dyn Optimizer>; 2],
     ) -> Result<Self> {
-        let stream = |purpose| source.streams.stream(purpose, index, episode, 0);
-        let task = source.family.sample(&mut stream(Purpose::TaskSample));
-        let params = task.init(&mut stream(Purpose::ParamsInit))?;
+        let Start {
+            task,
+            params,
+            horizon,
+        } = source.start(index, episode)?;
         let [plus, minus] =
             optimizers.map(|optimizer| Network::start(task.clone(), params.clone(), optimizer));
         Ok(Self {
             index,
             episode,
             inner_step: 0,
-            horizon: source.horizon.sample(&mut stream(Purpose::Horizon)),
+            horizon,
             halves: [plus?, minus?],
             task,
             feed: Feed::default(),
@@ -104,9 +145,7 @@ impl Unroll {
                 masked: true,
             });
         }
-        let (index, episode) = (self.index, self.episode);
-        let streams = source.streams;
-        let mut rng = streams.stream(Purpose::InnerBatch, index, episode, self.inner_step);
+        let mut rng = source.batch_rng(self.index, self.episode, self.inner_step);
         self.halves[0].draw(Split::Train, &mut rng, &mut self.feed)?;
         let mut losses = [0.0; 2];
         for (half, loss) in self.halves.iter_mut().zip(&mut losses) {
