@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::{
     common::{Compute, learned, provenance, stop_flag},
     progress::Bar,
+    ranks::one_process,
     table,
 };
 
@@ -53,6 +54,7 @@ enum SuiteName {
 
 /// Returns whether the evaluation is over.
 pub fn run(args: Args) -> Result<bool> {
+    one_process()?;
     let contenders = contenders(&args)?;
     let device = args.compute.device()?;
     let (size, name) = match args.suite {

@@ -11,7 +11,10 @@ use lopt_eval::Lines;
 use lopt_meta::{GradStudy, Preset, RunConfig, STUDIED, StudyPoint};
 use lopt_tasks::{MlpFamily, TaskFamily};
 
-use crate::common::{Compute, learned, stop_flag};
+use crate::{
+    common::{Compute, learned, stop_flag},
+    ranks::one_process,
+};
 
 #[derive(ClapArgs)]
 pub struct Args {
@@ -47,6 +50,7 @@ pub struct Args {
 
 /// Returns whether the study is over.
 pub fn run(args: Args) -> Result<bool> {
+    one_process()?;
     let quick = Preset::Quick.text();
     let config = RunConfig::parse(quick, "preset quick", None, &args.overrides)?;
     anyhow::ensure!(
@@ -110,10 +114,10 @@ pub fn run(args: Args) -> Result<bool> {
         };
         let workers = args.compute.workers();
         let points = study.run(&family, &**optimizer, workers, &mut on_length)?;
-        if stop.load(Ordering::Relaxed) {
-            return Ok(false);
-        }
         figures(&args, name, &points)?;
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
     }
     file::write_atomically(&args.out.join("grad-study.csv"), csv.as_bytes())?;
     println!("{table}");
@@ -124,7 +128,11 @@ pub fn run(args: Args) -> Result<bool> {
         args.truncation, args.samples, args.sigma
     );
     println!("grad-study.csv and figures: {}", args.out.display());
-    Ok(true)
+    let stopped = stop.load(Ordering::Relaxed);
+    if stopped {
+        println!("stopped: this is what was finished by then");
+    }
+    Ok(!stopped)
 }
 
 fn optimizer(

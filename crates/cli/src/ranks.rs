@@ -5,34 +5,54 @@ use std::{env, rc::Rc, time::Instant};
 use anyhow::Result;
 use lopt_meta::{Alone, Comm};
 
-/// What launchers tell each process about how many there are: Open MPI, and others by PMI.
-const SIZES: [&str; 2] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"];
+/// What launchers tell each process about how many there are: Open MPI's `mpirun`, others by
+/// PMI, and `srun`.
+const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
 
-/// How many processes a launcher started, if one did.
-fn launched() -> Option<usize> {
+/// How many processes a launcher started.
+fn launched() -> usize {
     let told = SIZES.iter().find_map(|name| env::var(name).ok());
-    told.and_then(|size| size.parse().ok())
+    told.and_then(|size| size.parse().ok()).unwrap_or(1)
+}
+
+/// Refuses several processes, where each would do the same and write the same files.
+pub fn one_process() -> Result<()> {
+    let size = launched();
+    anyhow::ensure!(
+        size <= 1,
+        "started as {size} processes, but of all commands only meta-train shares its work among \
+         them; start it as one"
+    );
+    Ok(())
 }
 
 /// This process among its ranks.
 #[cfg(feature = "mpi")]
 pub fn comm() -> Result<Rc<dyn Comm>> {
-    match launched() {
-        Some(size) if size > 1 => Ok(by_mpi::start()?),
-        _ => Ok(Rc::new(Alone)),
+    let launched = launched();
+    if launched <= 1 {
+        return Ok(Rc::new(Alone));
     }
+    let ranks = by_mpi::start()?;
+    let size = ranks.size();
+    anyhow::ensure!(
+        size == launched,
+        "started as {launched} processes, but MPI sees {size}: the launcher and MPI do not know \
+         each other; with srun, pass --mpi=pmix, or use mpirun"
+    );
+    Ok(ranks)
 }
 
 /// This process among its ranks.
 #[cfg(not(feature = "mpi"))]
 pub fn comm() -> Result<Rc<dyn Comm>> {
-    match launched() {
-        Some(size) if size > 1 => anyhow::bail!(
-            "started as {size} processes, but this lopt is built without MPI and they would not \
-             know of each other; build it with --features mpi"
-        ),
-        _ => Ok(Rc::new(Alone)),
-    }
+    let launched = launched();
+    anyhow::ensure!(
+        launched <= 1,
+        "started as {launched} processes, but this lopt is built without MPI and they would not \
+         know of each other; build it with --features mpi"
+    );
+    Ok(Rc::new(Alone))
 }
 
 #[derive(clap::Args)]
