@@ -169,6 +169,26 @@ fn a_wrong_hessian_is_told() {
     assert!(error.to_string().contains("`flat`"), "{error}");
 }
 
+/// With 8,000 ReLUs in a batch, some kink lies on the way of a difference now and then.
+#[test]
+fn kinks_are_not_taken_for_a_wrong_hessian() {
+    let config = MlpConfig {
+        dataset: DatasetName::FashionMnist,
+        source: Source::Embedded,
+        image_size: 8,
+        hidden: vec![64],
+        activation: Activation::Relu,
+        initializer: Initializer::He,
+        batch_size: 128,
+    };
+    let task = MlpTask::new(config, &mut DataStore::default(), &Device::Cpu).unwrap();
+    let params = task.init(&mut rng(0)).unwrap();
+    for seed in 0..150 {
+        let batch = Task::batch(&task, Split::Train, &mut rng(seed)).unwrap();
+        assert!(check_hessian(&task, &params, &batch, &mut rng(seed)).unwrap());
+    }
+}
+
 /// An MLP's products with its Hessian against differences of candle's gradients, for all
 /// nonlinearities, in f64.
 #[test]
