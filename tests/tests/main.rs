@@ -10,4 +10,5 @@ mod golden_optimizers;
 mod golden_parts;
 mod inner_weight_decay;
 mod meta_gradient;
+mod stability;
 mod tasks;

@@ -32,6 +32,8 @@ pub enum Purpose {
     HessianCheck = 10,
     /// Everything of a study of gradient estimators.
     GradStudy = 11,
+    /// Everything of a study of stability.
+    Stability = 12,
 }
 
 /// Random streams of one seed: each is keyed by purpose and three counters.

@@ -4,6 +4,7 @@ mod adjoint;
 mod arithmetic;
 mod backprop;
 mod full;
+mod inner_step;
 mod networks;
 mod perturbed;
 mod together;
@@ -27,6 +28,7 @@ pub use adjoint::{MetaGradient, MetaLoss, meta_gradient};
 pub use arithmetic::{UnrollLoss, es_gradient, full_es_gradient, pes_gradient};
 pub use backprop::{Backprop, BackpropConfig};
 pub use full::{FullEs, FullEsConfig};
+pub use inner_step::{Adjoint, LinearizedStep};
 pub use truncated::{Persistence, TruncatedConfig, TruncatedEs};
 
 use crate::{Comm, Error, Horizon, Result};

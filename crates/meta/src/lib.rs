@@ -24,9 +24,10 @@ pub use config::{
 };
 pub use error::{Error, Result};
 pub use estimator::{
-    Backprop, BackpropConfig, Estimate, EstimatorConfig, EstimatorKind, FullEs, FullEsConfig,
-    GradientEstimator, MetaGradient, MetaLoss, Persistence, Snapshot, TruncatedConfig, TruncatedEs,
-    UnrollLoss, es_gradient, full_es_gradient, meta_gradient, pes_gradient, unroll,
+    Adjoint, Backprop, BackpropConfig, Estimate, EstimatorConfig, EstimatorKind, FullEs,
+    FullEsConfig, GradientEstimator, LinearizedStep, MetaGradient, MetaLoss, Persistence, Snapshot,
+    TruncatedConfig, TruncatedEs, UnrollLoss, es_gradient, full_es_gradient, meta_gradient,
+    pes_gradient, unroll,
 };
 pub use grad_study::{GradStudy, STUDIED, StudyPoint};
 pub use held_out::{HeldOut, HeldOutScore};

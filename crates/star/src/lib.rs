@@ -91,6 +91,20 @@ impl Star {
         &self.config
     }
 
+    /// The same θ with other switches, an ablation.
+    ///
+    /// # Errors
+    /// If they ask for another layout of θ; see [`Config`].
+    pub fn with_config(&self, config: Config) -> Result<Self> {
+        let json = config_json(&config)?;
+        let (layout, values) = (self.theta.layout().clone(), self.theta.values().to_vec());
+        let star = Self::new(Theta::new(KIND, json, layout, values)?)?;
+        Ok(Self {
+            learning_rate: self.learning_rate,
+            ..star
+        })
+    }
+
     /// Δφ \[1, n\] before the learning rate's factor.
     fn delta(&self, evaluation: &Evaluation) -> Result<Tensor> {
         let blackbox = self

@@ -14,6 +14,7 @@ use candle_core::{DType, Tensor, Var};
 use lopt_core::{Grads, LearnedOptimizer, Params, State};
 use lopt_tasks::{Batch, Task};
 
+use super::inner_step::{Adjoint, Point, RecordedUpdate};
 use crate::Result;
 
 /// Which loss of an unroll of T steps is differentiated.
@@ -123,13 +124,6 @@ pub fn meta_gradient(
     })
 }
 
-/// Between two inner steps.
-#[derive(Clone)]
-struct Point {
-    params: Params,
-    state: State,
-}
-
 /// One inner step.
 struct Step {
     /// Before the update, as the task gives it.
@@ -187,117 +181,20 @@ impl Unroll<'_> {
         t: usize,
     ) -> Result<()> {
         if !step.refused {
-            let of_grads = self.pull_back_update(theta, point, &step.grads, adjoint, gradient)?;
-            let batch = (self.batch)(t)?;
-            let products = self.task.hessian_vector(&point.params, &batch, &of_grads)?;
-            for (sum, product) in adjoint.params.iter_mut().zip(products) {
-                *sum = (&*sum + product)?;
+            let tensors: Vec<_> = theta.vars.iter().map(|v| v.as_tensor().clone()).collect();
+            let update = RecordedUpdate::new(self.optimizer, &tensors, point, &step.grads)?;
+            let pulled = update.pull_back(adjoint)?;
+            *adjoint = pulled.point;
+            for (sum, var) in gradient.iter_mut().zip(&theta.vars) {
+                if let Some(of_theta) = pulled.store.get(var) {
+                    *sum = (&*sum + of_theta.detach())?;
+                }
             }
+            let batch = (self.batch)(t)?;
+            adjoint.add_hessian_product(self.task, &point.params, &batch, &pulled.grads)?;
         }
         if slope != 0.0 {
             adjoint.add_gradient(&step.grads, slope)?;
-        }
-        Ok(())
-    }
-
-    /// Through the optimizer's update; returns the adjoint of the gradients.
-    fn pull_back_update(
-        &self,
-        theta: &Theta,
-        point: &Point,
-        grads: &Grads,
-        adjoint: &mut Adjoint,
-        gradient: &mut [Tensor],
-    ) -> Result<Vec<Tensor>> {
-        let (mut updated, params) = point.params.tracked()?;
-        let mut slots = vec![];
-        let mut state = point.state.clone();
-        for of_param in &mut state.slots {
-            let mut of_slots = vec![];
-            for slot in of_param {
-                let var = Var::from_tensor(&slot.value)?;
-                slot.value = var.as_tensor().clone();
-                of_slots.push(var);
-            }
-            slots.push(of_slots);
-        }
-        let grads: Vec<Option<Var>> = grads
-            .tensors()
-            .iter()
-            .map(|grad| grad.as_ref().map(Var::from_tensor).transpose())
-            .collect::<candle_core::Result<_>>()?;
-        let tracked = |var: &Var| var.as_tensor().clone();
-        self.optimizer.update_with(
-            &theta.vars.iter().map(tracked).collect::<Vec<_>>(),
-            &mut state,
-            &mut updated,
-            &Grads::new(
-                grads
-                    .iter()
-                    .map(|grad| grad.as_ref().map(tracked))
-                    .collect(),
-            ),
-        )?;
-        // Σ ⟨adjoint, what the step gave⟩
-        let of_params = updated.tensors().iter().zip(&adjoint.params);
-        let of_slots = state.slots.iter().flatten().map(|slot| &slot.value);
-        let mut along = vec![];
-        for (value, weight) in of_params.chain(of_slots.zip(adjoint.slots.iter().flatten())) {
-            along.push((value * weight)?.sum_all()?);
-        }
-        let store = Tensor::stack(&along, 0)?.sum_all()?.backward()?;
-        let of = |var: &Var| match store.get(var) {
-            Some(grad) => Ok(grad.detach()),
-            None => var.zeros_like(),
-        };
-        for (sum, var) in gradient.iter_mut().zip(&theta.vars) {
-            *sum = (&*sum + of(var)?)?;
-        }
-        for (sum, var) in adjoint.params.iter_mut().zip(&params) {
-            *sum = of(var)?;
-        }
-        for (sums, vars) in adjoint.slots.iter_mut().zip(&slots) {
-            for (sum, var) in sums.iter_mut().zip(vars) {
-                *sum = of(var)?;
-            }
-        }
-        let of_grad = |(grad, param): (&Option<Var>, &Var)| match grad {
-            Some(grad) => of(grad),
-            None => param.zeros_like(),
-        };
-        Ok(grads
-            .iter()
-            .zip(&params)
-            .map(of_grad)
-            .collect::<candle_core::Result<_>>()?)
-    }
-}
-
-/// The derivative of the meta-loss in a point.
-struct Adjoint {
-    params: Vec<Tensor>,
-    slots: Vec<Vec<Tensor>>,
-}
-
-impl Adjoint {
-    fn zero(at: &Point) -> Result<Self> {
-        let mut slots = vec![];
-        for of_param in &at.state.slots {
-            let zeros = of_param.iter().map(|slot| slot.value.zeros_like());
-            slots.push(zeros.collect::<candle_core::Result<_>>()?);
-        }
-        let params = at.params.tensors().iter().map(Tensor::zeros_like);
-        Ok(Self {
-            params: params.collect::<candle_core::Result<_>>()?,
-            slots,
-        })
-    }
-
-    fn add_gradient(&mut self, grads: &Grads, factor: f64) -> Result<()> {
-        for (sum, grad) in self.params.iter_mut().zip(grads.tensors()) {
-            if let Some(grad) = grad {
-                *sum = (&*sum + (grad * factor)?)?;
-            }
         }
         Ok(())
     }

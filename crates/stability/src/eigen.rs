@@ -1,0 +1,80 @@
+//! Eigenvalues of dense matrices.
+
+use nalgebra::{Complex, DMatrix, DVector};
+
+use crate::{Error, Result};
+
+/// All eigenvalues, the largest in absolute value first.
+///
+/// # Errors
+/// If the matrix is not square, holds a number that is not finite, or the iteration does not
+/// converge.
+pub fn eigenvalues(matrix: &DMatrix<f64>) -> Result<Vec<Complex<f64>>> {
+    check_square(matrix, "the matrix")?;
+    let n = matrix.nrows();
+    if n == 0 {
+        return Ok(vec![]);
+    }
+    let found = to_faer(matrix).eigenvalues();
+    let found = found.map_err(|_| Error::NoEigenvalues(n))?;
+    let mut values: Vec<_> = found.iter().map(|v| Complex::new(v.re, v.im)).collect();
+    values.sort_by(|a, b| b.norm().total_cmp(&a.norm()));
+    Ok(values)
+}
+
+/// [`eigenvalues`] and the last entry of a unit eigenvector of the first.
+pub(crate) fn leading_pair(matrix: &DMatrix<f64>) -> Result<(Vec<Complex<f64>>, f64)> {
+    let n = matrix.nrows();
+    let values = eigenvalues(matrix)?;
+    let found = to_faer(matrix).eigen();
+    let found = found.map_err(|_| Error::NoEigenvalues(n))?;
+    let (all, vectors) = (found.S().column_vector(), found.U());
+    let largest = (0..n).max_by(|&i, &j| all[i].norm().total_cmp(&all[j].norm()));
+    let entry = largest.map_or(0.0, |j| {
+        vectors[(n - 1, j)].norm() / vectors.col(j).norm_l2()
+    });
+    Ok((values, entry))
+}
+
+fn to_faer(matrix: &DMatrix<f64>) -> faer::Mat<f64> {
+    faer::Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| matrix[(i, j)])
+}
+
+/// ρ(M), the largest absolute value of an eigenvalue.
+///
+/// # Errors
+/// As [`eigenvalues`].
+pub fn spectral_radius(matrix: &DMatrix<f64>) -> Result<f64> {
+    Ok(eigenvalues(matrix)?.first().map_or(0.0, |v| v.norm()))
+}
+
+/// The eigenvalues of a symmetric matrix, ascending.
+pub(crate) fn symmetric_eigenvalues(matrix: &DMatrix<f64>) -> DVector<f64> {
+    let mut values = matrix.symmetric_eigenvalues();
+    values.as_mut_slice().sort_by(f64::total_cmp);
+    values
+}
+
+pub(crate) fn check_square(matrix: &DMatrix<f64>, what: &str) -> Result<()> {
+    let (rows, columns) = matrix.shape();
+    if rows != columns {
+        return Err(Error::Unfit(format!(
+            "{what} is {rows}×{columns}, it must be square"
+        )));
+    }
+    if matrix.iter().any(|x| !x.is_finite()) {
+        return Err(Error::Unfit(format!(
+            "{what} holds a number that is not finite"
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses what is not symmetric beyond rounding.
+pub(crate) fn check_symmetric(matrix: &DMatrix<f64>, what: &str) -> Result<()> {
+    check_square(matrix, what)?;
+    if (matrix - matrix.transpose()).amax() > 1e-9 * matrix.amax() {
+        return Err(Error::Unfit(format!("{what} must be symmetric")));
+    }
+    Ok(())
+}

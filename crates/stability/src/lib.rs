@@ -1,0 +1,43 @@
+//! Why learned optimizers diverge, and what keeps them stable: the first half of Harrison, Metz
+//! and Sohl-Dickstein (arXiv 2209.11208).
+//!
+//! * [`Quadratic`], the noisy quadratic model ℓ_t(φ) = ½ (φ − ξ_t)ᵀ H (φ − ξ_t) in any
+//!   dimension, and [`LinearUpdate`], an optimizer that is linear in gradients and their moving
+//!   averages. Both together are [`Dynamics`]: a linear system whose spectral radius decides.
+//!   Mean, covariance, stationary covariance and expected losses are exact, and so is the
+//!   gradient of the meta-loss in the learned matrix ([`expected_meta_gradient`]).
+//! * [`conditions`]: the paper's theorems with what they need and what they leave open.
+//! * [`training`]: the same question for a real optimizer in a real training run, linearised.
+//!
+//! ```
+//! use lopt_stability::{Dynamics, LinearUpdate, Quadratic, conditions};
+//! use nalgebra::{DMatrix, dmatrix};
+//!
+//! let model = Quadratic::new(dmatrix![1.0, 0.2; 0.2, 0.5], DMatrix::identity(2, 2))?;
+//! let learned = dmatrix![-0.3, 0.1; 0.1, 0.4];
+//! // Unstable by itself, stable beside gradient descent with step size 0.5.
+//! let alone = Dynamics::new(&model, &LinearUpdate::new(0.0, learned.clone()))?;
+//! let with_nominal = Dynamics::new(&model, &LinearUpdate::new(0.5, learned.clone()))?;
+//! assert!(alone.spectral_radius()? > 1.0 && with_nominal.spectral_radius()? < 1.0);
+//! let bounds = conditions::nominal(0.5, model.curvatures())?;
+//! assert!(bounds.verdict_of(&learned)?.is_stable());
+//! # Ok::<(), lopt_stability::Error>(())
+//! ```
+
+mod arnoldi;
+pub mod conditions;
+mod eigen;
+mod error;
+mod meta_gradient;
+mod moments;
+mod quadratic;
+pub mod training;
+mod update;
+
+pub use arnoldi::{Effort, Leading, leading_eigenvalues};
+pub use eigen::{eigenvalues, spectral_radius};
+pub use error::{Error, Result};
+pub use meta_gradient::{MetaGradient, expected_meta_gradient, sampled_meta_gradient};
+pub use moments::{Moments, Trajectory};
+pub use quadratic::Quadratic;
+pub use update::{Dynamics, Hidden, LinearUpdate};
