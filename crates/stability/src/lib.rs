@@ -31,6 +31,7 @@ mod error;
 mod meta_gradient;
 mod moments;
 mod quadratic;
+pub mod studies;
 pub mod training;
 mod update;
 
