@@ -42,6 +42,10 @@ enum Command {
     /// arguments.
     #[command(disable_help_flag = true)]
     GradStudy(Passed),
+    /// Stability: figures of the noisy quadratic model, or of meta-trained optimizers in
+    /// training; `--help` after it lists the arguments.
+    #[command(disable_help_flag = true)]
+    Stability(Passed),
     /// Measure what must be fast, and print one table; `--help` after it lists the arguments.
     #[command(disable_help_flag = true)]
     Bench(Passed),
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Command::MetaTrain(passed) => lopt::run("meta-train", &passed.arguments),
         Command::EvalOod(passed) => lopt::run("eval-ood", &passed.arguments),
         Command::GradStudy(passed) => lopt::run("grad-study", &passed.arguments),
+        Command::Stability(passed) => lopt::run("stability", &passed.arguments),
         Command::Bench(passed) => bench::run(&passed.arguments),
         Command::Scaling(args) => scaling::run(&args),
         Command::Data(command) => data::run(command),

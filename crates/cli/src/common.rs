@@ -15,7 +15,7 @@ use lopt_core::{LearnedOptimizer, Theta, Workers};
 use lopt_kernels::Isa;
 use lopt_meta::Provenance;
 use lopt_star::Star;
-use lopt_tasks::DataStore;
+use lopt_tasks::{DataStore, suite::Size};
 
 /// Where to compute.
 #[derive(clap::Args)]
@@ -42,6 +42,29 @@ impl Compute {
 
     pub fn store(&self) -> DataStore {
         DataStore::new(self.data_dir.as_deref())
+    }
+}
+
+/// Which suite of tasks.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum SuiteName {
+    Quick,
+    Full,
+}
+
+impl SuiteName {
+    pub fn size(self) -> Size {
+        match self {
+            SuiteName::Quick => Size::Quick,
+            SuiteName::Full => Size::Full,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            SuiteName::Quick => "quick",
+            SuiteName::Full => "full",
+        }
     }
 }
 

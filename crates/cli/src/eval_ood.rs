@@ -5,16 +5,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::Args as ClapArgs;
 use lopt_core::Theta;
 use lopt_eval::{
     Contender, Event, Outcome, Settings, Summary, TaskReport, evaluate, write_reports,
 };
-use lopt_tasks::suite::Size;
 use serde_json::json;
 
 use crate::{
-    common::{Compute, learned, provenance, stop_flag},
+    common::{Compute, SuiteName, learned, provenance, stop_flag},
     progress::Bar,
     ranks::one_process,
     table,
@@ -46,21 +45,12 @@ pub struct Args {
     compute: Compute,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum SuiteName {
-    Quick,
-    Full,
-}
-
 /// Returns whether the evaluation is over.
 pub fn run(args: Args) -> Result<bool> {
     one_process()?;
     let contenders = contenders(&args)?;
     let device = args.compute.device()?;
-    let (size, name) = match args.suite {
-        SuiteName::Quick => (Size::Quick, "quick"),
-        SuiteName::Full => (Size::Full, "full"),
-    };
+    let (size, name) = (args.suite.size(), args.suite.name());
     let here = provenance();
     let program = format!("{} {}", here.version, here.commit);
     let mut settings = Settings::new(size, args.seeds, program, &contenders);

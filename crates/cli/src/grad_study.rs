@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
 use comfy_table::{CellAlignment, Table, presets};
 use lopt_core::{LearnedOptimizer, file};
-use lopt_eval::Lines;
 use lopt_meta::{GradStudy, Preset, RunConfig, STUDIED, StudyPoint};
+use lopt_plot::{Axis, Color, Figure, Item, Panel, Shape};
 use lopt_tasks::{MlpFamily, TaskFamily};
 
 use crate::{
@@ -157,35 +157,48 @@ fn figures(args: &Args, name: &str, points: &[StudyPoint]) -> Result<()> {
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot create {}", args.out.display()))?;
     type Value = fn(&StudyPoint) -> f64;
-    let figures: [(&str, &str, bool, Value); 3] = [
+    let figures: [(&str, Axis, Value); 3] = [
         (
             "cosine",
-            "mean cosine of an estimate with the exact gradient",
-            false,
+            Axis::linear("mean cosine of an estimate with the exact gradient"),
             |p| p.sample_cosine,
         ),
-        ("deviation", "deviation of an estimate", true, |p| {
-            p.deviation
-        }),
-        ("norm", "norm of the mean estimate", true, |p| p.norm),
+        (
+            "deviation",
+            Axis::logarithmic("deviation of an estimate"),
+            |p| p.deviation,
+        ),
+        (
+            "norm",
+            Axis::logarithmic("norm of the mean estimate"),
+            |p| p.norm,
+        ),
     ];
-    for (figure, y, logarithmic, value) in figures {
-        let of = |estimator: &&str| {
+    for (figure, y, value) in figures {
+        let of = |(index, estimator): (usize, &&str)| {
             let points = points.iter().filter(|p| p.estimator == *estimator);
-            let points = points.map(|p| (p.length as f64, value(p)));
-            ((*estimator).to_owned(), points.collect())
+            let points = points.map(|p| (p.length as f64, value(p))).collect();
+            let color = match index {
+                0 => Color::Black,
+                _ => Color::nth(index - 1),
+            };
+            Item::new(color, Shape::MarkedLine(points)).labelled(*estimator)
         };
-        let lines = Lines {
-            title: &format!(
-                "{name}, truncations of {}, σ {}",
-                args.truncation, args.sigma
+        let drawn = Figure {
+            title: format!("{name}: estimates of the meta-gradient"),
+            caption: format!(
+                "Truncations of {} steps, σ {}, {} unrolls for each point.",
+                args.truncation, args.sigma, args.samples
             ),
-            x: "length of the unroll T (inner steps)",
-            y,
-            logarithmic,
-            series: STUDIED.iter().map(of).collect(),
+            panels: vec![Panel {
+                title: String::new(),
+                x: Axis::logarithmic("length of the unroll T (inner steps)"),
+                y,
+                items: STUDIED.iter().enumerate().map(of).collect(),
+            }],
+            columns: 1,
         };
-        lines.save(&args.out.join(format!("{name}-{figure}.svg")))?;
+        drawn.save(&args.out.join(format!("{name}-{figure}.svg")))?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ mod grad_study;
 mod meta_train;
 mod progress;
 mod ranks;
+mod stability;
 mod table;
 
 use std::process::ExitCode;
@@ -37,6 +38,9 @@ enum Command {
     SumLatency(ranks::LatencyArgs),
     /// Compare gradient estimators with the exact meta-gradient, at a fixed θ.
     GradStudy(grad_study::Args),
+    /// Stability: figures of the noisy quadratic model, or the linearised training of
+    /// meta-trained optimizers.
+    Stability(stability::Args),
 }
 
 /// What shells expect of a program that Ctrl-C stopped.
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
         Command::EvalOod(args) => eval_ood::run(args),
         Command::SumLatency(args) => ranks::latency(&args),
         Command::GradStudy(args) => grad_study::run(args),
+        Command::Stability(args) => stability::run(args),
     };
     if let Err(error) = &finished {
         eprintln!("error: {error:#}");

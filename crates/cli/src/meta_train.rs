@@ -1,16 +1,20 @@
 use std::{
     path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
     time::Instant,
 };
 
 use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, ValueEnum};
+use lopt_core::Workers;
+use lopt_eval::{Score, compare_with_adam};
 use lopt_meta::{
-    EstimatorKind, Observer, Preset, Progress, Provenance, Resources, RunConfig, Trainer,
+    EstimatorKind, Kind, Observer, Preset, Progress, Provenance, Resources, RunConfig, Trainer,
 };
+use lopt_tasks::{MlpTask, Task};
 
 use crate::{
-    common::{Compute, provenance, stop_flag, stop_flag_with},
+    common::{Compute, learned, provenance, stop_flag, stop_flag_with},
     progress::{Bar, duration},
     ranks,
 };
@@ -131,12 +135,17 @@ pub fn run(args: Args) -> Result<bool> {
             Trainer::start(&path, config, provenance(), resources)?
         }
     };
-    drop(store);
     if comm.rank() > 0 {
+        drop(store);
         return Ok(trainer.run(&*stop_flag_with(String::new())?, &mut ())?);
     }
+    // The images are in memory already.
+    let config = trainer.config();
+    let own_task = config.task.combinations().swap_remove(0);
+    let own_task = Arc::new(MlpTask::new(own_task, &mut store, &device)?);
+    drop(store);
     announce(&trainer, workers.threads(), comm.size());
-    train(&mut trainer, comm.size())
+    train(&mut trainer, own_task, workers, comm.size())
 }
 
 /// The configuration and a name for it.
@@ -217,7 +226,12 @@ fn described(program: &Provenance) -> String {
     format!("lopt {version} commit {commit} with {kernels} kernels")
 }
 
-fn train(trainer: &mut Trainer, ranks: usize) -> Result<bool> {
+fn train(
+    trainer: &mut Trainer,
+    own_task: Arc<dyn Task>,
+    workers: Workers,
+    ranks: usize,
+) -> Result<bool> {
     let path = trainer.path().to_owned();
     let resume = match ranks {
         1 => format!("cargo xtask meta-train --resume {}", path.display()),
@@ -248,6 +262,56 @@ fn train(trainer: &mut Trainer, ranks: usize) -> Result<bool> {
         return Ok(false);
     }
     conclude(trainer, &view, &path, started.elapsed().as_secs_f64());
+    compare(trainer, &own_task, &path, workers, &stop)
+}
+
+/// Prints how the best θ does beside the best Adam.
+fn compare(
+    trainer: &Trainer,
+    task: &Arc<dyn Task>,
+    path: &Path,
+    workers: Workers,
+    stop: &AtomicBool,
+) -> Result<bool> {
+    const SEEDS: u64 = 3;
+    let config = trainer.config();
+    let kind = match config.optimizer.kind {
+        Kind::Star => "star",
+        Kind::Blackbox => "blackbox",
+    };
+    let optimizer = learned(kind, &path.join("best.safetensors"))?;
+    let horizon = config.held_out.horizon;
+    let found = compare_with_adam(task, optimizer, horizon, SEEDS, workers, stop);
+    let found = match found {
+        Err(lopt_eval::Error::Stopped) => {
+            eprintln!("the comparison with Adam was stopped; θ is saved");
+            return Ok(false);
+        }
+        found => found?,
+    };
+    let (mean_rate, mean_loss) = found.adam_by_mean();
+    let (final_rate, final_loss) = found.adam_by_final();
+    let difference = |ours: f64, theirs: f64| {
+        let percent = 100.0 * (ours / theirs - 1.0);
+        match percent < 0.0 {
+            true => format!("{:.1} % below", -percent),
+            false => format!("{percent:.1} % above"),
+        }
+    };
+    let Score {
+        mean_loss: ours_mean,
+        final_loss: ours_final,
+    } = found.learned;
+    println!(
+        "training loss over {horizon} steps of {}, {SEEDS} fresh seeds, and the best of Adam's {} \
+         learning rates:\n  mean  {ours_mean:.4}, {} Adam {mean_rate:e} ({mean_loss:.4})\n  final \
+         {ours_final:.4}, {} Adam {final_rate:e} ({final_loss:.4})",
+        task.name(),
+        found.adam.len(),
+        difference(ours_mean, mean_loss),
+        difference(ours_final, final_loss),
+    );
+    println!("on other tasks: cargo xtask eval-ood");
     Ok(true)
 }
 
@@ -264,7 +328,6 @@ fn conclude(trainer: &Trainer, view: &View, path: &Path, seconds: f64) {
         );
     }
     println!("θ: {}", path.join("best.safetensors").display());
-    println!("compare it with tuned Adam: cargo xtask eval-ood");
 }
 
 /// Shows the progress of a run.

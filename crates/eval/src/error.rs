@@ -10,13 +10,8 @@ pub enum Error {
     Settings(String),
 
     /// A figure cannot be drawn.
-    #[error("cannot draw {}: {problem}", path.display())]
-    Plot {
-        /// The figure's file.
-        path: std::path::PathBuf,
-        /// Why.
-        problem: String,
-    },
+    #[error(transparent)]
+    Plot(#[from] lopt_plot::Error),
 
     /// Someone asked to stop; what was finished is kept.
     #[error("stopped; the finished tasks are kept, and the same command goes on from there")]

@@ -4,6 +4,7 @@
 //! learning rate of its grid, over the same seeds: the same initial networks and the same
 //! batches for all. [`Summary`] compares them, [`write_reports`] writes JSON, CSV and SVG.
 
+mod compare;
 mod error;
 mod evaluate;
 mod plot;
@@ -11,10 +12,10 @@ mod report;
 pub mod stats;
 mod train;
 
+pub use compare::{Comparison, Score, compare_with_adam};
 pub use error::{Error, Result};
 pub use evaluate::{
     ADAM, Contender, ContenderResult, Event, Outcome, Settings, SpeedUp, TaskReport, evaluate,
 };
-pub use plot::Lines;
 pub use report::{GroupSummary, Summary, write_reports};
 pub use train::{Curve, train};

@@ -73,7 +73,8 @@ impl MlpFamily {
 }
 
 impl MlpFamilyConfig {
-    fn combinations(&self) -> Vec<MlpConfig> {
+    /// Every task of the family, the first of each list first.
+    pub fn combinations(&self) -> Vec<MlpConfig> {
         let mut all = vec![];
         for &dataset in &self.dataset {
             for &image_size in &self.image_size {

@@ -1,0 +1,107 @@
+//! Figures of stability by the real binary.
+
+#[allow(dead_code)]
+mod common;
+
+use std::{fs, path::Path};
+
+use common::{fail, succeed, tiny};
+
+/// Lines of a table by their cells.
+fn table(file: &Path) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(file).expect("a table");
+    let cells = |line: &str| line.split(',').map(str::to_owned).collect::<Vec<_>>();
+    let lines: Vec<_> = text.lines().map(cells).collect();
+    assert!(lines.iter().all(|line| line.len() == lines[0].len()));
+    lines
+}
+
+#[test]
+fn the_theory_is_drawn_and_its_numbers_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let text = succeed(here, &["stability"]);
+    for name in [
+        "eigenvalues",
+        "stable-region",
+        "losses",
+        "meta-gradients",
+        "robust-bounds",
+        "cancelling",
+        "shrinking-nominal",
+        "momentum",
+    ] {
+        assert!(text.contains(name), "{text}");
+        let svg = fs::read_to_string(here.join(format!("stability/{name}.svg"))).expect("a figure");
+        assert!(svg.trim_end().ends_with("</svg>"));
+        let lines = table(&here.join(format!("stability/{name}.csv")));
+        assert!(lines.len() > 10, "{name}");
+    }
+    // Alone some eigenvalues are outside of the unit circle, with all means none.
+    let radius = |means: &str| {
+        let lines = table(&here.join("stability/eigenvalues.csv"));
+        let of = lines.iter().filter(|line| line[0] == means);
+        let norm = |line: &Vec<String>| -> f64 {
+            let (re, im): (f64, f64) = (line[4].parse().unwrap(), line[5].parse().unwrap());
+            re.hypot(im)
+        };
+        of.map(norm).fold(0.0, f64::max)
+    };
+    assert!(radius("blackbox alone") > 1.0 && radius("all three") < 1.0);
+    // The same seed gives the same numbers.
+    succeed(here, &["stability", "--out", "again"]);
+    let read = |out: &str| fs::read(here.join(out).join("meta-gradients.csv")).unwrap();
+    assert!(read("stability") == read("again"));
+}
+
+#[test]
+fn meta_trained_optimizers_are_linearised_in_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    succeed(here, &tiny("star", &[]));
+    succeed(here, &tiny("blackbox", &["--optimizer", "blackbox"]));
+    let text = succeed(
+        here,
+        &[
+            "stability",
+            "--theta",
+            "star/best.safetensors",
+            "--theta",
+            "blackbox/best.safetensors",
+            "--task",
+            "width 8",
+            "--steps",
+            "1,4",
+            "--products",
+            "20",
+        ],
+    );
+    assert!(text.contains("spectral radius"), "{text}");
+    assert!(here.join("stability/training.svg").is_file());
+    let lines = table(&here.join("stability/training.csv"));
+    assert_eq!(lines.len(), 1 + 2 * 2);
+    for line in &lines[1..] {
+        let radius: f64 = line[3].parse().unwrap();
+        assert!(radius > 0.9 && radius < 100.0, "{line:?}");
+        let share: f64 = line[9].parse().unwrap();
+        assert_eq!(share > 0.0, line[0].starts_with("star"), "{line:?}");
+    }
+}
+
+#[test]
+fn bad_input_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    succeed(here, &tiny("star", &[]));
+    let star = "star/best.safetensors";
+    let text = fail(here, &["stability", "--theta", star, "--task", "width 9"]);
+    assert!(
+        text.contains("no task `width 9`") && text.contains("width 8"),
+        "{text}"
+    );
+    let text = fail(here, &["stability", "--theta", "none.safetensors"]);
+    assert!(text.contains("none.safetensors"), "{text}");
+    let text = fail(here, &["stability", "--theta", star, "--steps", "4,4"]);
+    assert!(text.contains("ascend"), "{text}");
+    assert!(!here.join("stability").exists());
+}

@@ -1,0 +1,87 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use lopt_adam::{Adam, GRID};
+use lopt_core::{Optimizer, Workers};
+use lopt_tasks::Task;
+
+use crate::{Error, Result, train};
+
+/// Training losses, averaged over seeds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// Of all steps.
+    pub mean_loss: f64,
+    /// Of the last twentieth.
+    pub final_loss: f64,
+}
+
+/// An optimizer beside Adam at every learning rate of its grid, on one task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Comparison {
+    /// The optimizer's.
+    pub learned: Score,
+    /// Adam's learning rates and their scores.
+    pub adam: Vec<(f64, Score)>,
+}
+
+impl Comparison {
+    /// The learning rate with the lowest mean training loss, and that loss.
+    pub fn adam_by_mean(&self) -> (f64, f64) {
+        self.best(|score| score.mean_loss)
+    }
+
+    /// The learning rate with the lowest final training loss, and that loss.
+    pub fn adam_by_final(&self) -> (f64, f64) {
+        self.best(|score| score.final_loss)
+    }
+
+    fn best(&self, loss: fn(&Score) -> f64) -> (f64, f64) {
+        let of_each = self.adam.iter().map(|(rate, score)| (*rate, loss(score)));
+        let best = of_each.min_by(|a, b| a.1.total_cmp(&b.1));
+        best.unwrap_or((f64::NAN, f64::NAN))
+    }
+}
+
+/// Trains `task` for `horizon` steps with `optimizer` and with Adam at every learning rate of
+/// [`GRID`], over the seeds 0, 1, … of [`train()`], which meta-training does not use.
+///
+/// # Errors
+/// Those of the task; [`Error::Stopped`] if `stop` is set.
+pub fn compare_with_adam(
+    task: &Arc<dyn Task>,
+    optimizer: Arc<dyn Optimizer>,
+    horizon: u64,
+    seeds: u64,
+    workers: Workers,
+    stop: &AtomicBool,
+) -> Result<Comparison> {
+    let adams = GRID.iter().map(|&rate| Arc::new(Adam::new(rate)) as _);
+    let optimizers: Vec<Arc<dyn Optimizer>> = std::iter::once(optimizer).chain(adams).collect();
+    let runs = optimizers
+        .iter()
+        .flat_map(|optimizer| (0..seeds).map(move |seed| (optimizer, seed)));
+    let steps = horizon as usize;
+    let losses = workers.map(runs, |(optimizer, seed)| {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Stopped);
+        }
+        let curve = train(task, optimizer, horizon, &[], seed)?;
+        Ok((curve.mean_loss(steps), curve.final_loss(steps)))
+    });
+    let losses: Vec<(f64, f64)> = losses.into_iter().collect::<Result<_>>()?;
+    let score = |of_seeds: &[(f64, f64)]| Score {
+        mean_loss: of_seeds.iter().map(|l| l.0).sum::<f64>() / of_seeds.len() as f64,
+        final_loss: of_seeds.iter().map(|l| l.1).sum::<f64>() / of_seeds.len() as f64,
+    };
+    let mut scores = losses.chunks(seeds.max(1) as usize).map(score);
+    let learned = scores
+        .next()
+        .ok_or_else(|| Error::Settings("0 seeds; ask for at least 1".to_owned()))?;
+    Ok(Comparison {
+        learned,
+        adam: GRID.iter().copied().zip(scores).collect(),
+    })
+}

@@ -1,0 +1,272 @@
+//! From values to places on an axis, and where its labels are.
+
+use crate::Axis;
+
+/// An axis with its ends; in powers of ten if it is logarithmic.
+pub struct Scale {
+    low: f64,
+    high: f64,
+    logarithmic: bool,
+}
+
+/// A labelled place, from 0 at the low end to 1 at the high end.
+pub struct Tick {
+    pub at: f64,
+    pub label: String,
+}
+
+/// A number as n · 10^e, so that its text is exact.
+type Decimal = (i64, i32);
+type Labels = Vec<(Decimal, String)>;
+
+/// Whether the axis can show the value at all.
+pub fn shows(axis: &Axis, value: f64) -> bool {
+    value.is_finite() && (value > 0.0 || !axis.logarithmic)
+}
+
+impl Scale {
+    /// `values` are those that the axis [`shows`].
+    pub fn new(axis: &Axis, values: impl Iterator<Item = f64>) -> Result<Self, String> {
+        let unit = |value: f64| match axis.logarithmic {
+            true => value.log10(),
+            false => value,
+        };
+        let (low, high) = match axis.range {
+            Some((low, high)) => (unit(low), unit(high)),
+            None => around(values.map(unit), axis.logarithmic),
+        };
+        let span = high - low;
+        // Closer ends would not be told apart by their labels.
+        let least = 1e-11 * low.abs().max(high.abs());
+        if !(span.is_finite() && span > least.max(1e-290)) {
+            return Err(format!(
+                "the range of `{}` is empty or cannot be shown",
+                axis.label
+            ));
+        }
+        Ok(Self {
+            low,
+            high,
+            logarithmic: axis.logarithmic,
+        })
+    }
+
+    /// From 0 at the low end to 1 at the high end; `None` if the axis cannot show it. What is
+    /// absurdly far away is less so, to be cut off without rounding errors.
+    pub fn place(&self, value: f64) -> Option<f64> {
+        let unit = match self.logarithmic {
+            true => value.log10(),
+            false => value,
+        };
+        let at = (unit - self.low) / (self.high - self.low);
+        at.is_finite().then(|| at.clamp(-1e6, 1e6))
+    }
+
+    pub fn same_range(&self, other: &Self) -> bool {
+        self.low == other.low && self.high == other.high && self.logarithmic == other.logarithmic
+    }
+
+    /// As many labels as fit.
+    pub fn ticks(&self, fits: impl Fn(&[Tick]) -> bool) -> Vec<Tick> {
+        let candidates = match self.logarithmic {
+            true => self.logarithmic_labels(),
+            false => linear_labels(self.low, self.high),
+        };
+        let place = |(value, label)| Tick {
+            at: self.place(number(value)).unwrap_or(0.0).clamp(0.0, 1.0),
+            label,
+        };
+        candidates
+            .into_iter()
+            .map(|labels| labels.into_iter().map(place).collect())
+            .find(|ticks: &Vec<Tick>| !ticks.is_empty() && fits(ticks))
+            .unwrap_or_default()
+    }
+
+    /// Places of the small ticks between those of a logarithmic axis.
+    pub fn minor(&self) -> Vec<f64> {
+        let span = self.high - self.low;
+        let digits = if span <= 6.0 { 1..=9 } else { 1..=1 };
+        if !self.logarithmic || span > 60.0 {
+            return vec![];
+        }
+        let values = self.powers(digits);
+        values
+            .into_iter()
+            .filter_map(|value| self.place(number(value)))
+            .collect()
+    }
+
+    fn logarithmic_labels(&self) -> Vec<Labels> {
+        let span = self.high - self.low;
+        if span < 1.0 {
+            return linear_labels(10f64.powf(self.low), 10f64.powf(self.high));
+        }
+        let mut candidates: Vec<Vec<Decimal>> = vec![];
+        if span <= 3.0 {
+            let round = self.powers(1..=9).into_iter();
+            candidates.push(round.filter(|(n, _)| [1, 2, 5].contains(n)).collect());
+        }
+        for stride in [1, 2, 3, 4, 5, 10, 20, 50, 100, 200] {
+            let powers = self.powers(1..=1).into_iter();
+            candidates.push(powers.filter(|(_, e)| e % stride == 0).collect());
+        }
+        let each = |values: Vec<Decimal>| {
+            let alone = values.chunks(1).map(|value| labels(value, 4));
+            alone.flatten().collect()
+        };
+        candidates.into_iter().map(each).collect()
+    }
+
+    /// Those n · 10^e that are on the logarithmic axis.
+    fn powers(&self, digits: std::ops::RangeInclusive<i64>) -> Vec<Decimal> {
+        let exponents = self.low.floor() as i32..=self.high.floor() as i32 + 1;
+        let all = exponents.flat_map(|e| digits.clone().map(move |n| (n, e)));
+        let on_it = |&(n, e): &Decimal| {
+            let unit = (n as f64).log10() + f64::from(e);
+            (self.low - 1e-9..=self.high + 1e-9).contains(&unit)
+        };
+        all.filter(on_it).collect()
+    }
+}
+
+/// Ends of an axis over the values.
+fn around(values: impl Iterator<Item = f64>, logarithmic: bool) -> (f64, f64) {
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
+        (low.min(v), high.max(v))
+    });
+    if low > high {
+        return (0.0, 1.0);
+    }
+    let magnitude = low.abs().max(high.abs());
+    let margin = if high - low > 1e-9 * magnitude {
+        0.05 * (high - low)
+    } else if logarithmic || magnitude == 0.0 {
+        0.5
+    } else {
+        0.05 * magnitude
+    };
+    (low - margin, high + margin)
+}
+
+/// Multiples of 1, 2 or 5 times a power of ten, many to few.
+fn linear_labels(low: f64, high: f64) -> Vec<Labels> {
+    let with_at_most = |intervals: i32| {
+        let least = (high - low) / f64::from(intervals);
+        let e = least.log10().floor() as i32;
+        let steps = [(1, e), (2, e), (5, e), (1, e + 1)];
+        let enough = |&&step: &&Decimal| number(step) >= least * (1.0 - 1e-9);
+        let &(n, e) = steps.iter().find(enough).unwrap_or(&steps[3]);
+        let step = number((n, e));
+        let first = (low / step - 1e-9).ceil() as i64;
+        let last = (high / step + 1e-9).floor() as i64;
+        let values: Vec<Decimal> = (first..=last).map(|k| (k * n, e)).collect();
+        labels(&values, 6)
+    };
+    (1..=7).rev().map(with_at_most).collect()
+}
+
+fn number((n, e): Decimal) -> f64 {
+    // As a text it is rounded once.
+    format!("{n}e{e}").parse().unwrap_or(f64::NAN)
+}
+
+/// All plain, such as 0.05, unless that is longer than `short` characters and longer than as
+/// powers of ten, such as 5e-7.
+fn labels(values: &[Decimal], short: usize) -> Labels {
+    let plain = |&(n, e): &Decimal| match n {
+        0 => "0".to_owned(),
+        _ => format!("{:.1$}", number((n, e)), e.min(0).unsigned_abs() as usize),
+    };
+    let scientific = |&value: &Decimal| match number(value) {
+        0.0 => "0".to_owned(),
+        number => format!("{number:e}"),
+    };
+    let plain: Vec<String> = values.iter().map(plain).collect();
+    let scientific: Vec<String> = values.iter().map(scientific).collect();
+    let longest = |texts: &[String]| {
+        let lengths = texts.iter().map(|text| text.trim_start_matches('-').len());
+        lengths.max().unwrap_or(0)
+    };
+    let texts = match longest(&plain) <= short.max(longest(&scientific)) {
+        true => plain,
+        false => scientific,
+    };
+    values.iter().copied().zip(texts).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Labels of an axis where `most` fit.
+    fn labels_of(axis: Axis, low: f64, high: f64, most: usize) -> Vec<String> {
+        let scale = Scale::new(&axis.within(low, high), [].into_iter()).unwrap();
+        let ticks = scale.ticks(|ticks| ticks.len() <= most);
+        ticks.into_iter().map(|tick| tick.label).collect()
+    }
+
+    #[test]
+    fn labels_are_round_and_short() {
+        let linear = |low, high| labels_of(Axis::linear("x"), low, high, 5).join(" ");
+        assert_eq!(linear(0.0, 1.0), "0 0.5 1.0");
+        assert_eq!(linear(-7.2, -2.9), "-7 -6 -5 -4 -3");
+        assert_eq!(linear(0.0, 1e9), "0 5e8 1e9");
+        assert_eq!(linear(1e-9, 4e-9), "1e-9 2e-9 3e-9 4e-9");
+        assert_eq!(linear(0.0, 20_000.0), "0 5000 10000 15000 20000");
+        assert_eq!(linear(1.00001, 1.00002), "1.000010 1.000015 1.000020");
+        let log = |low, high| labels_of(Axis::logarithmic("x"), low, high, 7).join(" ");
+        assert_eq!(log(2.0, 5.0), "2.0 2.5 3.0 3.5 4.0 4.5 5.0");
+        assert_eq!(log(1.0, 100.0), "1 2 5 10 20 50 100");
+        assert_eq!(log(1e-3, 1e3), "1e-3 0.01 0.1 1 10 100 1000");
+        assert_eq!(log(1e-9, 1e9), "1e-9 1e-6 1e-3 1 1000 1e6 1e9");
+    }
+
+    /// Also those of ranges that nobody would ask for.
+    #[test]
+    fn labels_say_where_they_are() {
+        let exponents = [-250, -20, -3, 0, 5, 9, 250];
+        let mut checked = 0;
+        for e in exponents {
+            for (from, to) in [
+                (0.0, 1.0),
+                (-3.7, 9.1),
+                (1.0, 1.00003),
+                (-2.0, -1.9),
+                (1.0, 7e4),
+            ] {
+                for axis in [Axis::linear("x"), Axis::logarithmic("x")] {
+                    let unit = 10f64.powi(e);
+                    let axis = axis.within(from * unit, to * unit);
+                    let Ok(scale) = Scale::new(&axis, [].into_iter()) else {
+                        assert!(axis.logarithmic && from <= 0.0);
+                        continue;
+                    };
+                    for most in 2..9 {
+                        let ticks = scale.ticks(|ticks| ticks.len() <= most);
+                        assert!(!ticks.is_empty() && ticks.len() <= most);
+                        for tick in ticks {
+                            let value: f64 = tick.label.parse().unwrap();
+                            let at = scale.place(value).unwrap();
+                            assert!((at - tick.at).abs() < 1e-6, "{axis:?}: {}", tick.label);
+                            checked += 1;
+                        }
+                    }
+                }
+            }
+        }
+        assert!(checked > 1000);
+    }
+
+    #[test]
+    fn ranges_of_data_have_a_margin_even_around_one_value() {
+        let ends = |axis: Axis, values: &[f64]| {
+            let scale = Scale::new(&axis, values.iter().copied()).unwrap();
+            (scale.low, scale.high)
+        };
+        assert_eq!(ends(Axis::linear("x"), &[0.0, 10.0]), (-0.5, 10.5));
+        assert_eq!(ends(Axis::linear("x"), &[0.0]), (-0.5, 0.5));
+        assert_eq!(ends(Axis::linear("x"), &[-20.0]), (-21.0, -19.0));
+        assert_eq!(ends(Axis::logarithmic("x"), &[1.0, 1.0]), (-0.5, 0.5));
+    }
+}
