@@ -52,7 +52,7 @@ pub fn draw(canvas: &mut Canvas, panel: &Panel, space: Frame, title_height: f64)
         frame.bottom = frame.top + side;
     }
     let wide = |tick: &Tick| widest([&*tick.label], TICK);
-    let x_ticks = x.ticks(|ticks| apart(ticks, frame.width(), 14.0, wide));
+    let x_ticks = x.ticks(|ticks| apart(ticks, frame.width(), 8.0, wide));
     if let Some(last) = x_ticks.last() {
         let overhang = wide(last) / 2.0 - (1.0 - last.at) * frame.width();
         frame.right -= (overhang - 22.0).max(0.0);

@@ -239,7 +239,7 @@ fn losses(seed: u64) -> Result<(Figure, String)> {
                 .map(|(t, &l)| (t as f64, l))
                 .collect()
         };
-        lines.push(item(name, Color::nth(i), Shape::Line(points(&expected))));
+        lines.push(Item::new(Color::nth(i), Shape::Line(points(&expected))));
         let marker = [
             Marker::Circle,
             Marker::Square,
@@ -247,7 +247,7 @@ fn losses(seed: u64) -> Result<(Figure, String)> {
             Marker::Triangle,
         ][i];
         let shape = Shape::Points(points(&run.losses), marker);
-        dots.push(Item::new(Color::nth(i), shape));
+        dots.push(item(name, Color::nth(i), shape));
     }
     lines.extend(dots);
     let figure = Figure {
