@@ -13,7 +13,7 @@ fn step(c: &mut Criterion) {
     let adam_w = Training::<AdamW>::new(ParamsAdamW::default());
     bench(&mut group, "AdamW", "candle ops", adam_w);
     ours(&mut group, Adam::new(1e-3));
-    ours(&mut group, Blackbox::default());
+    ours(&mut group, Blackbox::untrained());
     ours(&mut group, star());
 }
 

@@ -11,7 +11,7 @@ use lopt_core::Optimizer;
 use lopt_kernels::{Isa, per_param::step_features};
 
 fn updates(c: &mut Criterion) {
-    let (adam, blackbox, star) = (Adam::new(1e-3), Blackbox::default(), star());
+    let (adam, blackbox, star) = (Adam::new(1e-3), Blackbox::untrained(), star());
     let tensors = [
         Tensors {
             name: "784x32",

@@ -15,8 +15,8 @@ use lopt_tasks::{
 
 fn optimizers() -> Vec<Arc<dyn Optimizer>> {
     vec![
-        Arc::new(Star::default()),
-        Arc::new(Blackbox::default()),
+        Arc::new(Star::untrained()),
+        Arc::new(Blackbox::untrained()),
         Arc::new(Adam::default()),
     ]
 }
@@ -73,7 +73,7 @@ fn a_drop_in_step_allocates_no_tensor_after_the_first() {
         let small = info.count_total <= 5 * 2 && info.bytes_total <= 5 * 2 * 64;
         assert!(small, "{}: {info:?}", drop_in.optimizer().kind());
     }
-    check(Star::default(), vars());
-    check(Blackbox::default(), vars());
+    check(Star::untrained(), vars());
+    check(Blackbox::untrained(), vars());
     check(Adam::default(), vars());
 }

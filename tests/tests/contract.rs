@@ -21,8 +21,8 @@ fn star(change: impl FnOnce(&mut Config)) -> Box<dyn LearnedOptimizer> {
 
 pub fn learned() -> Vec<(String, Box<dyn LearnedOptimizer>)> {
     let mut all: Vec<(String, Box<dyn LearnedOptimizer>)> = vec![
-        ("blackbox".to_owned(), Box::new(Blackbox::default())),
-        ("star untrained".to_owned(), Box::new(Star::default())),
+        ("blackbox".to_owned(), Box::new(Blackbox::untrained())),
+        ("star untrained".to_owned(), Box::new(Star::untrained())),
         ("star".to_owned(), star(|_| {})),
         (
             "star without control".to_owned(),
@@ -233,7 +233,7 @@ fn state_of_another_optimizer_or_model_is_refused() {
     let path = folder.path().join("state.safetensors");
     let (state, params) = run(&Adam::default(), 1);
     state.save("adam", &params, &path).unwrap();
-    let star = Star::default();
+    let star = Star::untrained();
     let mut other = star.init(&params).unwrap();
     let error = other.load("star", &params, &path).unwrap_err().to_string();
     assert!(
@@ -327,9 +327,9 @@ fn the_drop_in_takes_the_functional_steps_and_goes_down() {
         );
     }
     check(Adam::default(), true);
-    check(Star::default(), true);
+    check(Star::untrained(), true);
     // Before meta-training the blackbox promises nothing about the loss.
-    check(Blackbox::default(), false);
+    check(Blackbox::untrained(), false);
 }
 
 #[test]
@@ -344,7 +344,7 @@ fn the_drop_in_refuses_or_skips_bad_gradients() {
     let good = quadratic(&var).backward().unwrap();
     let make = |non_finite| {
         let config = DropInConfig {
-            optimizer: Star::default(),
+            optimizer: Star::untrained(),
             non_finite,
         };
         DropIn::with_names([("layer.weight".to_owned(), var.clone())], config).unwrap()
@@ -384,7 +384,7 @@ fn views_of_one_tensor_are_trained() {
     let view = |row: usize| both.narrow(0, row, 1).unwrap();
     let params = Params::new([("w".to_owned(), view(0))]).unwrap();
     let grads = Grads::new(vec![Some(view(1))]);
-    let star = Star::default();
+    let star = Star::untrained();
     let mut fused = Fused::new(&star, &params).unwrap().unwrap();
     let copy = params.with_tensors(vec![view(0).copy().unwrap()]).unwrap();
     let gradient = Grads::new(vec![Some(view(1).copy().unwrap())]);
@@ -547,8 +547,8 @@ fn the_update_is_differentiable_in_theta() {
 fn a_long_training_does_not_keep_its_history() {
     for optimizer in [
         Box::new(Adam::default()) as Box<dyn Optimizer>,
-        Box::new(Star::default()),
-        Box::new(Blackbox::default()),
+        Box::new(Star::untrained()),
+        Box::new(Blackbox::untrained()),
     ] {
         let named = [("w0", [3, 4]), ("w1", [4, 2])];
         let named = named.map(|(name, shape)| (name.to_owned(), random(&shape, 0, 0, 1.0)));

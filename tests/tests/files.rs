@@ -12,7 +12,7 @@ use serde_json::json;
 fn theta_survives_a_round_trip_and_the_same_theta_gives_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
-    let mut theta = Star::default().theta().clone();
+    let mut theta = Star::untrained().theta().clone();
     theta.provenance = json!({"seed": 3});
     theta.save(&a).unwrap();
     theta.save(&b).unwrap();
@@ -26,7 +26,7 @@ fn theta_survives_a_round_trip_and_the_same_theta_gives_the_same_bytes() {
 fn damaged_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("theta.safetensors");
-    Star::default().theta().save(&path).unwrap();
+    Star::untrained().theta().save(&path).unwrap();
     let good = fs::read(&path).unwrap();
     let refused = |bytes: &[u8], what: &str| {
         fs::write(&path, bytes).unwrap();
@@ -58,7 +58,7 @@ fn files_of_another_kind_are_refused() {
     let path = folder.path().join("file.safetensors");
     let message = |result: Result<Star, lopt_core::Error>| result.unwrap_err().to_string();
 
-    Blackbox::default().theta().save(&path).unwrap();
+    Blackbox::untrained().theta().save(&path).unwrap();
     let error = message(Theta::load(&path).and_then(Star::new));
     assert!(
         error.contains("`blackbox`") && error.contains("`star`"),
@@ -85,7 +85,7 @@ fn files_of_another_kind_are_refused() {
 /// A θ whose configuration asks for another shape, or for nonsense.
 #[test]
 fn a_theta_that_does_not_fit_its_configuration_is_refused() {
-    let theta = Star::default().theta().clone();
+    let theta = Star::untrained().theta().clone();
     let with = |config: serde_json::Value| {
         let theta = Theta::new(
             "star",
@@ -109,7 +109,7 @@ fn a_theta_that_does_not_fit_its_configuration_is_refused() {
 fn a_write_that_fails_keeps_the_old_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("theta.safetensors");
-    let theta = Star::default().theta().clone();
+    let theta = Star::untrained().theta().clone();
     theta.save(&path).unwrap();
     // A file in the place of the temporary folder makes the write fail.
     let name = format!(
@@ -118,7 +118,7 @@ fn a_write_that_fails_keeps_the_old_file() {
         file::UNFINISHED
     );
     fs::write(folder.path().join(name), b"").unwrap();
-    let error = Blackbox::default()
+    let error = Blackbox::untrained()
         .theta()
         .save(&path)
         .unwrap_err()

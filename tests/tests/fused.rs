@@ -86,7 +86,7 @@ fn star(name: &str, change: impl FnOnce(&mut Config)) -> (String, Box<dyn Optimi
 fn all() -> Vec<(String, Box<dyn Optimizer>, ByIsa)> {
     let adam = Adam::new(1e-2);
     let of_adam = adam.clone();
-    let blackbox = Blackbox::default();
+    let blackbox = Blackbox::untrained();
     let of_blackbox = blackbox.clone();
     let mut all: Vec<(String, Box<dyn Optimizer>, ByIsa)> = vec![
         (
@@ -212,7 +212,7 @@ fn the_same_input_gives_the_same_bits() {
 /// STAR with everything off is the blackbox in the kernels too.
 #[test]
 fn star_switched_off_is_the_blackbox_bit_for_bit() {
-    let blackbox = Blackbox::default();
+    let blackbox = Blackbox::untrained();
     let config = Config {
         nominal: Nominal::Off,
         precondition_blackbox: false,
@@ -245,7 +245,7 @@ fn what_has_no_kernel_is_told() {
         Tensor::zeros((3, 2), DType::F64, &Device::Cpu).unwrap(),
     )]);
     assert!(
-        Fused::new(&Star::default(), &f64_params.unwrap())
+        Fused::new(&Star::untrained(), &f64_params.unwrap())
             .unwrap()
             .is_none()
     );
@@ -256,7 +256,7 @@ fn what_has_no_kernel_is_told() {
     let mut rng = Streams::new(0).stream(Purpose::ThetaInit, 0, 0, 0);
     let other = Star::init(config, 1.0, &mut rng).unwrap();
     assert!(Fused::new(&other, &params()).unwrap().is_none());
-    let fused = Fused::new(&Star::default(), &params()).unwrap().unwrap();
+    let fused = Fused::new(&Star::untrained(), &params()).unwrap().unwrap();
     assert_eq!(fused.kernel(), Isa::best().name());
 }
 

@@ -215,6 +215,6 @@ fn features_are_the_reference_s() {
 
 #[test]
 fn meta_parameters_count_197_and_202() {
-    assert_eq!(Blackbox::default().theta().values().len(), 197);
-    assert_eq!(Star::default().theta().values().len(), 202);
+    assert_eq!(Blackbox::untrained().theta().values().len(), 197);
+    assert_eq!(Star::untrained().theta().values().len(), 202);
 }

@@ -10,5 +10,6 @@ mod golden_optimizers;
 mod golden_parts;
 mod inner_weight_decay;
 mod meta_gradient;
+mod pretrained;
 mod stability;
 mod tasks;

@@ -346,7 +346,7 @@ fn what_is_bounded_has_no_slope() {
             }
         }
     }
-    let star = Star::default();
+    let star = Star::untrained();
     let mut params = Bounded.init(&mut rng(0)).unwrap();
     let state = star.init(&params).unwrap();
     let batch = |t: usize| Ok(Quadratic.batch(Split::Train, &mut rng(t as u64)).unwrap());

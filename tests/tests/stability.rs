@@ -35,7 +35,10 @@ fn subjects() -> [(&'static str, Subject); 2] {
     let star = Star::init(Default::default(), 1.0, &mut rng(5)).unwrap();
     [
         ("star", Subject::star(star).unwrap()),
-        ("blackbox", Subject::blackbox(Arc::new(Blackbox::default()))),
+        (
+            "blackbox",
+            Subject::blackbox(Arc::new(Blackbox::untrained())),
+        ),
     ]
 }
 

@@ -158,7 +158,7 @@ fn native_training_is_training() {
     }
     let run = |task: Arc<dyn Task>| {
         let params = task.init(&mut rng(0)).unwrap();
-        let mut network = Network::start(task, params, Arc::new(Star::default())).unwrap();
+        let mut network = Network::start(task, params, Arc::new(Star::untrained())).unwrap();
         let mut feed = Feed::default();
         let step = |t| {
             network

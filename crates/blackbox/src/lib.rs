@@ -7,6 +7,8 @@
 //! 190 weights and 7 decay offsets: 197 meta-parameters. Source: `small_fc_lopt` of Metz
 //! et al. 2022, arXiv 2203.11860.
 
+use std::path::Path;
+
 use candle_core::Tensor;
 use lopt_core::{
     DropIn, Error, FusedUpdate, Grads, LearnedOptimizer, Optimizer, Params, Purpose, Result, Rng,
@@ -61,16 +63,32 @@ pub struct Blackbox {
 pub type BlackboxOptimizer = DropIn<Blackbox>;
 
 impl Default for Blackbox {
+    /// [`Blackbox::pretrained`].
+    fn default() -> Self {
+        Self::pretrained()
+    }
+}
+
+/// See the card beside it, `weights/README.md`.
+const PRETRAINED: &[u8] = include_bytes!("../weights/blackbox.safetensors");
+
+impl Blackbox {
+    /// Meta-trained by lopt on Fashion-MNIST; how, and how well it does, is told in
+    /// `weights/README.md` of this crate.
+    pub fn pretrained() -> Self {
+        Theta::parse(PRETRAINED, Path::new("weights/blackbox.safetensors"))
+            .and_then(Self::new)
+            .expect("the embedded θ was checked by the tests")
+    }
+
     /// A fresh θ of seed 0, as the reference initialises it: before meta-training it does
     /// not train anything.
-    fn default() -> Self {
+    pub fn untrained() -> Self {
         let mut rng = Streams::new(0).stream(Purpose::ThetaInit, 0, 0, 0);
         Self::init(Config::default(), 1.0, &mut rng)
             .expect("the default configuration is JSON and fits itself")
     }
-}
 
-impl Blackbox {
     /// A fresh θ, the last layer's weights times `last_layer_scale` (1: as the reference).
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The command line of lopt: arguments, progress and files; no algorithm.
 
 mod common;
+mod curves;
 mod eval_ood;
 mod grad_study;
 mod meta_train;
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
         Command::Stability(args) => stability::run(args),
     };
     if let Err(error) = &finished {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", message(error));
     }
     ranks::finish(finished.is_ok());
     match finished {
@@ -74,4 +75,16 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::from(INTERRUPTED),
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// The error and its causes; some errors say their cause themselves.
+fn message(error: &anyhow::Error) -> String {
+    let mut message = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !message.ends_with(&cause) {
+            let colon = if message.is_empty() { "" } else { ": " };
+            message += &format!("{colon}{cause}");
+        }
+    }
+    message
 }

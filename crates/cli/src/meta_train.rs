@@ -15,6 +15,7 @@ use lopt_tasks::{MlpTask, Task};
 
 use crate::{
     common::{Compute, learned, provenance, stop_flag, stop_flag_with},
+    curves,
     progress::{Bar, duration},
     ranks,
 };
@@ -261,7 +262,7 @@ fn train(
         );
         return Ok(false);
     }
-    conclude(trainer, &view, &path, started.elapsed().as_secs_f64());
+    conclude(trainer, &view, &path, started.elapsed().as_secs_f64())?;
     compare(trainer, &own_task, &path, workers, &stop)
 }
 
@@ -315,7 +316,13 @@ fn compare(
     Ok(true)
 }
 
-fn conclude(trainer: &Trainer, view: &View, path: &Path, seconds: f64) {
+fn conclude(trainer: &Trainer, view: &View, path: &Path, seconds: f64) -> Result<()> {
+    let config = trainer.config();
+    let title = format!(
+        "Meta-training {:?}, seed {}",
+        config.optimizer.kind, config.seed
+    );
+    curves::save(path, &title)?;
     println!(
         "{} outer steps in {}",
         trainer.outer_step(),
@@ -327,7 +334,11 @@ fn conclude(trainer: &Trainer, view: &View, path: &Path, seconds: f64) {
             score.mean_loss, score.final_loss
         );
     }
-    println!("θ: {}", path.join("best.safetensors").display());
+    println!(
+        "θ: {}, curves.svg beside it",
+        path.join("best.safetensors").display()
+    );
+    Ok(())
 }
 
 /// Shows the progress of a run.

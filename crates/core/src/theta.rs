@@ -139,7 +139,18 @@ impl Theta {
     /// If the file cannot be read, is damaged or is no θ, or holds a value that is not
     /// finite.
     pub fn load(path: &Path) -> Result<Self> {
-        let contents = file::read(path, "theta")?;
+        Self::of_contents(file::read(path, "theta")?, path)
+    }
+
+    /// θ from the content of a file of [`Theta::save`]; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`Theta::load`].
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
+        Self::of_contents(file::parse(bytes, path, "theta")?, path)
+    }
+
+    fn of_contents(contents: file::Contents, path: &Path) -> Result<Self> {
         let mut description = contents.description;
         let kind = description["optimizer"]
             .as_str()

@@ -4,7 +4,7 @@
 //! cargo run --release -p lopt-star --example mnist [THETA.safetensors]
 //! ```
 //!
-//! Without a file STAR is not meta-trained: it starts as its plain nominal term.
+//! Without a file by the θ that comes with `lopt-star`.
 
 use anyhow::{Context, Result};
 use candle_core::{D, DType, Device, Tensor};

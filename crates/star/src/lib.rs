@@ -18,6 +18,8 @@
 
 mod config;
 
+use std::path::Path;
+
 use candle_core::Tensor;
 use lopt_blackbox::{
     config_json, config_of,
@@ -51,16 +53,32 @@ pub struct Star {
 pub type StarOptimizer = DropIn<Star>;
 
 impl Default for Star {
+    /// [`Star::pretrained`].
+    fn default() -> Self {
+        Self::pretrained()
+    }
+}
+
+/// See the card beside it, `weights/README.md`.
+const PRETRAINED: &[u8] = include_bytes!("../weights/star.safetensors");
+
+impl Star {
+    /// Meta-trained by lopt on Fashion-MNIST; how, and how well it does, is told in
+    /// `weights/README.md` of this crate.
+    pub fn pretrained() -> Self {
+        Theta::parse(PRETRAINED, Path::new("weights/star.safetensors"))
+            .and_then(Self::new)
+            .expect("the embedded θ was checked by the tests")
+    }
+
     /// The default configuration with a zero last layer: before any meta-training, the
     /// plain nominal term (AggMo in Adam's preconditioner) with step size 0.001.
-    fn default() -> Self {
+    pub fn untrained() -> Self {
         let mut rng = Streams::new(0).stream(Purpose::ThetaInit, 0, 0, 0);
         Self::init(Config::default(), 0.0, &mut rng)
             .expect("the default configuration is JSON and fits itself")
     }
-}
 
-impl Star {
     /// A fresh θ, the last layer's weights times `last_layer_scale` (1: as the reference;
     /// 0: the plain nominal term, which meta-trains faster at first).
     ///

@@ -52,6 +52,18 @@ fn a_run_leaves_everything_it_promises() {
     assert_eq!(Star::new(best).unwrap().theta().values().len(), 202);
     let newest = ["step-00000011.safetensors", "step-00000012.safetensors"];
     assert!(checkpoints(&run).keys().eq(&newest));
+    assert!(run.join("curves.svg").is_file());
+    // A finished run that is resumed has only its conclusion to tell.
+    let text = succeed(
+        folder.path(),
+        &["meta-train", "--resume", run.to_str().unwrap()],
+    );
+    let beside = text
+        .find("the best of Adam's 15 learning rates")
+        .expect("Adam");
+    for loss in ["  mean  ", "  final "] {
+        assert!(text[beside..].contains(loss), "{text}");
+    }
     // The written configuration is complete: it makes the same run.
     let config = run.join("config.toml");
     let arguments = [
