@@ -148,7 +148,9 @@ fn optimizer(
         format!("optimizer.kind={kind}"),
         "optimizer.last-layer-scale=1.0".to_owned(),
     ];
-    let fresh = RunConfig::parse(Preset::Quick.text(), "preset quick", None, &fresh)?;
+    let mut fresh = RunConfig::parse(Preset::Quick.text(), "preset quick", None, &fresh)?;
+    // With the paper's multipliers.
+    fresh.optimizer.star = None;
     Ok(fresh.initial_optimizer()?.into())
 }
 

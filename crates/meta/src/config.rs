@@ -131,7 +131,8 @@ impl Preset {
 impl RunConfig {
     /// Parses TOML, exchanges the estimator for one of another kind if asked to, and applies
     /// `overrides`, each `key.path=value` with a TOML value (text without quotes is taken as
-    /// a string). `origin` names the text in messages.
+    /// a string). Where one sets `optimizer.kind`, the text's settings of the other optimizer
+    /// are left out. `origin` names the text in messages.
     ///
     /// # Errors
     /// If the text or an override is no TOML, a key is unknown or missing, or a value is
@@ -153,6 +154,15 @@ impl RunConfig {
             let given = EstimatorConfig::deserialize(given).map_err(|e| problem(&e))?;
             let other = toml::Value::try_from(given.of_kind(kind)).map_err(|e| problem(&e))?;
             table.insert("estimator".to_owned(), other);
+        }
+        let mut kinds = overrides.iter().rev();
+        let kind = kinds.find_map(|text| text.strip_prefix("optimizer.kind="));
+        let optimizer = table.get_mut("optimizer");
+        if let (Some(kind), Some(toml::Value::Table(optimizer))) = (kind, optimizer) {
+            let kind = kind.trim().trim_matches('"');
+            for other in ["star", "blackbox"].iter().filter(|other| **other != kind) {
+                optimizer.remove(*other);
+            }
         }
         for text in overrides {
             apply_override(&mut table, text)?;
@@ -385,6 +395,33 @@ mod tests {
     }
 
     /// What two estimators have in common goes over, what only the old one had goes.
+    #[test]
+    fn settings_of_the_other_optimizer_are_left_out() {
+        let parse = |overrides: &[&str]| {
+            let overrides: Vec<_> = overrides.iter().map(ToString::to_string).collect();
+            RunConfig::parse(Preset::Quick.text(), "preset quick", None, &overrides)
+        };
+        assert!(parse(&[]).unwrap().optimizer.star.is_some());
+        for kind in ["optimizer.kind=blackbox", "optimizer.kind=\"blackbox\""] {
+            let config = parse(&[kind, "optimizer.last-layer-scale=1.0"]).unwrap();
+            assert!(config.optimizer.star.is_none());
+        }
+        assert!(
+            parse(&["optimizer.kind=star"])
+                .unwrap()
+                .optimizer
+                .star
+                .is_some()
+        );
+        // Those that somebody sets are not.
+        let both = [
+            "optimizer.kind=blackbox",
+            "optimizer.last-layer-scale=1.0",
+            "optimizer.star.nominal=off",
+        ];
+        assert!(parse(&both).unwrap_err().to_string().contains("no effect"));
+    }
+
     #[test]
     fn estimators_are_exchanged() {
         use EstimatorKind::{Backprop, Es, FullEs, Pes};
