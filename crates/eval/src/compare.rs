@@ -1,13 +1,13 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
 use lopt_adam::{Adam, GRID};
 use lopt_core::{Optimizer, Workers};
 use lopt_tasks::Task;
 
-use crate::{Error, Result, train};
+use crate::{
+    Error, Result,
+    train::{train, train_all},
+};
 
 /// Training losses, averaged over seeds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,7 +49,7 @@ impl Comparison {
 /// [`GRID`], over the seeds 0, 1, … of [`train()`], which meta-training does not use.
 ///
 /// # Errors
-/// Those of the task; [`Error::Stopped`] if `stop` is set.
+/// Those of the task; if there are 0 seeds; [`Error::Stopped`] if `stop` is set.
 pub fn compare_with_adam(
     task: &Arc<dyn Task>,
     optimizer: Arc<dyn Optimizer>,
@@ -58,30 +58,27 @@ pub fn compare_with_adam(
     workers: Workers,
     stop: &AtomicBool,
 ) -> Result<Comparison> {
+    if seeds == 0 {
+        return Err(Error::Settings("0 seeds; ask for at least 1".to_owned()));
+    }
     let adams = GRID.iter().map(|&rate| Arc::new(Adam::new(rate)) as _);
     let optimizers: Vec<Arc<dyn Optimizer>> = std::iter::once(optimizer).chain(adams).collect();
-    let runs = optimizers
-        .iter()
-        .flat_map(|optimizer| (0..seeds).map(move |seed| (optimizer, seed)));
     let steps = horizon as usize;
-    let losses = workers.map(runs, |(optimizer, seed)| {
-        if stop.load(Ordering::Relaxed) {
-            return Err(Error::Stopped);
-        }
+    let losses = train_all(&optimizers, seeds, workers, stop, |optimizer, seed| {
         let curve = train(task, optimizer, horizon, &[], seed)?;
         Ok((curve.mean_loss(steps), curve.final_loss(steps)))
-    });
-    let losses: Vec<(f64, f64)> = losses.into_iter().collect::<Result<_>>()?;
-    let score = |of_seeds: &[(f64, f64)]| Score {
+    })?;
+    let score = |of_seeds: &Vec<(f64, f64)>| Score {
         mean_loss: of_seeds.iter().map(|l| l.0).sum::<f64>() / of_seeds.len() as f64,
         final_loss: of_seeds.iter().map(|l| l.1).sum::<f64>() / of_seeds.len() as f64,
     };
-    let mut scores = losses.chunks(seeds.max(1) as usize).map(score);
-    let learned = scores
-        .next()
-        .ok_or_else(|| Error::Settings("0 seeds; ask for at least 1".to_owned()))?;
+    let scores: Vec<Score> = losses.iter().map(score).collect();
     Ok(Comparison {
-        learned,
-        adam: GRID.iter().copied().zip(scores).collect(),
+        learned: scores[0],
+        adam: GRID
+            .iter()
+            .copied()
+            .zip(scores[1..].iter().copied())
+            .collect(),
     })
 }

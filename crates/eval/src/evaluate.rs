@@ -1,10 +1,7 @@
 use std::{
     fs,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use candle_core::Device;
@@ -16,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     Error, Result,
-    train::{Curve, final_window, mean, train},
+    train::{Curve, final_window, mean, train, train_all},
 };
 
 /// The name of the tuned baseline in reports.
@@ -353,22 +350,12 @@ impl TaskRun<'_> {
     /// A curve for each optimizer and seed.
     fn curves(&self, optimizers: &[Arc<dyn Optimizer>], steps: u64) -> Result<Vec<Vec<Curve>>> {
         let seeds = self.settings.seeds;
-        let jobs = optimizers
-            .iter()
-            .flat_map(|o| (0..seeds).map(move |seed| (o, seed)));
-        let results = self.workers.map(jobs, |(optimizer, seed)| {
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(Error::Stopped);
-            }
-            let curve = train(&self.task, optimizer, steps, &[self.horizon], seed);
-            (self.on_steps)(steps);
-            curve
-        });
-        let curves: Vec<Curve> = results.into_iter().collect::<Result<_>>()?;
-        Ok(curves
-            .chunks(seeds as usize)
-            .map(<[Curve]>::to_vec)
-            .collect())
+        let (stop, on_steps) = (self.stop, self.on_steps);
+        train_all(optimizers, seeds, self.workers, stop, |optimizer, seed| {
+            let curve = train(&self.task, optimizer, steps, &[self.horizon], seed)?;
+            on_steps(steps);
+            Ok(curve)
+        })
     }
 
     fn result(&self, name: &str, curves: &[Curve]) -> ContenderResult {

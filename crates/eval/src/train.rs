@@ -1,9 +1,12 @@
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-use lopt_core::{Optimizer, Purpose, Streams};
+use lopt_core::{Optimizer, Purpose, Streams, Workers};
 use lopt_tasks::{Feed, Network, Split, Step, Task, TestScore};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// One training run.
 #[derive(Clone, Debug)]
@@ -88,4 +91,29 @@ pub fn train(
         }
     }
     Ok(curve)
+}
+
+/// What `run` gives for each optimizer and each seed 0, 1, …
+///
+/// # Errors
+/// Those of `run`; [`Error::Stopped`] if `stop` is set.
+pub(crate) fn train_all<T: Send>(
+    optimizers: &[Arc<dyn Optimizer>],
+    seeds: u64,
+    workers: Workers,
+    stop: &AtomicBool,
+    run: impl Fn(&Arc<dyn Optimizer>, u64) -> Result<T> + Sync,
+) -> Result<Vec<Vec<T>>> {
+    let runs = optimizers
+        .iter()
+        .flat_map(|optimizer| (0..seeds).map(move |seed| (optimizer, seed)));
+    let results = workers.map(runs, |(optimizer, seed)| {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Stopped);
+        }
+        run(optimizer, seed)
+    });
+    let mut results = results.into_iter();
+    let of_seeds = |_| results.by_ref().take(seeds as usize).collect();
+    optimizers.iter().map(of_seeds).collect()
 }

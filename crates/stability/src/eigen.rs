@@ -22,18 +22,19 @@ pub fn eigenvalues(matrix: &DMatrix<f64>) -> Result<Vec<Complex<f64>>> {
     Ok(values)
 }
 
-/// [`eigenvalues`] and the last entry of a unit eigenvector of the first.
+/// As [`eigenvalues`], and the last entry of a unit eigenvector of the first.
 pub(crate) fn leading_pair(matrix: &DMatrix<f64>) -> Result<(Vec<Complex<f64>>, f64)> {
     let n = matrix.nrows();
-    let values = eigenvalues(matrix)?;
     let found = to_faer(matrix).eigen();
     let found = found.map_err(|_| Error::NoEigenvalues(n))?;
-    let (all, vectors) = (found.S().column_vector(), found.U());
-    let largest = (0..n).max_by(|&i, &j| all[i].norm().total_cmp(&all[j].norm()));
-    let entry = largest.map_or(0.0, |j| {
+    let (values, vectors) = (found.S().column_vector(), found.U());
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|&i, &j| values[j].norm().total_cmp(&values[i].norm()));
+    let entry = order.first().map_or(0.0, |&j| {
         vectors[(n - 1, j)].norm() / vectors.col(j).norm_l2()
     });
-    Ok((values, entry))
+    let value = |&i: &usize| Complex::new(values[i].re, values[i].im);
+    Ok((order.iter().map(value).collect(), entry))
 }
 
 fn to_faer(matrix: &DMatrix<f64>) -> faer::Mat<f64> {
