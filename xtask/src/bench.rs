@@ -7,23 +7,12 @@ use std::{
 
 use anyhow::Result;
 
-use crate::lopt::{built, cargo, replace, root};
+use crate::lopt::{built, replace};
 
 /// Builds `lopt` and the program that prints the table, and runs that.
 pub fn run(arguments: &[OsString]) -> Result<ExitCode> {
-    let mut build = cargo();
-    build
-        .args([
-            "build",
-            "--release",
-            "--package",
-            "lopt",
-            "--package",
-            "lopt-benches",
-        ])
-        .args(["--bins", "--manifest-path"])
-        .arg(root().join("Cargo.toml"));
-    let programs = match built(build, &["lopt-benches", "lopt"])? {
+    let packages = ["--package", "lopt", "--package", "lopt-benches", "--bins"];
+    let programs = match built(&packages, &["lopt-benches", "lopt"])? {
         Ok(programs) => programs,
         Err(code) => return Ok(code),
     };

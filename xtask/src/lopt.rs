@@ -56,13 +56,18 @@ pub fn exit_code(status: ExitStatus) -> ExitCode {
     ExitCode::from(code.unwrap_or(1))
 }
 
-/// Runs a `cargo build` and returns where the programs of these names are, or the exit code
-/// of a build that failed.
+/// Runs a release build with these arguments and returns where the programs of these names
+/// are, or the exit code of a build that failed.
 pub fn built(
-    mut build: Command,
+    arguments: &[&str],
     names: &[&str],
 ) -> Result<std::result::Result<Vec<PathBuf>, ExitCode>> {
-    build.args(["--message-format", "json-render-diagnostics"]);
+    let mut build = cargo();
+    build
+        .args(["build", "--release", "--manifest-path"])
+        .arg(root().join("Cargo.toml"))
+        .args(["--message-format", "json-render-diagnostics"])
+        .args(arguments);
     let output = build.stderr(Stdio::inherit()).output();
     let output = output.context("cannot run cargo")?;
     if !output.status.success() {

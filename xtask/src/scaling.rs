@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::lopt::{built, cargo, root};
+use crate::lopt::built;
 
 /// Arguments of `cargo xtask scaling`.
 #[derive(clap::Args)]
@@ -44,19 +44,8 @@ const LONG_BYTES: u64 = 1 << 20;
 
 /// Builds `lopt` with MPI, runs it, and prints two tables.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let mut build = cargo();
-    build
-        .args([
-            "build",
-            "--release",
-            "--package",
-            "lopt",
-            "--features",
-            "mpi",
-        ])
-        .arg("--manifest-path")
-        .arg(root().join("Cargo.toml"));
-    let lopt = match built(build, &["lopt"])? {
+    let with_mpi = ["--package", "lopt", "--features", "mpi"];
+    let lopt = match built(&with_mpi, &["lopt"])? {
         Ok(programs) => programs[0].clone(),
         Err(code) => return Ok(code),
     };

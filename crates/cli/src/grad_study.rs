@@ -5,7 +5,6 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
-use comfy_table::{CellAlignment, Table, presets};
 use lopt_core::{LearnedOptimizer, file};
 use lopt_meta::{GradStudy, Preset, RunConfig, STUDIED, StudyPoint};
 use lopt_plot::{Axis, Color, Figure, Item, Panel, Shape};
@@ -14,6 +13,7 @@ use lopt_tasks::{MlpFamily, TaskFamily};
 use crate::{
     common::{Compute, learned, stop_flag},
     ranks::one_process,
+    table::new_table,
 };
 
 #[derive(ClapArgs)]
@@ -77,8 +77,7 @@ pub fn run(args: Args) -> Result<bool> {
     let stop = stop_flag()?;
     let mut csv =
         "optimizer,estimator,length,norm,cosine,sample_cosine,deviation,largest\n".to_owned();
-    let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN).set_header([
+    let header = [
         "optimizer",
         "length",
         "estimator",
@@ -87,10 +86,8 @@ pub fn run(args: Args) -> Result<bool> {
         "mean cosine",
         "deviation",
         "largest",
-    ]);
-    for column in table.column_iter_mut().skip(3) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    ];
+    let mut table = new_table(&header, 3);
     for (name, optimizer) in &optimizers {
         let mut on_length = |length: u64, points: &[StudyPoint]| {
             for p in points {

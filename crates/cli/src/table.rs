@@ -134,7 +134,8 @@ fn groups(summary: &Summary) -> Table {
 }
 
 /// Columns from `numeric` on are aligned to the right.
-fn new_table(header: &[&str], numeric: usize) -> Table {
+/// Columns from `numeric` on are aligned to the right.
+pub fn new_table(header: &[&str], numeric: usize) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::ASCII_MARKDOWN)

@@ -4,7 +4,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use comfy_table::{CellAlignment, Table, presets};
 use lopt_blackbox::Blackbox;
 use lopt_core::Theta;
 use lopt_plot::{Axis, Color, Figure, Item, Panel, Shape};
@@ -16,7 +15,7 @@ use lopt_star::Star;
 use lopt_tasks::{MlpTask, Task, suite::Entry};
 
 use super::{Args, save};
-use crate::common::stop_flag;
+use crate::{common::stop_flag, table::new_table};
 
 /// Linearises the training of one task by each optimizer.
 pub fn run(args: &Args) -> Result<bool> {
@@ -46,8 +45,7 @@ pub fn run(args: &Args) -> Result<bool> {
     let mut csv = "optimizer,step,loss,radius,real,imaginary,residual,products,update_norm,\
                    nominal_share\n"
         .to_owned();
-    let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN).set_header([
+    let header = [
         "optimizer",
         "step",
         "loss",
@@ -55,10 +53,8 @@ pub fn run(args: &Args) -> Result<bool> {
         "residual",
         "norm of the step",
         "nominal share",
-    ]);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    ];
+    let mut table = new_table(&header, 1);
     let mut all = vec![];
     for (name, subject) in &subjects {
         let points = study.run(&task, subject, &mut |point| {
