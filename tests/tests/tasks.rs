@@ -6,11 +6,10 @@ use candle_core::{DType, Device, Tensor};
 use lopt_adam::Adam;
 use lopt_core::{Optimizer, Params, Purpose, Rng, Streams};
 use lopt_datasets::{DatasetName, Source};
-use lopt_kernels::mlp::Workspace;
 use lopt_star::Star;
 use lopt_tasks::{
     Activation, DataStore, Feed, Initializer, MlpConfig, MlpFamily, MlpFamilyConfig, MlpTask,
-    NativeBatch, Network, Split, Task, TaskFamily, suite,
+    NativeBatch, Network, Reparametrized, Split, Task, TaskFamily, Workspace, suite,
 };
 use lopt_tests::{flat, relative_error};
 
@@ -138,6 +137,70 @@ fn the_native_form_is_the_candle_op_path() {
             assert!(rest.is_empty());
         }
     }
+}
+
+/// φ = c·φ' tensor by tensor: the loss is the same, gradients and Hessian products follow the
+/// chain rule, and the native form says the same.
+#[test]
+fn reparametrised_tasks_are_the_same_function() {
+    let task: Arc<dyn Task> = Arc::new(task(|c| c.activation = Activation::Tanh));
+    let factors = vec![0.5f32, 3.0, 0.01, 20.0];
+    let other = Arc::new(Reparametrized::new(task.clone(), factors.clone()));
+    let params = task.init(&mut rng(0)).unwrap();
+    let scaled = |tensors: &[Tensor], power: i32| -> Vec<Tensor> {
+        let pairs = tensors.iter().zip(&factors);
+        let scale = |(t, c): (&Tensor, &f32)| (t * f64::from(c.powi(power))).unwrap();
+        pairs.map(scale).collect()
+    };
+    let start = other.init(&mut rng(0)).unwrap();
+    for (ours, expected) in start.tensors().iter().zip(scaled(params.tensors(), -1)) {
+        assert!(relative_error(ours, &expected) <= 1e-6);
+    }
+    let batch = other.batch(Split::Train, &mut rng(1)).unwrap();
+    let (expected, grads) = task.loss_and_grad(&params, &batch).unwrap();
+    let (loss, ours) = other.loss_and_grad(&start, &batch).unwrap();
+    assert!((loss - expected).abs() <= 1e-5 * expected);
+    let grads: Vec<Tensor> = grads.tensors().iter().flatten().cloned().collect();
+    let close = |ours: &[Tensor], expected: &[Tensor]| {
+        assert_eq!(ours.len(), expected.len());
+        for (ours, expected) in ours.iter().zip(expected) {
+            assert!(relative_error(ours, expected) <= 1e-4);
+        }
+    };
+    let ours: Vec<Tensor> = ours.tensors().iter().flatten().cloned().collect();
+    close(&ours, &scaled(&grads, 1));
+
+    let v: Vec<Tensor> = params
+        .tensors()
+        .iter()
+        .map(|p| (p + 0.1).unwrap())
+        .collect();
+    let expected = task
+        .hessian_vector(&params, &batch, &scaled(&v, 1))
+        .unwrap();
+    let product = other.hessian_vector(&start, &batch, &v).unwrap();
+    close(&product, &scaled(&expected, 1));
+    assert_eq!(other.test(&start).unwrap().unwrap().accuracy, {
+        task.test(&params).unwrap().unwrap().accuracy
+    });
+
+    let native = other.native().unwrap();
+    let mut native_batch = NativeBatch::default();
+    native.batch(Split::Train, &mut rng(1), &mut native_batch);
+    let flattened = |tensors: &[Tensor]| -> Vec<f32> {
+        let values = tensors.iter().flat_map(flat);
+        values.map(|x| x as f32).collect()
+    };
+    let mut natively = vec![f32::NAN; flattened(&ours).len()];
+    let loss = native.loss_and_grad(
+        &flattened(start.tensors()),
+        &native_batch,
+        &mut natively,
+        &mut Workspace::default(),
+    );
+    assert!((loss - task.loss_and_grad(&params, &batch).unwrap().0).abs() <= 1e-5 * loss);
+    let tensor = |values: &[f32]| Tensor::from_slice(values, values.len(), &Device::Cpu).unwrap();
+    assert!(relative_error(&tensor(&natively), &tensor(&flattened(&ours))) <= 1e-5);
 }
 
 /// Trained natively and through tensors, a network goes the same way.
@@ -290,6 +353,7 @@ fn a_family_samples_all_its_tasks() {
         activation: vec![Activation::Relu, Activation::Tanh],
         initializer: vec![Initializer::He],
         batch_size: vec![16],
+        reparametrize: None,
     };
     let family = MlpFamily::new(&config, &mut DataStore::default(), &Device::Cpu).unwrap();
     assert_eq!(family.tasks().len(), 8);
@@ -301,8 +365,24 @@ fn a_family_samples_all_its_tasks() {
     assert_eq!(names.len(), 8, "{names:?}");
     let empty = MlpFamilyConfig {
         hidden: vec![],
+        ..config.clone()
+    };
+    let mut reparametrized = MlpFamilyConfig {
+        reparametrize: Some([0.1, 10.0]),
         ..config
     };
+    let plain = family;
+    let family = |config| MlpFamily::new(config, &mut DataStore::default(), &Device::Cpu);
+    let start = |family: &MlpFamily, seed| {
+        let task = family.sample(&mut rng(seed));
+        let tensors = task.init(&mut rng(0)).unwrap();
+        flat(tensors.get("layer0/weight").unwrap())
+    };
+    let with = family(&reparametrized).unwrap();
+    assert_ne!(start(&with, 0), start(&plain, 0));
+    reparametrized.reparametrize = Some([2.0, 1.0]);
+    let error = family(&reparametrized).err().unwrap().to_string();
+    assert!(error.contains("[lowest, highest]"), "{error}");
     assert!(MlpFamily::new(&empty, &mut DataStore::default(), &Device::Cpu).is_err());
 }
 

@@ -6,7 +6,10 @@ use lopt_datasets::{DatasetName, Source};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::{Activation, DataStore, Error, Initializer, MlpConfig, MlpTask, Result, Task};
+use crate::{
+    Activation, DataStore, Error, Initializer, MlpConfig, MlpTask, NativeTask, Reparametrized,
+    Result, Task,
+};
 
 /// A distribution of tasks.
 pub trait TaskFamily: Send + Sync {
@@ -40,11 +43,16 @@ pub struct MlpFamilyConfig {
     pub initializer: Vec<Initializer>,
     /// Batch sizes.
     pub batch_size: Vec<usize>,
+    /// If given, tasks are [`Reparametrized`], with a factor for each parameter tensor that is
+    /// log-uniform in \[lowest, highest\].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reparametrize: Option<[f64; 2]>,
 }
 
 /// The tasks of an [`MlpFamilyConfig`], their data loaded.
 pub struct MlpFamily {
     tasks: Vec<Arc<MlpTask>>,
+    reparametrize: Option<[f64; 2]>,
 }
 
 impl MlpFamily {
@@ -54,6 +62,15 @@ impl MlpFamily {
     /// # Errors
     /// If a list is empty, or a combination is no task.
     pub fn new(config: &MlpFamilyConfig, store: &mut DataStore, device: &Device) -> Result<Self> {
+        if let Some([lowest, highest]) = config.reparametrize {
+            let ok = 0.0 < lowest && lowest <= highest && highest.is_finite();
+            if !ok {
+                return Err(Error::Config(format!(
+                    "reparametrize = [{lowest}, {highest}]; it must be [lowest, highest] with \
+                     0 < lowest ≤ highest, such as [0.1, 10.0]"
+                )));
+            }
+        }
         let mut tasks = vec![];
         for mlp in config.combinations() {
             tasks.push(Arc::new(MlpTask::new(mlp, store, device)?));
@@ -63,7 +80,10 @@ impl MlpFamily {
                 "a list of the task family is empty; each needs at least one entry".to_owned(),
             ));
         }
-        Ok(Self { tasks })
+        Ok(Self {
+            tasks,
+            reparametrize: config.reparametrize,
+        })
     }
 
     /// Every task of the family.
@@ -100,8 +120,16 @@ impl MlpFamilyConfig {
 }
 
 impl TaskFamily for MlpFamily {
-    /// Uniform over the combinations, which is uniform over each list.
+    /// Uniform over the combinations, which is uniform over each list; then the factors.
     fn sample(&self, rng: &mut Rng) -> Arc<dyn Task> {
-        self.tasks[rng.random_range(0..self.tasks.len() as u32) as usize].clone()
+        let task = self.tasks[rng.random_range(0..self.tasks.len() as u32) as usize].clone();
+        let Some(range) = self.reparametrize else {
+            return task;
+        };
+        let [low, high] = range.map(f64::ln);
+        let tensors = task.sizes().len();
+        let factors = (0..tensors).map(|_| (low + (high - low) * rng.random::<f64>()).exp() as f32);
+        let factors = factors.collect();
+        Arc::new(Reparametrized::new(task, factors))
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Activation, Batch, DataStore, Error, Images, Initializer, NativeBatch, NativeTask, Result,
-    Split, Task, TestScore, second_order,
+    Split, Task, TestScore, Workspace, second_order,
 };
 
 /// Test images that go through the network at once.
@@ -186,15 +186,19 @@ fn pixels_and_labels(batch: &Batch) -> lopt_core::Result<[&Tensor; 2]> {
     }
 }
 
-/// Where each layer's parameters are when all lie one after the other in name order.
-fn kernel_layers(layers: &[LayerNames]) -> Vec<mlp::Layer> {
-    let sizes = layers.iter().flat_map(|layer| {
+/// How many numbers each parameter has.
+fn sizes(layers: &[LayerNames]) -> impl Iterator<Item = (&String, usize)> {
+    layers.iter().flat_map(|layer| {
         [
             (&layer.weight, layer.fan_in * layer.fan_out),
             (&layer.bias, layer.fan_out),
         ]
-    });
-    let sizes: BTreeMap<&String, usize> = sizes.collect();
+    })
+}
+
+/// Where each layer's parameters are when all lie one after the other in name order.
+fn kernel_layers(layers: &[LayerNames]) -> Vec<mlp::Layer> {
+    let sizes: BTreeMap<&String, usize> = sizes(layers).collect();
     let start = |name: &String| {
         let before = sizes.iter().take_while(|(other, _)| **other < name);
         before.map(|(_, size)| size).sum()
@@ -209,6 +213,12 @@ fn kernel_layers(layers: &[LayerNames]) -> Vec<mlp::Layer> {
 }
 
 impl NativeTask for MlpTask {
+    fn sizes(&self) -> Vec<usize> {
+        let mut named: Vec<(&String, usize)> = sizes(&self.layers).collect();
+        named.sort();
+        named.into_iter().map(|(_, size)| size).collect()
+    }
+
     fn batch(&self, split: Split, rng: &mut Rng, batch: &mut NativeBatch) {
         let all = self.images.labels(split);
         let NativeBatch {
@@ -228,12 +238,12 @@ impl NativeTask for MlpTask {
         params: &[f32],
         batch: &NativeBatch,
         grads: &mut [f32],
-        workspace: &mut mlp::Workspace,
+        workspace: &mut Workspace,
     ) -> f32 {
         let NativeBatch { inputs, labels, .. } = batch;
         let isa = Isa::best();
         self.kernel
-            .loss_and_grad(isa, params, inputs, labels, grads, workspace)
+            .loss_and_grad(isa, params, inputs, labels, grads, &mut workspace.mlp)
     }
 }
 

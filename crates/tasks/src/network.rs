@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use lopt_core::{Fused, Optimizer, Params, Result, Rng, State, Stepper};
-use lopt_kernels::mlp::Workspace;
 
-use crate::{Batch, NativeBatch, NativeTask, Split, Task};
+use crate::{Batch, NativeBatch, NativeTask, Split, Task, Workspace};
 
 /// φ, the optimizer that trains it, and the optimizer's state.
 ///

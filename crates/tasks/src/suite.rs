@@ -116,8 +116,8 @@ impl Size {
             });
         }
         let factors: &[u64] = match self {
-            Size::Quick => &[3, 10, 20],
-            Size::Full => &[3, 10, 50],
+            Size::Quick => &[3, 10, 100],
+            Size::Full => &[3, 10, 100],
         };
         for &factor in factors {
             suite.add("horizon", &format!("{factor}× horizon"), |_| {});
