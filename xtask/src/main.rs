@@ -46,6 +46,10 @@ enum Command {
     /// training; `--help` after it lists the arguments.
     #[command(disable_help_flag = true)]
     Stability(Passed),
+    /// Reproduce the claims C1 to C6 of the STAR paper, each with a figure and a table; `--help`
+    /// after it lists the arguments.
+    #[command(disable_help_flag = true)]
+    Reproduce(Passed),
     /// Measure what must be fast, and print one table; `--help` after it lists the arguments.
     #[command(disable_help_flag = true)]
     Bench(Passed),
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
         Command::EvalOod(passed) => lopt::run("eval-ood", &passed.arguments),
         Command::GradStudy(passed) => lopt::run("grad-study", &passed.arguments),
         Command::Stability(passed) => lopt::run("stability", &passed.arguments),
+        Command::Reproduce(passed) => lopt::run("reproduce", &passed.arguments),
         Command::Bench(passed) => bench::run(&passed.arguments),
         Command::Scaling(args) => scaling::run(&args),
         Command::Data(command) => data::run(command),

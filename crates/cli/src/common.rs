@@ -15,7 +15,7 @@ use lopt_core::{LearnedOptimizer, Theta, Workers};
 use lopt_kernels::Isa;
 use lopt_meta::Provenance;
 use lopt_star::Star;
-use lopt_tasks::{DataStore, suite::Size};
+use lopt_tasks::{DataStore, suite::Suite};
 
 /// Where to compute.
 #[derive(clap::Args)]
@@ -50,20 +50,15 @@ impl Compute {
 pub enum SuiteName {
     Quick,
     Full,
+    BeyondMlps,
 }
 
 impl SuiteName {
-    pub fn size(self) -> Size {
+    pub fn suite(self) -> Suite {
         match self {
-            SuiteName::Quick => Size::Quick,
-            SuiteName::Full => Size::Full,
-        }
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            SuiteName::Quick => "quick",
-            SuiteName::Full => "full",
+            SuiteName::Quick => Suite::Quick,
+            SuiteName::Full => Suite::Full,
+            SuiteName::BeyondMlps => Suite::BeyondMlps,
         }
     }
 }

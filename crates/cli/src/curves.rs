@@ -11,14 +11,7 @@ const SMOOTHED: usize = 50;
 
 /// Draws `metrics.jsonl` of a run directory as `curves.svg` beside it.
 pub fn save(run_dir: &Path, title: &str) -> Result<()> {
-    let path = run_dir.join("metrics.jsonl");
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let metrics: Vec<Value> = text
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()
-        .with_context(|| path.display().to_string())?;
+    let metrics = metrics(run_dir)?;
     if metrics.is_empty() {
         return Ok(());
     }
@@ -61,4 +54,15 @@ pub fn save(run_dir: &Path, title: &str) -> Result<()> {
     };
     figure.save(&run_dir.join("curves.svg"))?;
     Ok(())
+}
+
+/// The lines of `metrics.jsonl` of a run directory.
+pub fn metrics(run_dir: &Path) -> Result<Vec<Value>> {
+    let path = run_dir.join("metrics.jsonl");
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    text.lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()
+        .with_context(|| path.display().to_string())
 }

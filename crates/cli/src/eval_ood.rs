@@ -28,7 +28,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     blackbox: Option<PathBuf>,
     /// `quick`: around 8×8 images and 500 steps, embedded data. `full`: around full images
-    /// and 2000 steps, full data sets; hours.
+    /// and 2000 steps, full data sets; hours. `beyond-mlps`: convolutional, residual and recurrent
+    /// networks, a transformer; CIFAR-10 in full and embedded data.
     #[arg(long, default_value = "quick")]
     suite: SuiteName,
     /// Only this group of the suite, such as `width`. May be repeated.
@@ -50,15 +51,14 @@ pub fn run(args: Args) -> Result<bool> {
     one_process()?;
     let contenders = contenders(&args)?;
     let device = args.compute.device()?;
-    let (size, name) = (args.suite.size(), args.suite.name());
     let here = provenance();
     let program = format!("{} {}", here.version, here.commit);
-    let mut settings = Settings::new(size, args.seeds, program, &contenders);
+    let mut settings = Settings::new(args.suite.suite(), args.seeds, program, &contenders);
     settings.groups = args.group.clone();
     let out = args
         .out
         .clone()
-        .unwrap_or_else(|| default_out(name, &settings));
+        .unwrap_or_else(|| Path::new("eval").join(settings.folder_name()));
     eprintln!("evaluating into {}", out.display());
     let stop = stop_flag()?;
     let view = Mutex::new(View {
@@ -156,16 +156,6 @@ fn newest_runs(folder: &Path) -> BTreeMap<String, PathBuf> {
         .into_iter()
         .map(|(kind, (_, path))| (kind, path))
         .collect()
-}
-
-/// A folder that other settings do not share.
-fn default_out(suite: &str, settings: &Settings) -> PathBuf {
-    let json = json!(settings).to_string();
-    // FNV-1a: only to tell folders apart; the settings inside are compared in full.
-    let hash = json.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    });
-    PathBuf::from(format!("eval/{suite}-{:08x}", hash >> 32))
 }
 
 struct View {

@@ -7,6 +7,7 @@ mod grad_study;
 mod meta_train;
 mod progress;
 mod ranks;
+mod reproduce;
 mod stability;
 mod table;
 
@@ -39,6 +40,8 @@ enum Command {
     SumLatency(ranks::LatencyArgs),
     /// Compare gradient estimators with the exact meta-gradient, at a fixed θ.
     GradStudy(grad_study::Args),
+    /// Reproduce the claims C1 to C6 of the paper, each with a figure and a table.
+    Reproduce(reproduce::Args),
     /// Stability: figures of the noisy quadratic model, or the linearised training of
     /// meta-trained optimizers.
     Stability(stability::Args),
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::EvalOod(args) => eval_ood::run(args),
         Command::SumLatency(args) => ranks::latency(&args),
         Command::GradStudy(args) => grad_study::run(args),
+        Command::Reproduce(args) => reproduce::run(args),
         Command::Stability(args) => stability::run(args),
     };
     if let Err(error) = &finished {

@@ -19,12 +19,12 @@ pub fn print(summary: &Summary) {
         "speed-up: interquartile mean over tasks, from 5 tasks on with 95 % bootstrap interval\n\
          (>2 counts as 2)."
     );
-    let images = summary.tasks.iter().filter_map(|task| match task.outcome {
-        Outcome::Done { images, .. } => Some((task.entry.task.dataset, images)),
+    let examples = summary.tasks.iter().filter_map(|task| match task.outcome {
+        Outcome::Done { examples, .. } => Some((task.entry.task.data(), examples)),
         Outcome::Skipped { .. } => None,
     });
-    for (dataset, [train, test]) in images.collect::<BTreeMap<_, _>>() {
-        println!("{dataset}: {train} images to train on, {test} to test on");
+    for ((data, unit), [train, test]) in examples.collect::<BTreeMap<_, _>>() {
+        println!("{data}: {train} {unit} to train on, {test} to test on");
     }
     for task in &summary.tasks {
         if let Outcome::Skipped { reason } = &task.outcome {
@@ -116,10 +116,6 @@ fn groups(summary: &Summary) -> Table {
         2,
     );
     for group in &summary.groups {
-        let interval = |Interval { estimate, bounds }| match bounds {
-            Some([low, high]) => format!("{estimate:.2} [{low:.2}, {high:.2}]"),
-            None => format!("{estimate:.2}"),
-        };
         table.add_row(vec![
             group.group.clone(),
             group.contender.clone(),
@@ -133,7 +129,14 @@ fn groups(summary: &Summary) -> Table {
     table
 }
 
-/// Columns from `numeric` on are aligned to the right.
+/// The estimate, and the interval if there is one.
+pub fn interval(Interval { estimate, bounds }: Interval) -> String {
+    match bounds {
+        Some([low, high]) => format!("{estimate:.2} [{low:.2}, {high:.2}]"),
+        None => format!("{estimate:.2}"),
+    }
+}
+
 /// Columns from `numeric` on are aligned to the right.
 pub fn new_table(header: &[&str], numeric: usize) -> Table {
     let mut table = Table::new();

@@ -65,7 +65,7 @@ fn an_evaluation_finds_the_newest_runs_and_writes_its_reports() {
     let csv = fs::read_to_string(here.join("result/report.csv")).unwrap();
     assert_eq!(csv.lines().count(), 4, "{csv}");
     let columns: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
-    assert_eq!(columns, [17; 4], "{csv}");
+    assert_eq!(columns, [15; 4], "{csv}");
     let svgs: Vec<_> = fs::read_dir(here.join("result/curves"))
         .unwrap()
         .flatten()
@@ -161,7 +161,7 @@ fn missing_data_are_listed_and_not_fatal() {
     );
     let csv = fs::read_to_string(here.join("result/report.csv")).unwrap();
     assert!(
-        csv.lines().all(|line| line.split(',').count() == 17),
+        csv.lines().all(|line| line.split(',').count() == 15),
         "{csv}"
     );
 }

@@ -4,10 +4,7 @@ use lopt_adam::{Adam, GRID};
 use lopt_core::{Optimizer, Workers};
 use lopt_tasks::Task;
 
-use crate::{
-    Error, Result,
-    train::{train, train_all},
-};
+use crate::{Curve, Result, train::train_all};
 
 /// Training losses, averaged over seeds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,6 +13,19 @@ pub struct Score {
     pub mean_loss: f64,
     /// Of the last twentieth.
     pub final_loss: f64,
+}
+
+impl Score {
+    /// Over the first `horizon` steps of these runs.
+    pub fn of(curves: &[Curve], horizon: usize) -> Self {
+        let mean = |loss: &dyn Fn(&Curve) -> f64| {
+            curves.iter().map(loss).sum::<f64>() / curves.len() as f64
+        };
+        Self {
+            mean_loss: mean(&|curve| curve.mean_loss(horizon)),
+            final_loss: mean(&|curve| curve.final_loss(horizon)),
+        }
+    }
 }
 
 /// An optimizer beside Adam at every learning rate of its grid, on one task.
@@ -58,21 +68,11 @@ pub fn compare_with_adam(
     workers: Workers,
     stop: &AtomicBool,
 ) -> Result<Comparison> {
-    if seeds == 0 {
-        return Err(Error::Settings("0 seeds; ask for at least 1".to_owned()));
-    }
     let adams = GRID.iter().map(|&rate| Arc::new(Adam::new(rate)) as _);
     let optimizers: Vec<Arc<dyn Optimizer>> = std::iter::once(optimizer).chain(adams).collect();
-    let steps = horizon as usize;
-    let losses = train_all(&optimizers, seeds, workers, stop, |optimizer, seed| {
-        let curve = train(task, optimizer, horizon, &[], seed)?;
-        Ok((curve.mean_loss(steps), curve.final_loss(steps)))
-    })?;
-    let score = |of_seeds: &Vec<(f64, f64)>| Score {
-        mean_loss: of_seeds.iter().map(|l| l.0).sum::<f64>() / of_seeds.len() as f64,
-        final_loss: of_seeds.iter().map(|l| l.1).sum::<f64>() / of_seeds.len() as f64,
-    };
-    let scores: Vec<Score> = losses.iter().map(score).collect();
+    let curves = train_all(task, &optimizers, horizon, seeds, workers, stop)?;
+    let score = |of_seeds: &Vec<Curve>| Score::of(of_seeds, horizon as usize);
+    let scores: Vec<Score> = curves.iter().map(score).collect();
     Ok(Comparison {
         learned: scores[0],
         adam: GRID

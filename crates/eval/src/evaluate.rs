@@ -7,13 +7,13 @@ use std::{
 use candle_core::Device;
 use lopt_adam::{Adam, GRID};
 use lopt_core::{Optimizer, Workers, file};
-use lopt_tasks::{DataStore, MlpTask, Task, suite};
+use lopt_tasks::{DataStore, LoadedTask, Task, suite};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
     Error, Result,
-    train::{Curve, final_window, mean, train, train_all},
+    train::{Curve, check_seeds, final_window, for_all, mean, train},
 };
 
 /// The name of the tuned baseline in reports.
@@ -39,7 +39,7 @@ pub struct Contender {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// The suite.
-    pub suite: suite::Size,
+    pub suite: suite::Suite,
     /// Only tasks of these groups; all if empty.
     pub groups: Vec<String>,
     /// Seeds 0, 1, … of each run.
@@ -54,7 +54,7 @@ pub struct Settings {
 
 impl Settings {
     /// With Adam's whole grid.
-    pub fn new(suite: suite::Size, seeds: u64, program: String, contenders: &[Contender]) -> Self {
+    pub fn new(suite: suite::Suite, seeds: u64, program: String, contenders: &[Contender]) -> Self {
         Self {
             suite,
             groups: vec![],
@@ -66,6 +66,20 @@ impl Settings {
                 .map(|c| (c.name.clone(), c.identity.clone()))
                 .collect(),
         }
+    }
+
+    /// A name for the folder of the results, which other settings do not share.
+    pub fn folder_name(&self) -> String {
+        // FNV-1a: only to tell folders apart; the settings inside are compared in full.
+        let json = serde_json::json!(self);
+        let hash = json
+            .to_string()
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+            });
+        let suite = json["suite"].as_str().unwrap_or_default();
+        format!("{suite}-{:08x}", hash >> 32)
     }
 
     fn entries(&self) -> Result<Vec<suite::Entry>> {
@@ -112,8 +126,8 @@ pub enum Outcome {
         adam_grid: Vec<(f64, f64)>,
         /// The contenders in the order of the settings, then tuned Adam.
         results: Vec<ContenderResult>,
-        /// How many images there were to train on and to test on.
-        images: [usize; 2],
+        /// How many images there were to train on and to test on, or bytes of text.
+        examples: [usize; 2],
     },
 }
 
@@ -196,9 +210,7 @@ pub fn evaluate(
     stop: &AtomicBool,
     observer: &(dyn Fn(Event) + Sync),
 ) -> Result<Vec<TaskReport>> {
-    if settings.seeds == 0 {
-        return Err(Error::Settings("0 seeds; ask for at least 1".to_owned()));
-    }
+    check_seeds(settings.seeds)?;
     let entries = settings.entries()?;
     claim(out, settings)?;
     let runs = settings.contenders.len() as u64 + settings.grid.len() as u64 + ADAM_HORIZONS;
@@ -214,7 +226,7 @@ pub fn evaluate(
                 report
             }
             None => {
-                let report = match MlpTask::new(entry.task.clone(), store, device) {
+                let report = match entry.task.load(store, device) {
                     Err(error) if error.is_missing_data() => {
                         observer(Event::Steps(total));
                         TaskReport {
@@ -226,14 +238,14 @@ pub fn evaluate(
                     }
                     task => {
                         let on_steps = |steps| observer(Event::Steps(steps));
-                        let task = task?;
+                        let LoadedTask { task, examples } = task?;
                         let run = TaskRun {
-                            images: task.images(),
+                            examples,
                             settings,
                             workers,
                             stop,
                             on_steps: &on_steps,
-                            task: Arc::new(task),
+                            task,
                             horizon: entry.horizon,
                         };
                         let outcome = run.compare(contenders)?;
@@ -297,7 +309,7 @@ struct TaskRun<'a> {
     stop: &'a AtomicBool,
     on_steps: &'a (dyn Fn(u64) + Sync),
     task: Arc<dyn Task>,
-    images: [usize; 2],
+    examples: [usize; 2],
     horizon: u64,
 }
 
@@ -343,7 +355,7 @@ impl TaskRun<'_> {
             adam_learning_rate: adam_grid[best].0,
             adam_grid,
             results,
-            images: self.images,
+            examples: self.examples,
         })
     }
 
@@ -351,7 +363,7 @@ impl TaskRun<'_> {
     fn curves(&self, optimizers: &[Arc<dyn Optimizer>], steps: u64) -> Result<Vec<Vec<Curve>>> {
         let seeds = self.settings.seeds;
         let (stop, on_steps) = (self.stop, self.on_steps);
-        train_all(optimizers, seeds, self.workers, stop, |optimizer, seed| {
+        for_all(optimizers, seeds, self.workers, stop, |optimizer, seed| {
             let curve = train(&self.task, optimizer, steps, &[self.horizon], seed)?;
             on_steps(steps);
             Ok(curve)

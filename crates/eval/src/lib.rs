@@ -18,4 +18,4 @@ pub use evaluate::{
     ADAM, Contender, ContenderResult, Event, Outcome, Settings, SpeedUp, TaskReport, evaluate,
 };
 pub use report::{GroupSummary, Summary, write_reports};
-pub use train::{Curve, train};
+pub use train::{Curve, train, train_all};

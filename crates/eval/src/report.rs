@@ -147,22 +147,22 @@ fn file_name(task: &TaskReport) -> String {
 
 /// A line for each task and optimizer.
 fn csv(summary: &Summary) -> String {
-    let mut csv = "group,task,dataset,image_size,hidden,activation,batch_size,horizon,optimizer,\
-                   adam_learning_rate,final_loss,mean_loss,test_accuracy,diverged,seeds,speed_up,\
+    let mut csv = "group,task,data,image_size,network,batch_size,horizon,optimizer,adam_learning_rate,final_loss,mean_loss,test_accuracy,diverged,seeds,speed_up,\
                    adam_never\n"
         .to_owned();
     for task in &summary.tasks {
         let entry = &task.entry;
-        let hidden: Vec<String> = entry.task.hidden.iter().map(ToString::to_string).collect();
+        let (data, _) = entry.task.data();
         let start = format!(
-            "{},{},{},{},{},{},{},{}",
+            "{},{},{data},{},{},{},{}",
             entry.group,
             entry.name,
-            entry.task.dataset,
-            entry.task.image_size,
-            hidden.join("-"),
-            entry.task.activation.name(),
-            entry.task.batch_size,
+            entry
+                .task
+                .image_size()
+                .map_or_else(String::new, |size| size.to_string()),
+            entry.task.network(),
+            entry.task.batch_size(),
             entry.horizon
         );
         let Outcome::Done {

@@ -93,11 +93,36 @@ pub fn train(
     Ok(curve)
 }
 
+/// [`train`] by each optimizer, over the seeds 0, 1, …: `curves[optimizer][seed]`.
+///
+/// # Errors
+/// As [`train`]; if there are 0 seeds; [`Error::Stopped`] if `stop` is set.
+pub fn train_all(
+    task: &Arc<dyn Task>,
+    optimizers: &[Arc<dyn Optimizer>],
+    steps: u64,
+    seeds: u64,
+    workers: Workers,
+    stop: &AtomicBool,
+) -> Result<Vec<Vec<Curve>>> {
+    check_seeds(seeds)?;
+    let run = |optimizer: &_, seed| train(task, optimizer, steps, &[], seed);
+    for_all(optimizers, seeds, workers, stop, run)
+}
+
+/// Refuses 0 seeds, which would give means of nothing.
+pub(crate) fn check_seeds(seeds: u64) -> Result<()> {
+    match seeds {
+        0 => Err(Error::Settings("0 seeds; ask for at least 1".to_owned())),
+        _ => Ok(()),
+    }
+}
+
 /// What `run` gives for each optimizer and each seed 0, 1, …
 ///
 /// # Errors
 /// Those of `run`; [`Error::Stopped`] if `stop` is set.
-pub(crate) fn train_all<T: Send>(
+pub(crate) fn for_all<T: Send>(
     optimizers: &[Arc<dyn Optimizer>],
     seeds: u64,
     workers: Workers,

@@ -4,7 +4,7 @@ use std::{
     sync::Arc,
 };
 
-use lopt_datasets::{DatasetName, Source};
+use lopt_datasets::{DatasetName, Source, Text};
 use lopt_kernels::{Isa, gather, gather_pixels};
 
 use crate::{Result, Split};
@@ -77,6 +77,7 @@ impl Images {
 pub struct DataStore {
     data_dir: Option<PathBuf>,
     images: BTreeMap<(DatasetName, bool, usize), Arc<Images>>,
+    text: Option<Arc<Text>>,
 }
 
 impl DataStore {
@@ -86,6 +87,7 @@ impl DataStore {
         Self {
             data_dir: data_dir.map(Path::to_owned),
             images: BTreeMap::new(),
+            text: None,
         }
     }
 
@@ -113,5 +115,17 @@ impl DataStore {
         });
         self.images.insert(key, images.clone());
         Ok(images)
+    }
+    /// The text that comes with the program.
+    ///
+    /// # Errors
+    /// If the program is damaged.
+    pub fn text(&mut self) -> Result<Arc<Text>> {
+        if let Some(text) = &self.text {
+            return Ok(text.clone());
+        }
+        let text = Arc::new(lopt_datasets::text()?);
+        self.text = Some(text.clone());
+        Ok(text)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A [`Task`] is a model, its data and its loss. The suite's own are multi-layer
 //! perceptrons on images ([`MlpTask`]): MNIST, Fashion-MNIST and CIFAR-10 at any image
-//! size, any widths, depths and nonlinearities. A [`TaskFamily`] is a distribution of
+//! size, any widths, depths and nonlinearities; and other networks ([`ModelTask`]), for images
+//! and text. A [`TaskFamily`] is a distribution of
 //! tasks to meta-train on; [`suite`] lists the tasks to evaluate out of distribution.
 //!
 //! A task of one's own needs three functions:
@@ -51,11 +52,15 @@
 //! ```
 
 mod activation;
+mod classification;
+mod config;
 mod error;
 mod family;
 mod images;
 mod initializer;
 mod mlp;
+mod model_task;
+mod models;
 mod native;
 mod network;
 mod reparametrized;
@@ -64,11 +69,14 @@ pub mod suite;
 mod task;
 
 pub use activation::Activation;
+pub use config::{LoadedTask, TaskConfig};
 pub use error::{Error, Result};
 pub use family::{MlpFamily, MlpFamilyConfig, TaskFamily};
 pub use images::{DataStore, Images};
 pub use initializer::Initializer;
 pub use mlp::{MlpConfig, MlpTask};
+pub use model_task::{DataConfig, ModelTask, ModelTaskConfig};
+pub use models::ModelConfig;
 pub use native::{NativeBatch, NativeTask, Workspace};
 pub use network::{Feed, Network, Step};
 pub use reparametrized::Reparametrized;

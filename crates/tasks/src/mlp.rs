@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Activation, Batch, DataStore, Error, Images, Initializer, NativeBatch, NativeTask, Result,
-    Split, Task, TestScore, Workspace, second_order,
+    Split, Task, TestScore, Workspace,
+    classification::{TestRun, inputs_and_labels, normalize},
+    second_order,
 };
 
 /// Test images that go through the network at once.
@@ -133,7 +135,7 @@ impl MlpTask {
     /// The gradient of the loss in the parameters, in name order, in candle ops that can be
     /// differentiated once more: candle's own gradients cannot.
     fn gradient(&self, params: &Params, batch: &Batch) -> lopt_core::Result<Vec<Tensor>> {
-        let [pixels, labels] = pixels_and_labels(batch)?;
+        let [pixels, labels] = inputs_and_labels(batch)?;
         // Inputs of the layers, and their sums before the nonlinearity.
         let mut inputs = vec![pixels.clone()];
         let mut sums: Vec<Tensor> = vec![];
@@ -173,16 +175,6 @@ impl MlpTask {
             pixels.to_device(&self.device)?,
             labels.to_device(&self.device)?,
         ])
-    }
-}
-
-fn pixels_and_labels(batch: &Batch) -> lopt_core::Result<[&Tensor; 2]> {
-    match batch.as_slice() {
-        [pixels, labels] => Ok([pixels, labels]),
-        _ => Err(lopt_core::Error::Mismatch(format!(
-            "a batch of {} tensors; an MLP's has pixels and labels",
-            batch.len()
-        ))),
     }
 }
 
@@ -273,7 +265,7 @@ impl Task for MlpTask {
     }
 
     fn loss(&self, params: &Params, batch: &Batch) -> lopt_core::Result<Tensor> {
-        let [pixels, labels] = pixels_and_labels(batch)?;
+        let [pixels, labels] = inputs_and_labels(batch)?;
         Ok(candle_nn::loss::cross_entropy(
             &self.logits(params, pixels)?,
             labels,
@@ -295,42 +287,22 @@ impl Task for MlpTask {
 
     /// Clipped to \[0, 1.5·ln(classes)\]; NaN and ±inf count as the upper end.
     fn normalize(&self, loss: f32) -> f32 {
-        let ceiling = 1.5 * (self.images.classes as f32).ln();
-        if loss.is_finite() {
-            loss.clamp(0.0, ceiling)
-        } else {
-            ceiling
-        }
+        normalize(loss, self.images.classes)
     }
 
     fn test(&self, params: &Params) -> lopt_core::Result<Option<TestScore>> {
         let all_labels = self.images.labels(Split::Test);
-        let (mut loss, mut correct) = (0.0, 0.0);
+        let mut run = TestRun::default();
         for (index, labels) in all_labels.chunks(TEST_CHUNK).enumerate() {
             let first = index * TEST_CHUNK;
-            let rows: Vec<u32> = (first..first + labels.len())
-                .map(|row| row as u32)
-                .collect();
+            let rows = first..first + labels.len();
+            let rows: Vec<u32> = rows.map(|row| row as u32).collect();
             let mut pixels = vec![];
             self.images.gather(Split::Test, &rows, &mut pixels);
             let batch = self.tensors(pixels, labels.iter().map(|&y| y.into()).collect())?;
-            let logits = self.logits(params, &batch[0])?;
-            let of_chunk =
-                candle_nn::loss::cross_entropy(&logits, &batch[1])?.to_scalar::<f32>()?;
-            loss += f64::from(of_chunk) * labels.len() as f64;
-            let right = logits.argmax(D::Minus1)?.eq(&batch[1])?;
-            correct += f64::from(
-                right
-                    .to_dtype(candle_core::DType::F32)?
-                    .sum_all()?
-                    .to_scalar::<f32>()?,
-            );
+            run.add(&self.logits(params, &batch[0])?, &batch[1])?;
         }
-        let n = all_labels.len() as f64;
-        Ok(Some(TestScore {
-            loss: (loss / n) as f32,
-            accuracy: (correct / n) as f32,
-        }))
+        Ok(Some(run.score()))
     }
 
     fn name(&self) -> String {

@@ -4,17 +4,21 @@
 use lopt_datasets::{DatasetName, Source};
 use serde::{Deserialize, Serialize};
 
-use crate::{Activation, Initializer, MlpConfig};
+use crate::{
+    Activation, DataConfig, Initializer, MlpConfig, ModelConfig, ModelTaskConfig, TaskConfig,
+};
 
-/// How much to evaluate.
+/// A list of tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Size {
+pub enum Suite {
     /// Around 8×8 images, one hidden layer of 32, 500 steps: what the preset `quick`
     /// meta-trains on.
     Quick,
     /// Around full images, two hidden layers of 128, 2000 steps: the preset `paper`.
     Full,
+    /// Other networks than MLPs, on the embedded data and CIFAR-10, 500 steps.
+    BeyondMlps,
 }
 
 /// One task of a suite.
@@ -26,7 +30,7 @@ pub struct Entry {
     /// What it is in this task.
     pub name: String,
     /// The task.
-    pub task: MlpConfig,
+    pub task: TaskConfig,
     /// Inner steps.
     pub horizon: u64,
 }
@@ -34,12 +38,12 @@ pub struct Entry {
 /// The name of the group that is like the meta-training.
 pub const IN_DISTRIBUTION: &str = "in-distribution";
 
-impl Size {
-    /// The task in distribution, and its horizon.
+impl Suite {
+    /// The task in distribution, and its horizon; beyond MLPs, that of the quick suite.
     pub fn base(self) -> (MlpConfig, u64) {
         let (source, image_size, hidden, horizon) = match self {
-            Size::Quick => (Source::Embedded, 8, vec![32], 500),
-            Size::Full => (Source::Full, 28, vec![128, 128], 2000),
+            Suite::Quick | Suite::BeyondMlps => (Source::Embedded, 8, vec![32], 500),
+            Suite::Full => (Source::Full, 28, vec![128, 128], 2000),
         };
         let task = MlpConfig {
             dataset: DatasetName::FashionMnist,
@@ -55,8 +59,15 @@ impl Size {
 
     /// All tasks of the suite.
     pub fn entries(self) -> Vec<Entry> {
+        match self {
+            Suite::Quick | Suite::Full => self.mlps(),
+            Suite::BeyondMlps => beyond_mlps(),
+        }
+    }
+
+    fn mlps(self) -> Vec<Entry> {
         let (base, horizon) = self.base();
-        let mut suite = Suite {
+        let mut suite = Builder {
             base,
             horizon,
             entries: vec![],
@@ -64,8 +75,8 @@ impl Size {
         suite.add(IN_DISTRIBUTION, "as meta-trained", |_| {});
         let (widths, depths, sizes, batches): (&[usize], &[usize], &[usize], &[usize]) = match self
         {
-            Size::Quick => (&[8, 128, 512], &[0, 2, 4], &[14, 28], &[16, 512]),
-            Size::Full => (
+            Suite::Quick | Suite::BeyondMlps => (&[8, 128, 512], &[0, 2, 4], &[14, 28], &[16, 512]),
+            Suite::Full => (
                 &[16, 32, 512, 1024],
                 &[0, 1, 3, 4],
                 &[8, 14, 16],
@@ -94,7 +105,7 @@ impl Size {
                 Activation::Gelu,
                 Activation::Sin,
             ];
-            if self == Size::Full || quick.contains(&activation) {
+            if self == Suite::Full || quick.contains(&activation) {
                 suite.add("nonlinearity", activation.name(), |task| {
                     task.activation = activation
                 });
@@ -116,8 +127,8 @@ impl Size {
             });
         }
         let factors: &[u64] = match self {
-            Size::Quick => &[3, 10, 100],
-            Size::Full => &[3, 10, 100],
+            Suite::Quick | Suite::BeyondMlps => &[3, 10, 100],
+            Suite::Full => &[3, 10, 100],
         };
         for &factor in factors {
             suite.add("horizon", &format!("{factor}× horizon"), |_| {});
@@ -129,13 +140,13 @@ impl Size {
     }
 }
 
-struct Suite {
+struct Builder {
     base: MlpConfig,
     horizon: u64,
     entries: Vec<Entry>,
 }
 
-impl Suite {
+impl Builder {
     /// The base task with one thing changed.
     fn add(&mut self, group: &str, name: &str, change: impl FnOnce(&mut MlpConfig)) {
         let mut task = self.base.clone();
@@ -143,8 +154,55 @@ impl Suite {
         self.entries.push(Entry {
             group: group.to_owned(),
             name: name.to_owned(),
-            task,
+            task: TaskConfig::Mlp(task),
             horizon: self.horizon,
         });
     }
+}
+
+/// One task for each kind of network, small enough for two cores.
+fn beyond_mlps() -> Vec<Entry> {
+    let images = |dataset, source, image_size| DataConfig::Images {
+        dataset,
+        source,
+        image_size,
+    };
+    let fashion = images(DatasetName::FashionMnist, Source::Embedded, 8);
+    let cifar = images(DatasetName::Cifar10, Source::Full, 16);
+    let text = DataConfig::Text { length: 32 };
+    let layer_norm = ModelConfig::LayerNormMlp {
+        hidden: vec![32, 32],
+    };
+    let conv_net = ModelConfig::ConvNet {
+        channels: vec![8, 16, 16],
+    };
+    let res_net = ModelConfig::ResNet {
+        channels: vec![8, 16],
+    };
+    let lstm = ModelConfig::Lstm {
+        embedding: 32,
+        hidden: 64,
+    };
+    let transformer = ModelConfig::Transformer {
+        width: 32,
+        heads: 4,
+        layers: 2,
+    };
+    let entry = |name: &str, data: &DataConfig, model: ModelConfig, batch_size| Entry {
+        group: "architecture".to_owned(),
+        name: name.to_owned(),
+        task: TaskConfig::Model(ModelTaskConfig {
+            data: data.clone(),
+            model,
+            batch_size,
+        }),
+        horizon: 500,
+    };
+    vec![
+        entry("layer-norm MLP", &fashion, layer_norm, 128),
+        entry("conv net", &cifar, conv_net, 32),
+        entry("ResNet", &cifar, res_net, 32),
+        entry("LSTM", &text, lstm, 16),
+        entry("transformer", &text, transformer, 16),
+    ]
 }

@@ -12,7 +12,7 @@ use lopt_stability::{
     training::{Point, Study, Subject},
 };
 use lopt_star::Star;
-use lopt_tasks::{MlpTask, Task, suite::Entry};
+use lopt_tasks::suite::Entry;
 
 use super::{Args, save};
 use crate::{common::stop_flag, table::new_table};
@@ -27,8 +27,7 @@ pub fn run(args: &Args) -> Result<bool> {
         .collect::<Result<_>>()?;
     name_apart(&mut subjects, &args.theta);
     let device = args.compute.device()?;
-    let task = MlpTask::new(entry.task.clone(), &mut args.compute.store(), &device)?;
-    let task: Arc<dyn Task> = Arc::new(task);
+    let task = entry.task.load(&mut args.compute.store(), &device)?.task;
     let steps = match args.steps.is_empty() {
         true => default_steps(entry.horizon),
         false => args.steps.clone(),
@@ -117,7 +116,7 @@ pub fn run(args: &Args) -> Result<bool> {
 }
 
 fn entry(args: &Args) -> Result<Entry> {
-    let entries = args.suite.size().entries();
+    let entries = args.suite.suite().entries();
     let known = || {
         let names: Vec<_> = entries.iter().map(|entry| entry.name.as_str()).collect();
         names.join(", ")

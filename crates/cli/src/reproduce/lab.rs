@@ -1,0 +1,276 @@
+//! Meta-trainings and evaluations that the claims share.
+
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::{Arc, Mutex, atomic::AtomicBool},
+};
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+use lopt_adam::{Adam, GRID};
+use lopt_core::{LearnedOptimizer, Optimizer, Workers};
+use lopt_eval::{Contender, Curve, Event, Settings, TaskReport, evaluate, train_all};
+use lopt_meta::{Alone, Kind, Observer, Preset, Progress, Resources, RunConfig, Trainer};
+use lopt_tasks::{DataStore, MlpTask, Task, suite::Suite};
+use serde_json::json;
+
+use crate::{
+    common::{Compute, learned, provenance, stop_flag},
+    curves::metrics,
+    progress::Bar,
+};
+
+/// Fresh networks for each task and optimizer.
+pub const EVALUATION_SEEDS: u64 = 3;
+
+/// An optimizer to meta-train: the preset `quick`, changed.
+#[derive(Clone)]
+pub struct Variant {
+    /// In tables and figures.
+    pub name: &'static str,
+    pub overrides: &'static [&'static str],
+}
+
+/// With the multipliers of the preset.
+pub const STAR: Variant = Variant {
+    name: "STAR",
+    overrides: &[],
+};
+
+/// With the paper's.
+pub const PAPER_STAR: Variant = Variant {
+    name: "STAR, paper's multipliers",
+    overrides: &[
+        "optimizer.star.multipliers.nominal-exp=1e-3",
+        "optimizer.star.multipliers.blackbox-step=1e-3",
+        "optimizer.star.multipliers.blackbox-exp=1e-3",
+    ],
+};
+
+pub const BLACKBOX: Variant = Variant {
+    name: "blackbox",
+    overrides: &["optimizer.kind=blackbox", "optimizer.last-layer-scale=1.0"],
+};
+
+/// The optimizers of every claim but C6.
+pub const VARIANTS: [Variant; 3] = [STAR, PAPER_STAR, BLACKBOX];
+
+/// A finished meta-training.
+#[derive(Clone)]
+pub struct Run {
+    /// With the best θ by held-out training.
+    pub optimizer: Arc<dyn LearnedOptimizer>,
+    /// Outer step, mean and final held-out training loss.
+    pub held_out: Vec<(u64, f64, f64)>,
+}
+
+pub struct Lab {
+    out: PathBuf,
+    seeds: u64,
+    outer_steps: Option<u64>,
+    workers: Workers,
+    device: Device,
+    store: DataStore,
+    stop: Arc<AtomicBool>,
+}
+
+/// Whether the error says that somebody asked to stop.
+pub fn is_stop(error: &anyhow::Error) -> bool {
+    let stopped = error.downcast_ref::<lopt_eval::Error>();
+    matches!(stopped, Some(lopt_eval::Error::Stopped))
+}
+
+impl Lab {
+    pub fn new(
+        out: PathBuf,
+        seeds: u64,
+        outer_steps: Option<u64>,
+        compute: &Compute,
+    ) -> Result<Self> {
+        Ok(Self {
+            out,
+            seeds,
+            outer_steps,
+            workers: compute.workers(),
+            device: compute.device()?,
+            store: compute.store(),
+            stop: stop_flag()?,
+        })
+    }
+
+    pub fn out(&self) -> &Path {
+        &self.out
+    }
+
+    /// One run for each seed, meta-trained if it is not there yet. A `shorter` number of outer
+    /// steps than the preset's is evaluated ten times; the command line's goes before both.
+    pub fn runs(&mut self, variant: &Variant, shorter: Option<u64>) -> Result<Vec<Run>> {
+        let mut schedule = vec![];
+        if let Some(steps) = self.outer_steps.or(shorter) {
+            schedule.push(format!("outer.steps={steps}"));
+            schedule.push(format!("held-out.every={}", (steps / 10).max(1)));
+        }
+        (0..self.seeds)
+            .map(|seed| self.run(variant, &schedule, seed))
+            .collect()
+    }
+
+    fn run(&mut self, variant: &Variant, schedule: &[String], seed: u64) -> Result<Run> {
+        let mut overrides: Vec<String> =
+            variant.overrides.iter().map(|o| (*o).to_owned()).collect();
+        overrides.push(format!("seed={seed}"));
+        overrides.extend_from_slice(schedule);
+        let config = RunConfig::parse(Preset::Quick.text(), "preset quick", None, &overrides)?;
+        let (kind, steps) = (config.optimizer.kind, config.outer.steps);
+        let name: String = variant
+            .name
+            .replace(|c: char| !c.is_alphanumeric() && c != '.', "-");
+        let path = self
+            .out
+            .join("runs")
+            .join(format!("{name}-{steps}-seed{seed}"));
+        if !path.join("last.safetensors").exists() {
+            self.meta_train(&path, config, &format!("{}, seed {seed}", variant.name))?;
+        }
+        let kind = match kind {
+            Kind::Star => "star",
+            Kind::Blackbox => "blackbox",
+        };
+        let metrics = metrics(&path)?;
+        let of = |value: &serde_json::Value| value.as_f64().unwrap_or(f64::NAN);
+        let evaluated = metrics.iter().filter(|line| !line["held_out"].is_null());
+        let held_out = evaluated.map(|line| {
+            let step = line["outer_step"].as_u64().unwrap_or(0);
+            let score = &line["held_out"];
+            (step, of(&score["mean_loss"]), of(&score["final_loss"]))
+        });
+        Ok(Run {
+            held_out: held_out.collect(),
+            optimizer: learned(kind, &path.join("best.safetensors"))?,
+        })
+    }
+
+    /// Starts or goes on with a run.
+    fn meta_train(&mut self, path: &Path, config: RunConfig, what: &str) -> Result<()> {
+        let resources = Resources {
+            store: &mut self.store,
+            device: &self.device,
+            workers: self.workers,
+            comm: Rc::new(Alone),
+        };
+        let trainer = match path.join("config.toml").exists() {
+            true => Trainer::resume(path, provenance(), resources),
+            false => Trainer::start(path, config, provenance(), resources),
+        };
+        let mut trainer = trainer.with_context(|| {
+            format!(
+                "cannot go on in {}; remove it to start it again",
+                path.display()
+            )
+        })?;
+        let steps = trainer.config().outer.steps;
+        let mut view = View(Bar::new(
+            trainer.outer_step(),
+            steps,
+            &format!("outer steps of {what}"),
+        ));
+        view.0.line(&format!("meta-training {what}"));
+        let over = trainer.run(&self.stop, &mut view)?;
+        view.0.finish();
+        match over {
+            true => Ok(()),
+            false => Err(lopt_eval::Error::Stopped.into()),
+        }
+    }
+
+    /// The task of the preset, and its horizon.
+    pub fn own_task(&mut self) -> Result<(Arc<dyn Task>, u64)> {
+        let (task, horizon) = Suite::Quick.base();
+        Ok((
+            Arc::new(MlpTask::new(task, &mut self.store, &self.device)?),
+            horizon,
+        ))
+    }
+
+    /// Trains the preset's task for `steps` steps: `curves[optimizer][evaluation seed]`.
+    pub fn train(
+        &mut self,
+        optimizers: &[Arc<dyn Optimizer>],
+        steps: u64,
+    ) -> Result<Vec<Vec<Curve>>> {
+        let (task, _) = self.own_task()?;
+        let (seeds, workers) = (EVALUATION_SEEDS, self.workers);
+        Ok(train_all(
+            &task, optimizers, steps, seeds, workers, &self.stop,
+        )?)
+    }
+
+    /// Trains the tasks of a suite, or of some of its groups, and Adam at its whole grid on each.
+    pub fn evaluate(
+        &mut self,
+        suite: Suite,
+        groups: &[&str],
+        contenders: &[(String, Run)],
+    ) -> Result<Vec<TaskReport>> {
+        let contender = |(name, run): &(String, Run)| Contender {
+            name: name.clone(),
+            optimizer: run.optimizer.clone(),
+            identity: json!({
+                "configuration": run.optimizer.theta().config(),
+                "theta": run.optimizer.theta().values(),
+            }),
+        };
+        let contenders: Vec<Contender> = contenders.iter().map(contender).collect();
+        let here = provenance();
+        let program = format!("{} {}", here.version, here.commit);
+        let mut settings = Settings::new(suite, EVALUATION_SEEDS, program, &contenders);
+        settings.groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        let out = self.out.join("evaluations").join(settings.folder_name());
+        let view = Mutex::new((Bar::new(0, 0, "training steps"), 0));
+        let observer = |event: Event| {
+            let mut view = view.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let (bar, done) = &mut *view;
+            match event {
+                Event::Total(total) => bar.set_total(total),
+                Event::Steps(steps) => {
+                    *done += steps;
+                    bar.set(*done, String::new());
+                }
+                Event::Task(report) => {
+                    bar.line(&format!("{}: {}", report.entry.group, report.entry.name))
+                }
+            }
+        };
+        let (store, device, stop) = (&mut self.store, &self.device, &self.stop);
+        let workers = self.workers;
+        Ok(evaluate(
+            &settings,
+            &contenders,
+            store,
+            device,
+            workers,
+            &out,
+            stop,
+            &observer,
+        )?)
+    }
+}
+
+/// Adam at every learning rate of its grid.
+pub fn adams() -> Vec<Arc<dyn Optimizer>> {
+    GRID.iter()
+        .map(|&rate| Arc::new(Adam::new(rate)) as _)
+        .collect()
+}
+
+struct View(Bar);
+
+impl Observer for View {
+    fn on_step(&mut self, progress: &Progress) {
+        self.0.set(
+            progress.outer_step,
+            format!("meta-loss {:.4}", progress.meta_loss),
+        );
+    }
+}

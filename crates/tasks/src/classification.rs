@@ -1,0 +1,56 @@
+//! What all tasks with classes have in common.
+
+use candle_core::{D, DType, Tensor};
+use lopt_core::{Error, Result};
+
+use crate::{Batch, TestScore};
+
+/// A batch's two tensors.
+pub(crate) fn inputs_and_labels(batch: &Batch) -> Result<[&Tensor; 2]> {
+    match batch.as_slice() {
+        [inputs, labels] => Ok([inputs, labels]),
+        _ => Err(Error::Mismatch(format!(
+            "a batch of {} tensors; it should have inputs and labels",
+            batch.len()
+        ))),
+    }
+}
+
+/// Clipped to \[0, 1.5·ln(classes)\]; NaN and ±inf count as the upper end.
+pub(crate) fn normalize(loss: f32, classes: usize) -> f32 {
+    let ceiling = 1.5 * (classes as f32).ln();
+    if loss.is_finite() {
+        loss.clamp(0.0, ceiling)
+    } else {
+        ceiling
+    }
+}
+
+/// A test in parts.
+#[derive(Default)]
+pub(crate) struct TestRun {
+    loss: f64,
+    correct: f64,
+    n: usize,
+}
+
+impl TestRun {
+    /// Logits \[n, classes\] and the right classes \[n\].
+    pub fn add(&mut self, logits: &Tensor, labels: &Tensor) -> Result<()> {
+        let n = labels.elem_count();
+        let loss = candle_nn::loss::cross_entropy(logits, labels)?.to_scalar::<f32>()?;
+        self.loss += f64::from(loss) * n as f64;
+        let right = logits.argmax(D::Minus1)?.eq(labels)?;
+        let right = right.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?;
+        self.correct += f64::from(right);
+        self.n += n;
+        Ok(())
+    }
+
+    pub fn score(&self) -> TestScore {
+        TestScore {
+            loss: (self.loss / self.n as f64) as f32,
+            accuracy: (self.correct / self.n as f64) as f32,
+        }
+    }
+}
