@@ -10,6 +10,7 @@ mod golden_optimizers;
 mod golden_parts;
 mod inner_weight_decay;
 mod meta_gradient;
+mod models;
 mod pretrained;
 mod stability;
 mod tasks;

@@ -367,21 +367,24 @@ fn a_family_samples_all_its_tasks() {
         hidden: vec![],
         ..config.clone()
     };
-    let mut reparametrized = MlpFamilyConfig {
-        reparametrize: Some([0.1, 10.0]),
-        ..config
+    let reparametrized = |range| MlpFamilyConfig {
+        reparametrize: Some(range),
+        ..config.clone()
     };
     let plain = family;
-    let family = |config| MlpFamily::new(config, &mut DataStore::default(), &Device::Cpu);
+    let family =
+        |config: &MlpFamilyConfig| MlpFamily::new(config, &mut DataStore::default(), &Device::Cpu);
     let start = |family: &MlpFamily, seed| {
         let task = family.sample(&mut rng(seed));
         let tensors = task.init(&mut rng(0)).unwrap();
         flat(tensors.get("layer0/weight").unwrap())
     };
-    let with = family(&reparametrized).unwrap();
+    let with = family(&reparametrized([0.1, 10.0])).unwrap();
     assert_ne!(start(&with, 0), start(&plain, 0));
-    reparametrized.reparametrize = Some([2.0, 1.0]);
-    let error = family(&reparametrized).err().unwrap().to_string();
+    let error = family(&reparametrized([2.0, 1.0]))
+        .err()
+        .unwrap()
+        .to_string();
     assert!(error.contains("[lowest, highest]"), "{error}");
     assert!(MlpFamily::new(&empty, &mut DataStore::default(), &Device::Cpu).is_err());
 }

@@ -1,15 +1,17 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
-use lopt_core::Theta;
+use lopt_blackbox::Blackbox;
+use lopt_core::{LearnedOptimizer, Theta};
 use lopt_eval::{
     Contender, Event, Outcome, Settings, Summary, TaskReport, evaluate, write_reports,
 };
+use lopt_star::Star;
 use serde_json::json;
 
 use crate::{
@@ -21,10 +23,11 @@ use crate::{
 
 #[derive(ClapArgs)]
 pub struct Args {
-    /// θ of STAR. [default: best.safetensors of the newest such run in runs/]
+    /// θ of STAR. [default: best.safetensors of the newest such run in runs/, else the one that
+    /// comes with the program]
     #[arg(long, value_name = "FILE")]
     star: Option<PathBuf>,
-    /// θ of the blackbox. [default: as for --star; left out if there is none]
+    /// θ of the blackbox. [default: as for --star]
     #[arg(long, value_name = "FILE")]
     blackbox: Option<PathBuf>,
     /// `quick`: around 8×8 images and 500 steps, embedded data. `full`: around full images
@@ -96,19 +99,27 @@ pub fn run(args: Args) -> Result<bool> {
     Ok(true)
 }
 
-/// The θ files asked for, or the newest ones of `runs/`.
+/// The θ files asked for, or the newest ones of `runs/`, or those that come with the program.
 fn contenders(args: &Args) -> Result<Vec<Contender>> {
     let runs = newest_runs(Path::new("runs"));
+    let shipped: [(&str, _, fn() -> Arc<dyn LearnedOptimizer>); 2] = [
+        ("star", &args.star, || Arc::new(Star::pretrained())),
+        ("blackbox", &args.blackbox, || {
+            Arc::new(Blackbox::pretrained())
+        }),
+    ];
     let mut contenders = vec![];
-    for (kind, asked) in [("star", &args.star), ("blackbox", &args.blackbox)] {
-        let Some(path) = asked.as_ref().or_else(|| runs.get(kind)) else {
-            eprintln!(
-                "no θ of `{kind}` here, it is left out; meta-train one: cargo xtask meta-train --optimizer {kind}"
-            );
-            continue;
+    for (kind, asked, shipped) in shipped {
+        let optimizer = match asked.as_ref().or_else(|| runs.get(kind)) {
+            Some(path) => {
+                eprintln!("{kind}: {}", path.display());
+                learned(kind, path)?
+            }
+            None => {
+                eprintln!("{kind}: the one that comes with the program, no run of it is in runs/");
+                shipped(kind)
+            }
         };
-        let optimizer = learned(kind, path)?;
-        eprintln!("{kind}: {}", path.display());
         let theta = optimizer.theta();
         let identity = json!({
             "configuration": theta.config(),
@@ -121,12 +132,15 @@ fn contenders(args: &Args) -> Result<Vec<Contender>> {
             identity,
         });
     }
-    if contenders.is_empty() {
-        bail!(
-            "nothing to evaluate: run `cargo xtask meta-train` first, or name a file with --star"
-        );
-    }
     Ok(contenders)
+}
+
+/// `pretrained()` of "star" or "blackbox".
+fn shipped(kind: &str) -> Arc<dyn LearnedOptimizer> {
+    match kind {
+        "star" => Arc::new(Star::pretrained()),
+        _ => Arc::new(Blackbox::pretrained()),
+    }
 }
 
 /// The newest `best.safetensors` of each kind below a folder.

@@ -25,8 +25,8 @@ pub struct Args {
     /// Meta-training seeds of each optimizer.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100))]
     seeds: u64,
-    /// Outer steps of each meta-training. [default: those of the preset `quick`, and 1,000 for
-    /// the many ones of C6]
+    /// Outer steps of each meta-training, otherwise by the preset `quick`. [default: 2,000, and
+    /// 1,000 for the many ones of C6]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     outer_steps: Option<u64>,
     /// Folder for meta-trainings, figures and tables; the same command goes on there after an

@@ -115,7 +115,7 @@ struct Trained {
 
 impl Trained {
     fn new(lab: &mut Lab, variant: &Variant) -> Result<Self> {
-        let runs = lab.runs(variant, Some(OUTER_STEPS))?;
+        let runs = lab.runs(variant, OUTER_STEPS)?;
         let (_, horizon) = lab.own_task()?;
         let optimizers = runs.iter().map(|run| run.optimizer.clone() as _);
         let optimizers: Vec<Arc<dyn Optimizer>> = optimizers.collect();
@@ -150,7 +150,7 @@ pub fn every_part_helps(lab: &mut Lab) -> Result<Report> {
     for variant in &trained {
         all.extend(contenders(variant.name, variant.runs.clone()));
     }
-    let reports = lab.evaluate(Suite::Quick, &GROUPS, &all)?;
+    let reports = lab.evaluate(Suite::Quick, &GROUPS, EVALUATION_SEEDS, &all)?;
     let star = &trained[0];
     let mut table = new_table(
         &[
@@ -295,5 +295,30 @@ fn figure(trained: &[Trained], by_decay: &[(f64, usize)]) -> Figure {
             },
         ],
         columns: 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lopt_meta::{Preset, RunConfig};
+
+    use super::*;
+    use crate::reproduce::lab::VARIANTS;
+
+    /// A meta-training for each of them, none like another.
+    #[test]
+    fn all_variants_are_configurations() {
+        let decays = DECAYS.iter().map(|(_, variant)| variant);
+        let all = VARIANTS.iter().chain(&PARTS).chain(&CHOICES).chain(decays);
+        let mut known: Vec<RunConfig> = vec![];
+        for variant in all {
+            let overrides: Vec<String> =
+                variant.overrides.iter().map(|o| (*o).to_owned()).collect();
+            let text = Preset::Quick.text();
+            let config = RunConfig::parse(text, variant.name, None, &overrides).unwrap();
+            assert!(!known.contains(&config), "{}", variant.name);
+            known.push(config);
+        }
+        assert_eq!(known[0].outer.weight_decay, STARS_DECAY);
     }
 }

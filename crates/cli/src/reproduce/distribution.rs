@@ -10,7 +10,7 @@ use lopt_plot::{Axis, Color, Figure, Item, Marker, Panel, Shape};
 use lopt_tasks::suite::{IN_DISTRIBUTION, Suite};
 
 use super::{
-    lab::{EVALUATION_SEEDS, Lab, Run, VARIANTS},
+    lab::{EVALUATION_SEEDS, Lab, OUTER_STEPS, Run, VARIANTS},
     report::Report,
 };
 use crate::table::{interval, new_table};
@@ -77,10 +77,11 @@ const OUT: &str = "out of distribution";
 fn evaluated(lab: &mut Lab) -> Result<Vec<Vec<Pooled>>> {
     let mut all = vec![];
     for variant in &VARIANTS {
-        all.extend(contenders(variant.name, lab.runs(variant, None)?));
+        all.extend(contenders(variant.name, lab.runs(variant, OUTER_STEPS)?));
     }
-    let mut reports = lab.evaluate(Suite::Quick, &[], &all)?;
-    reports.extend(lab.evaluate(Suite::BeyondMlps, &[], &all)?);
+    let mut reports = lab.evaluate(Suite::Quick, &[], EVALUATION_SEEDS, &all)?;
+    // These take a hundred times as long.
+    reports.extend(lab.evaluate(Suite::BeyondMlps, &[], 1, &all)?);
     Ok(VARIANTS
         .iter()
         .map(|variant| pooled(&reports, variant.name))
@@ -156,7 +157,7 @@ fn legend(seeds: usize) -> String {
     format!(
         "Speed-up: steps that tuned Adam (the best final loss of its grid on the task) needs to reach \
          the optimizer's final training loss, over the optimizer's; at most 2. Means over {seeds} \
-         meta-training seeds and {EVALUATION_SEEDS} fresh networks; interquartile mean over tasks, from \
+         meta-training seeds and {EVALUATION_SEEDS} fresh networks (group architecture: 1); interquartile mean over tasks, from \
          5 on with a 95 % bootstrap interval. Below: tasks with a lower final training loss."
     )
 }

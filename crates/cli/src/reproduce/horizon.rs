@@ -8,7 +8,7 @@ use lopt_eval::{Curve, Score};
 use lopt_plot::{Axis, Color, Figure, Item, Panel, Shape};
 
 use super::{
-    lab::{EVALUATION_SEEDS, Lab, VARIANTS, adams},
+    lab::{EVALUATION_SEEDS, Lab, OUTER_STEPS, VARIANTS, adams},
     report::Report,
     seeds::lines,
     spread::Spread,
@@ -25,7 +25,7 @@ pub fn keeps_descending(lab: &mut Lab) -> Result<Report> {
     let steps = ends[FACTORS.len() - 1];
     let mut curves: Vec<Vec<Vec<Curve>>> = vec![];
     for variant in &VARIANTS {
-        let runs = lab.runs(variant, None)?;
+        let runs = lab.runs(variant, OUTER_STEPS)?;
         let optimizers: Vec<Arc<dyn Optimizer>> =
             runs.into_iter().map(|run| run.optimizer as _).collect();
         curves.push(lab.train(&optimizers, steps as u64)?);

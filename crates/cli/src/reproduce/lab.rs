@@ -21,6 +21,9 @@ use crate::{
     progress::Bar,
 };
 
+/// Outer steps of the optimizers of every claim but C6.
+pub const OUTER_STEPS: u64 = 2000;
+
 /// Fresh networks for each task and optimizer.
 pub const EVALUATION_SEEDS: u64 = 3;
 
@@ -103,33 +106,30 @@ impl Lab {
         &self.out
     }
 
-    /// One run for each seed, meta-trained if it is not there yet. A `shorter` number of outer
-    /// steps than the preset's is evaluated ten times; the command line's goes before both.
-    pub fn runs(&mut self, variant: &Variant, shorter: Option<u64>) -> Result<Vec<Run>> {
-        let mut schedule = vec![];
-        if let Some(steps) = self.outer_steps.or(shorter) {
-            schedule.push(format!("outer.steps={steps}"));
-            schedule.push(format!("held-out.every={}", (steps / 10).max(1)));
-        }
+    /// One run for each seed, meta-trained if it is not there yet, for `outer_steps` unless the
+    /// command line says how many; evaluated on held-out networks ten times.
+    pub fn runs(&mut self, variant: &Variant, outer_steps: u64) -> Result<Vec<Run>> {
+        let steps = self.outer_steps.unwrap_or(outer_steps);
         (0..self.seeds)
-            .map(|seed| self.run(variant, &schedule, seed))
+            .map(|seed| self.run(variant, steps, seed))
             .collect()
     }
 
-    fn run(&mut self, variant: &Variant, schedule: &[String], seed: u64) -> Result<Run> {
+    fn run(&mut self, variant: &Variant, outer_steps: u64, seed: u64) -> Result<Run> {
         let mut overrides: Vec<String> =
             variant.overrides.iter().map(|o| (*o).to_owned()).collect();
         overrides.push(format!("seed={seed}"));
-        overrides.extend_from_slice(schedule);
+        overrides.push(format!("outer.steps={outer_steps}"));
+        overrides.push(format!("held-out.every={}", (outer_steps / 10).max(1)));
         let config = RunConfig::parse(Preset::Quick.text(), "preset quick", None, &overrides)?;
-        let (kind, steps) = (config.optimizer.kind, config.outer.steps);
+        let kind = config.optimizer.kind;
         let name: String = variant
             .name
             .replace(|c: char| !c.is_alphanumeric() && c != '.', "-");
         let path = self
             .out
             .join("runs")
-            .join(format!("{name}-{steps}-seed{seed}"));
+            .join(format!("{name}-{outer_steps}-seed{seed}"));
         if !path.join("last.safetensors").exists() {
             self.meta_train(&path, config, &format!("{}, seed {seed}", variant.name))?;
         }
@@ -211,6 +211,7 @@ impl Lab {
         &mut self,
         suite: Suite,
         groups: &[&str],
+        seeds: u64,
         contenders: &[(String, Run)],
     ) -> Result<Vec<TaskReport>> {
         let contender = |(name, run): &(String, Run)| Contender {
@@ -224,7 +225,7 @@ impl Lab {
         let contenders: Vec<Contender> = contenders.iter().map(contender).collect();
         let here = provenance();
         let program = format!("{} {}", here.version, here.commit);
-        let mut settings = Settings::new(suite, EVALUATION_SEEDS, program, &contenders);
+        let mut settings = Settings::new(suite, seeds, program, &contenders);
         settings.groups = groups.iter().map(|group| (*group).to_owned()).collect();
         let out = self.out.join("evaluations").join(settings.folder_name());
         let view = Mutex::new((Bar::new(0, 0, "training steps"), 0));

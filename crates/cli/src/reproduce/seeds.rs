@@ -6,7 +6,7 @@ use lopt_eval::Score;
 use lopt_plot::{Axis, Color, Figure, Item, Panel, Shape};
 
 use super::{
-    lab::{EVALUATION_SEEDS, Lab, Run, VARIANTS, adams},
+    lab::{EVALUATION_SEEDS, Lab, OUTER_STEPS, Run, VARIANTS, adams},
     report::Report,
     spread::{Spread, deviation},
 };
@@ -16,7 +16,7 @@ use crate::table::new_table;
 fn all_runs(lab: &mut Lab) -> Result<Vec<Vec<Run>>> {
     VARIANTS
         .iter()
-        .map(|variant| lab.runs(variant, None))
+        .map(|variant| lab.runs(variant, OUTER_STEPS))
         .collect()
 }
 

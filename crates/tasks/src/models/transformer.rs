@@ -55,7 +55,8 @@ impl Transformer {
         let (q, k, v) = (part(0)?, part(1)?, part(2)?);
         let scale = ((width / heads) as f64).sqrt();
         let scores = (q.matmul(&k.transpose(2, 3)?.contiguous()?)? / scale)?;
-        let weights = softmax(&scores.broadcast_add(&self.mask)?, D::Minus1)?;
+        let mask = self.mask.to_dtype(scores.dtype())?;
+        let weights = softmax(&scores.broadcast_add(&mask)?, D::Minus1)?;
         let mixed = weights.matmul(&v)?.transpose(1, 2)?.contiguous()?;
         let mixed = mixed.reshape((n * length, width))?;
         dense(params, &format!("{name}/out"), &mixed)

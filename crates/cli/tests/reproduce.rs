@@ -1,0 +1,83 @@
+//! Claims of the paper by the real binary.
+
+#[allow(dead_code)]
+mod common;
+
+use std::fs;
+
+use common::{fail, succeed};
+
+#[test]
+fn claims_are_reproduced_and_meta_trainings_shared() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let run = |claim: &str| {
+        succeed(
+            here,
+            &[
+                "reproduce",
+                claim,
+                "--seeds",
+                "2",
+                "--outer-steps",
+                "10",
+                "--out",
+                "r",
+            ],
+        )
+    };
+    let text = run("C1");
+    assert!(
+        text.contains("STAR meta-trains faster than the blackbox"),
+        "{text}"
+    );
+    assert!(text.contains("median over 2 meta-training seeds"), "{text}");
+    let runs = || {
+        let entries = fs::read_dir(here.join("r/runs")).unwrap();
+        let mut runs: Vec<_> = entries.map(|run| run.unwrap().path()).collect();
+        runs.sort();
+        runs
+    };
+    assert_eq!(runs().len(), 6);
+    let changed = || -> Vec<_> {
+        let metrics = runs().into_iter().map(|run| run.join("metrics.jsonl"));
+        metrics.map(|file| fs::read(file).unwrap()).collect()
+    };
+    let before = changed();
+    // C2 looks at the same runs, by another name of the claim.
+    let text = run("c2");
+    assert!(text.contains("deviates less over seeds"), "{text}");
+    assert_eq!(changed(), before);
+    for claim in ["C1", "C2"] {
+        let table = fs::read_to_string(here.join(format!("r/{claim}.md"))).unwrap();
+        assert!(table.starts_with(&format!("## {claim}: ")) && table.contains("| blackbox"));
+        let figure = fs::read_to_string(here.join(format!("r/{claim}.svg"))).unwrap();
+        assert!(figure.trim_end().ends_with("</svg>"));
+    }
+    // The same command, the same numbers.
+    assert_eq!(
+        run("C1").lines().nth(6),
+        fs::read_to_string(here.join("r/C1.md"))
+            .unwrap()
+            .lines()
+            .nth(6)
+    );
+}
+
+#[test]
+fn bad_input_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let text = fail(here, &["reproduce", "C9"]);
+    assert!(text.contains("C9") && text.contains("C6"), "{text}");
+    fs::create_dir_all(here.join("r/runs/STAR-3-seed0")).unwrap();
+    fs::write(here.join("r/runs/STAR-3-seed0/something"), "else").unwrap();
+    let text = fail(
+        here,
+        &["reproduce", "C1", "--outer-steps", "3", "--out", "r"],
+    );
+    assert!(
+        text.contains("STAR-3-seed0") && text.contains("remove it"),
+        "{text}"
+    );
+}
