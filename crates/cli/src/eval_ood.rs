@@ -102,14 +102,8 @@ pub fn run(args: Args) -> Result<bool> {
 /// The θ files asked for, or the newest ones of `runs/`, or those that come with the program.
 fn contenders(args: &Args) -> Result<Vec<Contender>> {
     let runs = newest_runs(Path::new("runs"));
-    let shipped: [(&str, _, fn() -> Arc<dyn LearnedOptimizer>); 2] = [
-        ("star", &args.star, || Arc::new(Star::pretrained())),
-        ("blackbox", &args.blackbox, || {
-            Arc::new(Blackbox::pretrained())
-        }),
-    ];
     let mut contenders = vec![];
-    for (kind, asked, shipped) in shipped {
+    for (kind, asked) in [("star", &args.star), ("blackbox", &args.blackbox)] {
         let optimizer = match asked.as_ref().or_else(|| runs.get(kind)) {
             Some(path) => {
                 eprintln!("{kind}: {}", path.display());
