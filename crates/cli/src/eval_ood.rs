@@ -41,12 +41,24 @@ pub struct Args {
     /// Seeds for each task and optimizer.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(..=10_000))]
     seeds: u64,
+    /// Only this one of Adam's learning rates, such as 1e-3; may be repeated. [default: 15 from 1e-7
+    /// to 1]
+    #[arg(long, value_name = "RATE", value_parser = learning_rate)]
+    adam_learning_rate: Vec<f64>,
     /// Folder for the results; the same command goes on there after an interruption.
     /// [default: eval/SUITE-CHECKSUM]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
     compute: Compute,
+}
+
+fn learning_rate(text: &str) -> Result<f64, String> {
+    let rate = text
+        .parse()
+        .ok()
+        .filter(|rate: &f64| *rate > 0.0 && rate.is_finite());
+    rate.ok_or_else(|| "a learning rate is a number above 0".to_owned())
 }
 
 /// Returns whether the evaluation is over.
@@ -58,6 +70,9 @@ pub fn run(args: Args) -> Result<bool> {
     let program = format!("{} {}", here.version, here.commit);
     let mut settings = Settings::new(args.suite.suite(), args.seeds, program, &contenders);
     settings.groups = args.group.clone();
+    if !args.adam_learning_rate.is_empty() {
+        settings.grid = args.adam_learning_rate.clone();
+    }
     let out = args
         .out
         .clone()

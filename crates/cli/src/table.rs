@@ -11,8 +11,11 @@ pub fn print(summary: &Summary) {
     println!(
         "final, mean: training loss of the last twentieth of the steps, of all steps; mean over {} seeds.\n\
          speed-up: steps that tuned Adam needs to reach the optimizer's final training loss, over the\n\
-         optimizer's steps; >2: Adam does not reach it in twice the steps. diverged: runs of {}.\n",
-        summary.settings.seeds, summary.settings.seeds
+         optimizer's steps; >2: Adam does not reach it in twice the steps. diverged: runs of {}.\n\
+         Adam: the best final loss of {} learning rates on each task.\n",
+        summary.settings.seeds,
+        summary.settings.seeds,
+        summary.settings.grid.len()
     );
     println!("{}", groups(summary));
     println!(

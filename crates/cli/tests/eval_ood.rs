@@ -97,6 +97,21 @@ fn an_evaluation_finds_the_newest_runs_and_writes_its_reports() {
 }
 
 #[test]
+fn without_runs_the_shipped_optimizers_are_evaluated() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let text = succeed(
+        here,
+        &[&EVAL[..], &["--adam-learning-rate", "1e-2"]].concat(),
+    );
+    assert_eq!(text.matches("comes with the program").count(), 2, "{text}");
+    let done = &report(here)["tasks"][0]["outcome"]["done"];
+    assert_eq!(done["adam_grid"].as_array().unwrap().len(), 1);
+    assert_eq!(done["adam_learning_rate"], 1e-2);
+    assert_eq!(done["results"].as_array().unwrap().len(), 3);
+}
+
+#[test]
 fn an_interrupted_evaluation_keeps_what_is_finished() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
@@ -195,6 +210,8 @@ fn bad_input_is_told() {
             vec!["`colour`", "nonlinearity"],
         ),
         (vec!["eval-ood", "--seeds", "0"], vec!["0 seeds"]),
+        (vec!["eval-ood", "--adam-learning-rate", "-1"], vec!["-1"]),
+        (vec!["eval-ood", "--adam-learning-rate=0"], vec!["above 0"]),
         (
             vec!["eval-ood", "--out", "junk/result"],
             vec!["junk/result"],
