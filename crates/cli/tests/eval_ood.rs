@@ -5,7 +5,7 @@ mod common;
 
 use std::{fs, path::Path, thread::sleep, time::Duration};
 
-use common::{fail, lopt, signal, succeed, tiny};
+use common::{both, fail, lopt, output, signal, succeed, tiny};
 
 /// Two tasks of the quick suite.
 const EVAL: [&str; 7] = [
@@ -65,7 +65,7 @@ fn an_evaluation_finds_the_newest_runs_and_writes_its_reports() {
     let csv = fs::read_to_string(here.join("result/report.csv")).unwrap();
     assert_eq!(csv.lines().count(), 4, "{csv}");
     let columns: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
-    assert_eq!(columns, [15; 4], "{csv}");
+    assert_eq!(columns, [16; 4], "{csv}");
     let svgs: Vec<_> = fs::read_dir(here.join("result/curves"))
         .unwrap()
         .flatten()
@@ -176,7 +176,7 @@ fn missing_data_are_listed_and_not_fatal() {
     );
     let csv = fs::read_to_string(here.join("result/report.csv")).unwrap();
     assert!(
-        csv.lines().all(|line| line.split(',').count() == 15),
+        csv.lines().all(|line| line.split(',').count() == 16),
         "{csv}"
     );
 }
@@ -210,8 +210,6 @@ fn bad_input_is_told() {
             vec!["`colour`", "nonlinearity"],
         ),
         (vec!["eval-ood", "--seeds", "0"], vec!["0 seeds"]),
-        (vec!["eval-ood", "--adam-learning-rate", "-1"], vec!["-1"]),
-        (vec!["eval-ood", "--adam-learning-rate=0"], vec!["above 0"]),
         (
             vec!["eval-ood", "--out", "junk/result"],
             vec!["junk/result"],
@@ -223,4 +221,7 @@ fn bad_input_is_told() {
             assert!(text.contains(word), "{arguments:?}: {text}");
         }
     }
+    let no_rate = output(here, &["eval-ood", "--adam-learning-rate=0"]);
+    assert_eq!(no_rate.status.code(), Some(2));
+    assert!(both(&no_rate).contains("above 0"), "{}", both(&no_rate));
 }
