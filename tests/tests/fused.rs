@@ -105,6 +105,7 @@ fn all() -> Vec<(String, Box<dyn Optimizer>, ByIsa)> {
             c.precondition_blackbox = false
         }),
         star("without blackbox term", |c| c.blackbox_term = false),
+        star("with a time limit", |c| c.time_limit = Some(3)),
         star("nominal per tensor", |c| {
             c.nominal_magnitude = Magnitude::PerTensor
         }),
@@ -283,4 +284,46 @@ fn states_survive_the_way_to_tensors_and_back() {
         let smaller = Params::new([("w".to_owned(), tensor(&[3], 0, 0, 1.0))]).unwrap();
         assert!(fused.set_state(&optimizer.init(&smaller).unwrap()).is_err());
     }
+}
+
+/// Up to the limit nothing changes; from it on every step is like the one at the limit, whatever
+/// the number of the step.
+#[test]
+fn time_stops_at_the_limit() {
+    let run = |limit: Option<u64>, start: u64| {
+        let (_, optimizer, _) = star("", |c| c.time_limit = limit);
+        let mut params = params();
+        let mut fused = Fused::new(&*optimizer, &params).unwrap().unwrap();
+        let mut state = fused.state().unwrap();
+        state.step = start;
+        fused.set_state(&state).unwrap();
+        fused.step_params(&params, &grads(0)).unwrap();
+        let updated = params
+            .tensors()
+            .iter()
+            .flat_map(values)
+            .collect::<Vec<f32>>();
+        // The candle-op path agrees.
+        let fresh = self::params();
+        params = fresh;
+        let mut state = optimizer.init(&params).unwrap();
+        state.step = start;
+        optimizer
+            .update(&mut state, &mut params, &grads(0))
+            .unwrap();
+        assert_eq!(state.step, start + 1);
+        let all = params
+            .tensors()
+            .iter()
+            .flat_map(values)
+            .collect::<Vec<f32>>();
+        let expected = Tensor::from_slice(&all, all.len(), &Device::Cpu).unwrap();
+        assert!(error(&updated, &expected) <= TOLERANCE);
+        updated
+    };
+    assert_eq!(run(Some(5), 4), run(None, 4));
+    assert_eq!(run(Some(5), 5), run(None, 5));
+    assert_eq!(run(Some(5), 6), run(None, 5));
+    assert_eq!(run(Some(5), 1_000_000), run(None, 5));
+    assert_ne!(run(None, 1_000_000), run(None, 5));
 }

@@ -131,7 +131,7 @@ impl Preset {
 impl RunConfig {
     /// Parses TOML, exchanges the estimator for one of another kind if asked to, and applies
     /// `overrides`, each `key.path=value` with a TOML value (text without quotes is taken as
-    /// a string). Where one sets `optimizer.kind`, the text's settings of the other optimizer
+    /// a string; without a value the key is removed). Where one sets `optimizer.kind`, the text's settings of the other optimizer
     /// are left out. `origin` names the text in messages.
     ///
     /// # Errors
@@ -323,7 +323,6 @@ fn apply_override(table: &mut toml::Table, text: &str) -> Result<()> {
     let (path, value) = text
         .split_once('=')
         .ok_or_else(|| problem("say key.path=value, for example outer.steps=500"))?;
-    let value = parse_value(value.trim());
     let mut keys: Vec<&str> = path.trim().split('.').collect();
     let last = keys
         .pop()
@@ -337,7 +336,10 @@ fn apply_override(table: &mut toml::Table, text: &str) -> Result<()> {
             .as_table_mut()
             .ok_or_else(|| problem(&format!("`{key}` is a value, not a section")))?;
     }
-    at.insert(last.to_owned(), value);
+    match value.trim() {
+        "" => at.remove(last),
+        value => at.insert(last.to_owned(), parse_value(value)),
+    };
     Ok(())
 }
 
@@ -377,8 +379,13 @@ mod tests {
             "task.hidden=[[8], [16, 16]]",
             "optimizer.star.nominal=sgdm",
             "optimizer.star.blackbox-term=false",
+            "optimizer.star.time-limit=",
         ])
         .unwrap();
+        assert_eq!(
+            quick(&[]).unwrap().optimizer.star.unwrap().time_limit,
+            Some(500)
+        );
         assert_eq!(config.seed, 7);
         assert_eq!(config.outer.learning_rate, 3e-4);
         assert_eq!(
@@ -392,6 +399,9 @@ mod tests {
         let star = config.optimizer.star.unwrap();
         assert_eq!(star.nominal, lopt_star::Nominal::Sgdm);
         assert!(!star.blackbox_term && star.magnitude_control);
+        assert_eq!(star.time_limit, None);
+        let missing = quick(&["outer.steps="]).unwrap_err().to_string();
+        assert!(missing.contains("`steps`"), "{missing}");
     }
 
     /// What two estimators have in common goes over, what only the old one had goes.

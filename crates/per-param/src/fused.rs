@@ -34,6 +34,7 @@ impl PerParam {
         Some(Box::new(FusedPerParam {
             isa,
             bias: (0, network.bias_at(0)),
+            time_limit: self.time_limit,
             network,
             shapes: shapes.iter().map(shape).collect(),
             scratch: Scratch::default(),
@@ -46,6 +47,7 @@ struct FusedPerParam {
     network: Network,
     /// A step and its bias, which all tensors share.
     bias: (u64, [f32; HIDDEN]),
+    time_limit: u64,
     shapes: Vec<Shape>,
     scratch: Scratch,
 }
@@ -73,6 +75,7 @@ impl FusedUpdate for FusedPerParam {
             rms,
             factored,
         };
+        let step = step.min(self.time_limit);
         if self.bias.0 != step {
             self.bias = (step, self.network.bias_at(step));
         }

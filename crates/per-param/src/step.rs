@@ -13,6 +13,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PerParam {
     sizes: Vec<usize>,
+    /// The last step that the step features tell apart.
+    pub(crate) time_limit: u64,
 }
 
 /// What the update formula of an optimizer is made of, for one tensor of n elements.
@@ -42,6 +44,15 @@ impl PerParam {
     pub fn new(hidden: &[usize], heads: usize) -> Self {
         Self {
             sizes: mlp::sizes(hidden, heads),
+            time_limit: u64::MAX,
+        }
+    }
+
+    /// Step features that stay as they are from inner step `limit` on.
+    pub fn with_time_limit(self, limit: u64) -> Self {
+        Self {
+            time_limit: limit,
+            ..self
         }
     }
 
@@ -136,7 +147,7 @@ impl PerParam {
                 params.len()
             )));
         }
-        let (decays, mlp) = self.at_step(theta, state.step)?;
+        let (decays, mlp) = self.at_step(theta, state.step.min(self.time_limit))?;
         let mut tensors = params.tensors().to_vec();
         let mut slots = state.slots.clone();
         for ((p, slots), g) in tensors.iter_mut().zip(&mut slots).zip(grads.tensors()) {

@@ -67,8 +67,8 @@ impl Star {
         embedded(include_bytes!("../weights/star.safetensors"))
     }
 
-    /// Meta-trained by lopt on a family of small MLPs, image sizes and data sets: on networks
-    /// below some 30,000 parameters about as fast as Adam tuned per task, on larger ones
+    /// Meta-trained by lopt on a family of MLPs, image sizes and data sets in random units: on
+    /// networks below some 40,000 parameters about as fast as Adam tuned per task, on larger ones
     /// slower. See `weights/README.md` of this crate.
     pub fn pretrained_multi() -> Self {
         embedded(include_bytes!("../weights/multi.safetensors"))
@@ -233,7 +233,7 @@ fn embedded(bytes: &[u8]) -> Star {
 
 fn per_param(config: &Config) -> PerParam {
     let heads = if config.nominal == Nominal::Off { 2 } else { 3 };
-    PerParam::new(&config.hidden, heads)
+    PerParam::new(&config.hidden, heads).with_time_limit(config.time_limit.unwrap_or(u64::MAX))
 }
 
 impl Optimizer for Star {

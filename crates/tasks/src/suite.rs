@@ -60,12 +60,14 @@ impl Suite {
     /// All tasks of the suite.
     pub fn entries(self) -> Vec<Entry> {
         match self {
-            Suite::Quick | Suite::Full => self.mlps(),
+            Suite::Quick => self.around_base(&QUICK),
+            Suite::Full => self.around_base(&FULL),
             Suite::BeyondMlps => beyond_mlps(),
         }
     }
 
-    fn mlps(self) -> Vec<Entry> {
+    /// The base task, and others that differ from it in one property each.
+    fn around_base(self, others: &Others) -> Vec<Entry> {
         let (base, horizon) = self.base();
         let mut suite = Builder {
             base,
@@ -73,64 +75,39 @@ impl Suite {
             entries: vec![],
         };
         suite.add(IN_DISTRIBUTION, "as meta-trained", |_| {});
-        let (widths, depths, sizes, batches): (&[usize], &[usize], &[usize], &[usize]) = match self
-        {
-            Suite::Quick | Suite::BeyondMlps => (&[8, 128, 512], &[0, 2, 4], &[14, 28], &[16, 512]),
-            Suite::Full => (
-                &[16, 32, 512, 1024],
-                &[0, 1, 3, 4],
-                &[8, 14, 16],
-                &[16, 512],
-            ),
-        };
         let base_width = suite.base.hidden[0];
         let base_depth = suite.base.hidden.len();
-        for &width in widths {
+        for &width in others.widths {
             suite.add("width", &format!("width {width}"), |task| {
                 task.hidden = vec![width; base_depth]
             });
         }
-        for &depth in depths {
+        for &depth in others.depths {
             suite.add("depth", &format!("{depth} hidden layers"), |task| {
                 task.hidden = vec![base_width; depth];
             });
         }
-        for activation in Activation::ALL
-            .into_iter()
-            .filter(|&a| a != Activation::Relu)
-        {
-            let quick = [
-                Activation::Tanh,
-                Activation::Sigmoid,
-                Activation::Gelu,
-                Activation::Sin,
-            ];
-            if self == Suite::Full || quick.contains(&activation) {
-                suite.add("nonlinearity", activation.name(), |task| {
-                    task.activation = activation
-                });
-            }
+        for &activation in others.activations {
+            suite.add("nonlinearity", activation.name(), |task| {
+                task.activation = activation
+            });
         }
         suite.add("dataset", "mnist", |task| task.dataset = DatasetName::Mnist);
         suite.add("dataset", "cifar10", |task| {
             task.dataset = DatasetName::Cifar10;
             task.source = Source::Full;
         });
-        for &size in sizes {
+        for &size in others.image_sizes {
             suite.add("image-size", &format!("{size}×{size}"), |task| {
                 task.image_size = size
             });
         }
-        for &batch in batches {
+        for &batch in others.batch_sizes {
             suite.add("batch-size", &format!("batch {batch}"), |task| {
                 task.batch_size = batch
             });
         }
-        let factors: &[u64] = match self {
-            Suite::Quick | Suite::BeyondMlps => &[3, 10, 100],
-            Suite::Full => &[3, 10, 100],
-        };
-        for &factor in factors {
+        for &factor in others.horizons {
             suite.add("horizon", &format!("{factor}× horizon"), |_| {});
             if let Some(entry) = suite.entries.last_mut() {
                 entry.horizon = factor * horizon;
@@ -139,6 +116,49 @@ impl Suite {
         suite.entries
     }
 }
+
+/// What the tasks around a base have in its place.
+struct Others {
+    widths: &'static [usize],
+    depths: &'static [usize],
+    activations: &'static [Activation],
+    image_sizes: &'static [usize],
+    batch_sizes: &'static [usize],
+    /// Times the base's.
+    horizons: &'static [u64],
+}
+
+const QUICK: Others = Others {
+    widths: &[8, 128, 512],
+    depths: &[0, 2, 4],
+    activations: &[
+        Activation::Tanh,
+        Activation::Sigmoid,
+        Activation::Gelu,
+        Activation::Sin,
+    ],
+    image_sizes: &[14, 28],
+    batch_sizes: &[16, 512],
+    horizons: &[3, 10, 100],
+};
+
+const FULL: Others = Others {
+    widths: &[16, 32, 512, 1024],
+    depths: &[0, 1, 3, 4],
+    activations: &[
+        Activation::Tanh,
+        Activation::Sigmoid,
+        Activation::Gelu,
+        Activation::Silu,
+        Activation::LeakyRelu,
+        Activation::Elu,
+        Activation::Softplus,
+        Activation::Sin,
+    ],
+    image_sizes: &[8, 14, 16],
+    batch_sizes: &[16, 512],
+    horizons: &[3, 10, 100],
+};
 
 struct Builder {
     base: MlpConfig,

@@ -35,16 +35,17 @@ pub struct Variant {
     pub overrides: &'static [&'static str],
 }
 
-/// With the multipliers of the preset.
+/// With the multipliers and the time limit of the preset.
 pub const STAR: Variant = Variant {
     name: "STAR",
     overrides: &[],
 };
 
-/// With the paper's.
+/// As the paper has it.
 pub const PAPER_STAR: Variant = Variant {
     name: "STAR, paper's multipliers",
     overrides: &[
+        "optimizer.star.time-limit=",
         "optimizer.star.multipliers.nominal-exp=1e-3",
         "optimizer.star.multipliers.blackbox-step=1e-3",
         "optimizer.star.multipliers.blackbox-exp=1e-3",

@@ -73,3 +73,15 @@ impl Report {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_holds_if_all_its_parts_do() {
+        assert_eq!(Verdict::of(&[true, true]), Verdict::Held);
+        assert_eq!(Verdict::of(&[true, false]), Verdict::Partly);
+        assert_eq!(Verdict::of(&[false, false]), Verdict::DidNotHold);
+    }
+}
