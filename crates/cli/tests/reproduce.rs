@@ -47,6 +47,7 @@ fn claims_are_reproduced_and_meta_trainings_shared() {
     // C2 looks at the same runs, by another name of the claim.
     let text = run("c2");
     assert!(text.contains("deviates less over seeds"), "{text}");
+    assert!(!text.contains("meta-training STAR"), "{text}");
     assert_eq!(changed(), before);
     for claim in ["C1", "C2"] {
         let table = fs::read_to_string(here.join(format!("r/{claim}.md"))).unwrap();

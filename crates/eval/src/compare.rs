@@ -56,10 +56,10 @@ impl Comparison {
 }
 
 /// Trains `task` for `horizon` steps with `optimizer` and with Adam at every learning rate of
-/// [`GRID`], over the seeds 0, 1, … of [`train()`], which meta-training does not use.
+/// [`GRID`], over the seeds 0, 1, … of [`crate::train()`], which meta-training does not use.
 ///
 /// # Errors
-/// Those of the task; if there are 0 seeds; [`Error::Stopped`] if `stop` is set.
+/// Those of the task; if there are 0 seeds; [`crate::Error::Stopped`] if `stop` is set.
 pub fn compare_with_adam(
     task: &Arc<dyn Task>,
     optimizer: Arc<dyn Optimizer>,

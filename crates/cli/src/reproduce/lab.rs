@@ -131,7 +131,7 @@ impl Lab {
             .out
             .join("runs")
             .join(format!("{name}-{outer_steps}-seed{seed}"));
-        if !path.join("last.safetensors").exists() {
+        if !path.join("theta.safetensors").exists() {
             self.meta_train(&path, config, &format!("{}, seed {seed}", variant.name))?;
         }
         let kind = match kind {
