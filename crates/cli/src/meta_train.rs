@@ -28,7 +28,8 @@ pub struct Args {
     /// A configuration file (TOML) in place of a preset.
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
-    /// Sets one value of the configuration, such as outer.steps=500. May be repeated.
+    /// Sets one value of the configuration, such as outer.steps=500, or removes it where nothing
+    /// follows the =. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "resume")]
     overrides: Vec<String>,
     /// Which optimizer to meta-train. [default: the configuration's]

@@ -49,6 +49,27 @@ fn claims_are_reproduced_and_meta_trainings_shared() {
     assert!(text.contains("deviates less over seeds"), "{text}");
     assert!(!text.contains("meta-training STAR"), "{text}");
     assert_eq!(changed(), before);
+    // A run of another configuration is not taken for this one.
+    let config = here.join("r/runs/STAR-10-seed0/config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("sigma = 0.01", "sigma = 0.02")).unwrap();
+    let text = fail(
+        here,
+        &[
+            "reproduce",
+            "C1",
+            "--seeds",
+            "2",
+            "--outer-steps",
+            "10",
+            "--out",
+            "r",
+        ],
+    );
+    assert!(
+        text.contains("STAR-10-seed0 is a run of another configuration"),
+        "{text}"
+    );
     for claim in ["C1", "C2"] {
         let table = fs::read_to_string(here.join(format!("r/{claim}.md"))).unwrap();
         assert!(table.starts_with(&format!("## {claim}: ")) && table.contains("blackbox"));

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use lopt_adam::{Adam, GRID};
 use lopt_core::{LearnedOptimizer, Optimizer, Workers};
@@ -131,6 +131,14 @@ impl Lab {
             .out
             .join("runs")
             .join(format!("{name}-{outer_steps}-seed{seed}"));
+        let known = path.join("config.toml");
+        if known.exists() && RunConfig::load(&known, None, &[])? != config {
+            bail!(
+                "{} is a run of another configuration, perhaps by another version of the program; \
+                 remove it, or name another folder by --out",
+                path.display()
+            );
+        }
         if !path.join("theta.safetensors").exists() {
             self.meta_train(&path, config, &format!("{}, seed {seed}", variant.name))?;
         }

@@ -39,8 +39,7 @@ pub fn layer_norm_parameters(name: &str, size: usize) -> [Parameter; 2] {
 /// 3×3 convolutions of images of one size, with zeros around them.
 ///
 /// Images are \[batch, side·side, channels\]. Every pixel's neighbourhood is gathered by one
-/// index, so that convolution and its gradient are a matrix product each; candle's own
-/// convolution is several times slower to differentiate on the CPU.
+/// index, so that convolution and its gradients are matrix products.
 pub struct Convolution {
     /// \[9·out·out\] of pixels; the last one of the padded image is zero.
     index: Tensor,
