@@ -82,6 +82,12 @@ pub fn provenance() -> Provenance {
     }
 }
 
+/// [`provenance`] in a word, for the settings of an evaluation.
+pub fn program() -> String {
+    let here = provenance();
+    format!("{} {}", here.version, here.commit)
+}
+
 const STOPPING: &str = "stopping as soon as the state is saved; once more to stop at once";
 
 /// A flag that the first Ctrl-C (or a termination signal) sets; the second one ends the

@@ -1,22 +1,20 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
 use lopt_blackbox::Blackbox;
 use lopt_core::{LearnedOptimizer, Theta};
-use lopt_eval::{
-    Contender, Event, Outcome, Settings, Summary, TaskReport, evaluate, write_reports,
-};
+use lopt_eval::{Contender, Outcome, Settings, Summary, TaskReport, evaluate, write_reports};
 use lopt_star::Star;
 use serde_json::json;
 
 use crate::{
-    common::{Compute, SuiteName, learned, provenance, stop_flag},
-    progress::Bar,
+    common::{Compute, SuiteName, learned, program, stop_flag},
+    progress::of_evaluation,
     ranks::one_process,
     table,
 };
@@ -66,9 +64,7 @@ pub fn run(args: Args) -> Result<bool> {
     one_process()?;
     let contenders = contenders(&args)?;
     let device = args.compute.device()?;
-    let here = provenance();
-    let program = format!("{} {}", here.version, here.commit);
-    let mut settings = Settings::new(args.suite.suite(), args.seeds, program, &contenders);
+    let mut settings = Settings::new(args.suite.suite(), args.seeds, program(), &contenders);
     settings.groups = args.group.clone();
     if !args.adam_learning_rate.is_empty() {
         settings.grid = args.adam_learning_rate.clone();
@@ -79,14 +75,6 @@ pub fn run(args: Args) -> Result<bool> {
         .unwrap_or_else(|| Path::new("eval").join(settings.folder_name()));
     eprintln!("evaluating into {}", out.display());
     let stop = stop_flag()?;
-    let view = Mutex::new(View {
-        bar: Bar::new(0, 0, "training steps"),
-        done: 0,
-    });
-    let observer = |event: Event| match view.lock() {
-        Ok(mut view) => view.on_event(event),
-        Err(poisoned) => poisoned.into_inner().on_event(event),
-    };
     let reports = evaluate(
         &settings,
         &contenders,
@@ -95,7 +83,7 @@ pub fn run(args: Args) -> Result<bool> {
         args.compute.workers(),
         &out,
         &stop,
-        &observer,
+        &of_evaluation(line),
     );
     let reports = match reports {
         Err(lopt_eval::Error::Stopped) => {
@@ -179,24 +167,6 @@ fn newest_runs(folder: &Path) -> BTreeMap<String, PathBuf> {
         .into_iter()
         .map(|(kind, (_, path))| (kind, path))
         .collect()
-}
-
-struct View {
-    bar: Bar,
-    done: u64,
-}
-
-impl View {
-    fn on_event(&mut self, event: Event) {
-        match event {
-            Event::Total(total) => self.bar.set_total(total),
-            Event::Steps(steps) => {
-                self.done += steps;
-                self.bar.set(self.done, String::new());
-            }
-            Event::Task(report) => self.bar.line(&line(report)),
-        }
-    }
 }
 
 /// One task in one line.

@@ -2,10 +2,12 @@
 
 use std::{
     io::IsTerminal,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use lopt_eval::{Event, TaskReport};
 
 /// A bar on a terminal; elsewhere a line now and then.
 pub struct Bar {
@@ -77,6 +79,23 @@ impl Bar {
     /// Leaves the bar as it is.
     pub fn finish(&self) {
         self.bar.abandon();
+    }
+}
+
+/// Follows an evaluation, with a line for each task that is over.
+pub fn of_evaluation(line: impl Fn(&TaskReport) -> String + Sync) -> impl Fn(Event) + Sync {
+    let view = Mutex::new((Bar::new(0, 0, "training steps"), 0));
+    move |event| {
+        let mut view = view.lock().unwrap_or_else(PoisonError::into_inner);
+        let (bar, done) = &mut *view;
+        match event {
+            Event::Total(total) => bar.set_total(total),
+            Event::Steps(steps) => {
+                *done += steps;
+                bar.set(*done, String::new());
+            }
+            Event::Task(report) => bar.line(&line(report)),
+        }
     }
 }
 

@@ -11,21 +11,11 @@ use common::{both, fail, output, succeed};
 fn claims_are_reproduced_and_meta_trainings_shared() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
-    let run = |claim: &str| {
-        succeed(
-            here,
-            &[
-                "reproduce",
-                claim,
-                "--seeds",
-                "2",
-                "--outer-steps",
-                "10",
-                "--out",
-                "r",
-            ],
-        )
+    let arguments = |claim: &'static str| {
+        let settings = ["--seeds", "2", "--outer-steps", "10", "--out", "r"];
+        [&["reproduce", claim], &settings[..]].concat()
     };
+    let run = |claim| succeed(here, &arguments(claim));
     let text = run("C1");
     assert!(
         text.contains("STAR meta-trains faster than the blackbox"),
@@ -53,19 +43,7 @@ fn claims_are_reproduced_and_meta_trainings_shared() {
     let config = here.join("r/runs/STAR-10-seed0/config.toml");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("sigma = 0.01", "sigma = 0.02")).unwrap();
-    let text = fail(
-        here,
-        &[
-            "reproduce",
-            "C1",
-            "--seeds",
-            "2",
-            "--outer-steps",
-            "10",
-            "--out",
-            "r",
-        ],
-    );
+    let text = fail(here, &arguments("C1"));
     assert!(
         text.contains("STAR-10-seed0 is a run of another configuration"),
         "{text}"

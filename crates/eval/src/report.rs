@@ -147,7 +147,8 @@ fn file_name(task: &TaskReport) -> String {
 
 /// A line for each task and optimizer.
 fn csv(summary: &Summary) -> String {
-    let mut csv = "group,task,data,image_size,network,batch_size,horizon,optimizer,adam_learning_rate,final_loss,mean_loss,test_accuracy,diverged,seeds,speed_up,\
+    let mut csv = "group,task,data,image_size,network,batch_size,horizon,optimizer,\
+                   adam_learning_rate,final_loss,mean_loss,test_accuracy,diverged,seeds,speed_up,\
                    adam_never\n"
         .to_owned();
     for task in &summary.tasks {

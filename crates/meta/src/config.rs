@@ -131,8 +131,8 @@ impl Preset {
 impl RunConfig {
     /// Parses TOML, exchanges the estimator for one of another kind if asked to, and applies
     /// `overrides`, each `key.path=value` with a TOML value (text without quotes is taken as
-    /// a string; without a value the key is removed). Where one sets `optimizer.kind`, the text's settings of the other optimizer
-    /// are left out. `origin` names the text in messages.
+    /// a string; without a value the key is removed). Where one sets `optimizer.kind`, the text's
+    /// settings of the other optimizer are left out. `origin` names the text in messages.
     ///
     /// # Errors
     /// If the text or an override is no TOML, a key is unknown or missing, or a value is

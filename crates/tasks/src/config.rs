@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use candle_core::Device;
+use lopt_datasets::DatasetName;
 use serde::{Deserialize, Serialize};
 
 use crate::{DataConfig, DataStore, MlpConfig, MlpTask, ModelTask, ModelTaskConfig, Result, Task};
@@ -49,25 +50,30 @@ impl TaskConfig {
 
     /// What its data are called, with the unit of [`LoadedTask::examples`].
     pub fn data(&self) -> (String, &'static str) {
-        let dataset = match self {
-            TaskConfig::Mlp(config) => config.dataset,
+        match self.images() {
+            Some((dataset, _)) => (dataset.to_string(), "images"),
+            None => ("text".to_owned(), "bytes"),
+        }
+    }
+
+    /// Its images and their size, if it has any.
+    fn images(&self) -> Option<(DatasetName, usize)> {
+        match self {
+            TaskConfig::Mlp(config) => Some((config.dataset, config.image_size)),
             TaskConfig::Model(config) => match config.data {
-                DataConfig::Images { dataset, .. } => dataset,
-                DataConfig::Text { .. } => return ("text".to_owned(), "bytes"),
+                DataConfig::Images {
+                    dataset,
+                    image_size,
+                    ..
+                } => Some((dataset, image_size)),
+                DataConfig::Text { .. } => None,
             },
-        };
-        (dataset.to_string(), "images")
+        }
     }
 
     /// Pixels of an image's side, if it has images.
     pub fn image_size(&self) -> Option<usize> {
-        match self {
-            TaskConfig::Mlp(config) => Some(config.image_size),
-            TaskConfig::Model(config) => match config.data {
-                DataConfig::Images { image_size, .. } => Some(image_size),
-                DataConfig::Text { .. } => None,
-            },
-        }
+        self.images().map(|(_, size)| size)
     }
 
     /// The network in a word or two, such as `mlp-32-32-relu`.

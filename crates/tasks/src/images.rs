@@ -116,6 +116,7 @@ impl DataStore {
         self.images.insert(key, images.clone());
         Ok(images)
     }
+
     /// The text that comes with the program.
     ///
     /// # Errors

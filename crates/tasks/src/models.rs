@@ -97,11 +97,7 @@ impl Parameter {
     /// N(0, gain/fan-in), where all dimensions but the last are the inputs.
     fn weight(name: impl Into<String>, shape: &[usize], gain: f32) -> Self {
         let fan_in: usize = shape[..shape.len() - 1].iter().product();
-        Self {
-            name: name.into(),
-            shape: shape.to_vec(),
-            start: Start::Normal((gain / fan_in as f32).sqrt()),
-        }
+        Self::normal(name, shape, (gain / fan_in as f32).sqrt())
     }
 
     /// N(0, σ²).

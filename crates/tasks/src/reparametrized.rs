@@ -36,8 +36,7 @@ impl Reparametrized {
 
     /// φ of φ'.
     fn original(&self, params: &Params) -> Result<Params> {
-        let pairs = params.tensors().iter().zip(self.factors(params.len())?);
-        params.with_tensors(pairs.map(|(p, c)| Ok((p * c)?)).collect::<Result<_>>()?)
+        params.with_tensors(self.scaled(params.tensors())?)
     }
 
     fn scaled(&self, tensors: &[Tensor]) -> Result<Vec<Tensor>> {

@@ -87,7 +87,9 @@ impl Suite {
                 task.hidden = vec![base_width; depth];
             });
         }
-        for &activation in others.activations {
+        let base_activation = suite.base.activation;
+        let activations = others.activations.iter().copied();
+        for activation in activations.filter(|&other| other != base_activation) {
             suite.add("nonlinearity", activation.name(), |task| {
                 task.activation = activation
             });
@@ -121,6 +123,7 @@ impl Suite {
 struct Others {
     widths: &'static [usize],
     depths: &'static [usize],
+    /// The base's own is passed over.
     activations: &'static [Activation],
     image_sizes: &'static [usize],
     batch_sizes: &'static [usize],
@@ -145,16 +148,7 @@ const QUICK: Others = Others {
 const FULL: Others = Others {
     widths: &[16, 32, 512, 1024],
     depths: &[0, 1, 3, 4],
-    activations: &[
-        Activation::Tanh,
-        Activation::Sigmoid,
-        Activation::Gelu,
-        Activation::Silu,
-        Activation::LeakyRelu,
-        Activation::Elu,
-        Activation::Softplus,
-        Activation::Sin,
-    ],
+    activations: &Activation::ALL,
     image_sizes: &[8, 14, 16],
     batch_sizes: &[16, 512],
     horizons: &[3, 10, 100],

@@ -1,16 +1,13 @@
 //! C6: without each part of STAR, and with other weight decays.
 
-use std::sync::Arc;
-
 use anyhow::Result;
-use lopt_core::Optimizer;
 use lopt_eval::Score;
-use lopt_plot::{Axis, Color, Figure, Item, Panel, Shape};
+use lopt_plot::{Axis, Color, Figure, Panel};
 use lopt_tasks::suite::Suite;
 
 use super::{
-    distribution::{contenders, pooled, speed_up},
-    lab::{EVALUATION_SEEDS, Lab, Run, STAR, Variant},
+    distribution::{contenders, diverged, pooled, speed_up},
+    lab::{EVALUATION_SEEDS, Lab, Run, STAR, Variant, horizon},
     report::Report,
     seeds::{held_out, lines},
     spread::Spread,
@@ -116,11 +113,8 @@ struct Trained {
 impl Trained {
     fn new(lab: &mut Lab, variant: &Variant) -> Result<Self> {
         let runs = lab.runs(variant, OUTER_STEPS)?;
-        let (_, horizon) = lab.own_task()?;
-        let optimizers = runs.iter().map(|run| run.optimizer.clone() as _);
-        let optimizers: Vec<Arc<dyn Optimizer>> = optimizers.collect();
-        let curves = lab.train(&optimizers, horizon)?;
-        let scores = curves.iter().map(|c| Score::of(c, horizon as usize));
+        let curves = lab.train_by(&runs, horizon())?;
+        let scores = curves.iter().map(|c| Score::of(c, horizon() as usize));
         Ok(Self {
             name: variant.name,
             scores: scores.collect(),
@@ -171,8 +165,7 @@ pub fn every_part_helps(lab: &mut Lab) -> Result<Report> {
         let worse = pairs
             .filter(|(ours, star)| ours.mean_loss > star.mean_loss)
             .count();
-        let diverged: u64 = tasks.iter().map(|task| task.diverged).sum();
-        let runs: u64 = tasks.iter().map(|task| task.runs).sum();
+        let [diverged, runs] = diverged(&tasks);
         table.add_row(vec![
             variant.name.to_owned(),
             variant.mean_losses().to_string(),
@@ -200,18 +193,12 @@ pub fn every_part_helps(lab: &mut Lab) -> Result<Report> {
         ));
     }
     let without = &trained[2];
-    let medians = |runs: &[Run]| -> Vec<f64> {
-        let points = held_out(runs).into_iter();
-        points
-            .map(|(_, losses)| Spread::of(losses).median)
-            .collect()
-    };
-    let pairs = medians(&star.runs).into_iter().zip(medians(&without.runs));
+    let (with, without) = (held_out(&star.runs), held_out(&without.runs));
+    let points = with.len();
+    let pairs = with.iter().zip(&without);
     let below = pairs
-        .clone()
-        .filter(|(with, without)| with < without)
+        .filter(|((_, with), (_, without))| with.median < without.median)
         .count();
-    let points = pairs.count();
     criteria.push((
         format!("the blackbox term helps at all points of meta-training ({below} of {points})"),
         below == points,
@@ -269,10 +256,6 @@ fn figure(trained: &[Trained], by_decay: &[(f64, usize)]) -> Figure {
     }
     let of_decay = |(decay, index): &(f64, usize)| (*decay, trained[*index].mean_losses());
     let losses: Vec<(f64, Spread)> = by_decay.iter().map(of_decay).collect();
-    let band = losses
-        .iter()
-        .map(|(decay, s)| (*decay, s.lowest, s.highest));
-    let line = losses.iter().map(|(decay, s)| (*decay, s.median));
     Figure {
         title: "C6: ablations".to_owned(),
         caption: "Lines: medians over meta-training seeds. Bands: from the lowest to the highest."
@@ -288,10 +271,7 @@ fn figure(trained: &[Trained], by_decay: &[(f64, usize)]) -> Figure {
                 title: "weight decay".to_owned(),
                 x: Axis::linear("λ"),
                 y: Axis::linear("mean training loss"),
-                items: vec![
-                    Item::new(Color::Blue, Shape::Band(band.collect())),
-                    Item::new(Color::Blue, Shape::MarkedLine(line.collect())),
-                ],
+                items: lines(Color::nth(0), STAR.name, &losses).to_vec(),
             },
         ],
         columns: 2,

@@ -70,6 +70,13 @@ pub fn speed_up<'a>(tasks: impl IntoIterator<Item = &'a Pooled>) -> Interval {
     })
 }
 
+/// How many training runs diverged, and how many there are.
+pub fn diverged<'a>(tasks: impl IntoIterator<Item = &'a Pooled>) -> [u64; 2] {
+    tasks.into_iter().fold([0, 0], |[diverged, runs], task| {
+        [diverged + task.diverged, runs + task.runs]
+    })
+}
+
 /// The name of all groups but one.
 const OUT: &str = "out of distribution";
 
@@ -88,7 +95,7 @@ fn evaluated(lab: &mut Lab) -> Result<Vec<Vec<Pooled>>> {
         .collect())
 }
 
-fn out_of_distribution(tasks: &[Pooled]) -> impl Iterator<Item = &Pooled> + Clone {
+fn out_of_distribution(tasks: &[Pooled]) -> impl Iterator<Item = &Pooled> {
     tasks.iter().filter(|task| task.group != IN_DISTRIBUTION)
 }
 
@@ -122,8 +129,7 @@ fn groups(results: &[Vec<Pooled>]) -> (Table, Vec<(String, bool)>) {
             let below = indices
                 .iter()
                 .filter(|&&index| tasks[index].final_loss < results[2][index].final_loss);
-            let diverged: u64 = of_variant.iter().map(|task| task.diverged).sum();
-            let runs: u64 = of_variant.iter().map(|task| task.runs).sum();
+            let [diverged, runs] = diverged(of_variant.iter().copied());
             let first = variant.name == VARIANTS[0].name;
             let once = |text: String| if first { text } else { String::new() };
             let below_adam = of_variant
@@ -153,7 +159,8 @@ fn groups(results: &[Vec<Pooled>]) -> (Table, Vec<(String, bool)>) {
     (table, ahead)
 }
 
-fn legend(seeds: usize) -> String {
+fn legend(results: &[Vec<Pooled>]) -> String {
+    let seeds = results[0][0].runs / EVALUATION_SEEDS;
     format!(
         "Speed-up: steps that tuned Adam (the best final loss of its grid on the task) needs to reach \
          the optimizer's final training loss, over the optimizer's; at most 2. Means over {seeds} \
@@ -202,15 +209,8 @@ fn figure(
 pub fn generalises(lab: &mut Lab) -> Result<Report> {
     let results = evaluated(lab)?;
     let (table, mut criteria) = groups(&results);
-    let diverged: Vec<[u64; 2]> = results
-        .iter()
-        .map(|tasks| {
-            let sum = |count: fn(&Pooled) -> u64| out_of_distribution(tasks).map(count).sum();
-            [sum(|task| task.diverged), sum(|task| task.runs)]
-        })
-        .collect();
-    let [stars, star_runs] = diverged[0];
-    let [blackboxes, blackbox_runs] = diverged[2];
+    let [stars, star_runs] = diverged(out_of_distribution(&results[0]));
+    let [blackboxes, blackbox_runs] = diverged(out_of_distribution(&results[2]));
     criteria.push((
         format!("no run of STAR diverges ({stars} of {star_runs})"),
         stars == 0,
@@ -223,7 +223,7 @@ pub fn generalises(lab: &mut Lab) -> Result<Report> {
         claim: "STAR generalises to other tasks, the blackbox diverges or falls behind".to_owned(),
         criteria,
         table,
-        legend: legend((results[0][0].runs / EVALUATION_SEEDS) as usize),
+        legend: legend(&results),
         figure: figure(
             "C4: other tasks",
             "Speed-up over tuned Adam, at most 2",
@@ -237,16 +237,9 @@ pub fn generalises(lab: &mut Lab) -> Result<Report> {
 /// C5.
 pub fn comparable_to_adam(lab: &mut Lab) -> Result<Report> {
     let results = evaluated(lab)?;
-    let mut table = new_table(
-        &[
-            "task",
-            "best Adam",
-            "STAR",
-            "STAR, paper's multipliers",
-            "blackbox",
-        ],
-        1,
-    );
+    let mut header = vec!["task", "best Adam"];
+    header.extend(VARIANTS.iter().map(|variant| variant.name));
+    let mut table = new_table(&header, 1);
     for index in 0..results[0].len() {
         let first = &results[0][index];
         let mut row = vec![
@@ -288,10 +281,7 @@ pub fn comparable_to_adam(lab: &mut Lab) -> Result<Report> {
         claim: "STAR is comparable to Adam with a tuned learning rate, sometimes better".to_owned(),
         criteria,
         table,
-        legend: format!(
-            "Final training loss (speed-up). {}",
-            legend((results[0][0].runs / EVALUATION_SEEDS) as usize)
-        ),
+        legend: format!("Final training loss (speed-up). {}", legend(&results)),
         figure: figure(
             "C5: tuned Adam",
             "Final training loss over that of tuned Adam",

@@ -1,14 +1,11 @@
 //! C3: far beyond the horizon.
 
-use std::sync::Arc;
-
 use anyhow::Result;
-use lopt_core::Optimizer;
 use lopt_eval::{Curve, Score};
 use lopt_plot::{Axis, Color, Figure, Item, Panel, Shape};
 
 use super::{
-    lab::{EVALUATION_SEEDS, Lab, OUTER_STEPS, VARIANTS, adams},
+    lab::{EVALUATION_SEEDS, Lab, OUTER_STEPS, VARIANTS, adams, diverged, horizon},
     report::Report,
     seeds::lines,
     spread::Spread,
@@ -20,24 +17,17 @@ const FACTORS: [u64; 5] = [1, 3, 10, 30, 100];
 
 /// C3.
 pub fn keeps_descending(lab: &mut Lab) -> Result<Report> {
-    let (_, horizon) = lab.own_task()?;
+    let horizon = horizon();
     let ends = FACTORS.map(|factor| (factor * horizon) as usize);
     let steps = ends[FACTORS.len() - 1];
     let mut curves: Vec<Vec<Vec<Curve>>> = vec![];
     for variant in &VARIANTS {
         let runs = lab.runs(variant, OUTER_STEPS)?;
-        let optimizers: Vec<Arc<dyn Optimizer>> =
-            runs.into_iter().map(|run| run.optimizer as _).collect();
-        curves.push(lab.train(&optimizers, steps as u64)?);
+        curves.push(lab.train_by(&runs, steps as u64)?);
     }
     let adam = lab.train(&adams(), steps as u64)?;
     // Adam's rate is constant: a longer run begins with a shorter one.
-    let finals = |curves: &[Vec<Curve>], end: usize| -> Vec<f64> {
-        let scores = curves
-            .iter()
-            .map(|of_seeds| Score::of(of_seeds, end).final_loss);
-        scores.collect()
-    };
+    let best = |end: usize| finals(&adam, end).fold(f64::INFINITY, f64::min);
     let mut header = vec!["times the horizon"];
     header.extend(VARIANTS.iter().map(|variant| variant.name));
     header.push("best Adam");
@@ -51,22 +41,17 @@ pub fn keeps_descending(lab: &mut Lab) -> Result<Report> {
             medians.push(spread.median);
             row.push(spread.to_string());
         }
-        let best = finals(&adam, end).into_iter().fold(f64::INFINITY, f64::min);
+        let best = best(end);
         best_adam.push(best);
         row.push(format!("{best:.4}"));
         table.add_row(row);
     }
-    let diverged = |curves: &[Vec<Curve>]| {
-        let all = curves.iter().flatten();
-        let diverged = all.clone().filter(|curve| curve.diverged(steps)).count();
-        (diverged, all.count())
-    };
-    let counts: Vec<(usize, usize)> = curves.iter().map(|c| diverged(c)).collect();
+    let counts: Vec<[usize; 2]> = curves.iter().map(|c| diverged(c, steps)).collect();
     let mut row = vec!["diverged".to_owned()];
     row.extend(
         counts
             .iter()
-            .map(|(diverged, all)| format!("{diverged}/{all}")),
+            .map(|[diverged, all]| format!("{diverged}/{all}")),
     );
     row.push(String::new());
     table.add_row(row);
@@ -82,9 +67,12 @@ pub fn keeps_descending(lab: &mut Lab) -> Result<Report> {
     let last = FACTORS.len() - 1;
     let mut items = vec![];
     for (index, (variant, curves)) in VARIANTS.iter().zip(&curves).enumerate() {
-        items.extend(lines(Color::nth(index), variant.name, &thinned(curves)));
+        items.extend(lines(
+            Color::nth(index),
+            variant.name,
+            &thinned(curves, steps),
+        ));
     }
-    let best = |end: usize| finals(&adam, end).into_iter().fold(f64::INFINITY, f64::min);
     let line = points(steps).map(|end| (end as f64, best(end))).collect();
     items.push(
         Item::new(Color::Black, Shape::DashedLine(line)).labelled("best Adam for that many steps"),
@@ -97,9 +85,9 @@ pub fn keeps_descending(lab: &mut Lab) -> Result<Report> {
             (
                 format!(
                     "the blackbox diverges by 100× ({} of {} runs)",
-                    counts[2].0, counts[2].1
+                    counts[2][0], counts[2][1]
                 ),
-                2 * counts[2].0 > counts[2].1,
+                2 * counts[2][0] > counts[2][1],
             ),
             (
                 format!(
@@ -147,16 +135,15 @@ fn points(steps: usize) -> impl Iterator<Item = usize> {
     (0..=POINTS).map(move |k| (FIRST * ratio.powf(f64::from(k) / f64::from(POINTS))) as usize)
 }
 
-/// Final losses after some numbers of steps, of each meta-training seed.
-fn thinned(curves: &[Vec<Curve>]) -> Vec<(u64, Vec<f64>)> {
-    let steps = curves[0][0].losses.len();
-    let of_seeds = |end| {
-        curves
-            .iter()
-            .map(|c| Score::of(c, end).final_loss)
-            .collect()
-    };
-    points(steps)
-        .map(|end| (end as u64, of_seeds(end)))
-        .collect()
+/// The final loss of the first `end` steps, of each optimizer.
+fn finals(curves: &[Vec<Curve>], end: usize) -> impl Iterator<Item = f64> {
+    curves
+        .iter()
+        .map(move |of_seeds| Score::of(of_seeds, end).final_loss)
+}
+
+/// Final losses of all meta-training seeds after some numbers of steps.
+fn thinned(curves: &[Vec<Curve>], steps: usize) -> Vec<(f64, Spread)> {
+    let at = |end| (end as f64, Spread::of(finals(curves, end)));
+    points(steps).map(at).collect()
 }

@@ -3,22 +3,22 @@
 use std::{
     path::{Path, PathBuf},
     rc::Rc,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use lopt_adam::{Adam, GRID};
 use lopt_core::{LearnedOptimizer, Optimizer, Workers};
-use lopt_eval::{Contender, Curve, Event, Settings, TaskReport, evaluate, train_all};
+use lopt_eval::{Contender, Curve, Settings, TaskReport, evaluate, train_all};
 use lopt_meta::{Alone, Kind, Observer, Preset, Progress, Resources, RunConfig, Trainer};
 use lopt_tasks::{DataStore, MlpTask, Task, suite::Suite};
 use serde_json::json;
 
 use crate::{
-    common::{Compute, learned, provenance, stop_flag},
+    common::{Compute, learned, program, provenance, stop_flag},
     curves::metrics,
-    progress::Bar,
+    progress::{Bar, of_evaluation},
 };
 
 /// Outer steps of the optimizers of every claim but C6.
@@ -65,8 +65,8 @@ pub const VARIANTS: [Variant; 3] = [STAR, PAPER_STAR, BLACKBOX];
 pub struct Run {
     /// With the best θ by held-out training.
     pub optimizer: Arc<dyn LearnedOptimizer>,
-    /// Outer step, mean and final held-out training loss.
-    pub held_out: Vec<(u64, f64, f64)>,
+    /// Outer steps and mean held-out training losses.
+    pub held_out: Vec<(u64, f64)>,
 }
 
 pub struct Lab {
@@ -147,12 +147,11 @@ impl Lab {
             Kind::Blackbox => "blackbox",
         };
         let metrics = metrics(&path)?;
-        let of = |value: &serde_json::Value| value.as_f64().unwrap_or(f64::NAN);
         let evaluated = metrics.iter().filter(|line| !line["held_out"].is_null());
         let held_out = evaluated.map(|line| {
             let step = line["outer_step"].as_u64().unwrap_or(0);
-            let score = &line["held_out"];
-            (step, of(&score["mean_loss"]), of(&score["final_loss"]))
+            let loss = line["held_out"]["mean_loss"].as_f64();
+            (step, loss.unwrap_or(f64::NAN))
         });
         Ok(Run {
             held_out: held_out.collect(),
@@ -193,26 +192,23 @@ impl Lab {
         }
     }
 
-    /// The task of the preset, and its horizon.
-    pub fn own_task(&mut self) -> Result<(Arc<dyn Task>, u64)> {
-        let (task, horizon) = Suite::Quick.base();
-        Ok((
-            Arc::new(MlpTask::new(task, &mut self.store, &self.device)?),
-            horizon,
-        ))
-    }
-
     /// Trains the preset's task for `steps` steps: `curves[optimizer][evaluation seed]`.
     pub fn train(
         &mut self,
         optimizers: &[Arc<dyn Optimizer>],
         steps: u64,
     ) -> Result<Vec<Vec<Curve>>> {
-        let (task, _) = self.own_task()?;
+        let (task, _) = Suite::Quick.base();
+        let task: Arc<dyn Task> = Arc::new(MlpTask::new(task, &mut self.store, &self.device)?);
         let (seeds, workers) = (EVALUATION_SEEDS, self.workers);
-        Ok(train_all(
-            &task, optimizers, steps, seeds, workers, &self.stop,
-        )?)
+        let curves = train_all(&task, optimizers, steps, seeds, workers, &self.stop);
+        Ok(curves?)
+    }
+
+    /// [`Lab::train`] by the optimizers of these runs.
+    pub fn train_by(&mut self, runs: &[Run], steps: u64) -> Result<Vec<Vec<Curve>>> {
+        let optimizers = runs.iter().map(|run| run.optimizer.clone() as _);
+        self.train(&optimizers.collect::<Vec<_>>(), steps)
     }
 
     /// Trains the tasks of a suite, or of some of its groups, and Adam at its whole grid on each.
@@ -232,26 +228,10 @@ impl Lab {
             }),
         };
         let contenders: Vec<Contender> = contenders.iter().map(contender).collect();
-        let here = provenance();
-        let program = format!("{} {}", here.version, here.commit);
-        let mut settings = Settings::new(suite, seeds, program, &contenders);
+        let mut settings = Settings::new(suite, seeds, program(), &contenders);
         settings.groups = groups.iter().map(|group| (*group).to_owned()).collect();
         let out = self.out.join("evaluations").join(settings.folder_name());
-        let view = Mutex::new((Bar::new(0, 0, "training steps"), 0));
-        let observer = |event: Event| {
-            let mut view = view.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let (bar, done) = &mut *view;
-            match event {
-                Event::Total(total) => bar.set_total(total),
-                Event::Steps(steps) => {
-                    *done += steps;
-                    bar.set(*done, String::new());
-                }
-                Event::Task(report) => {
-                    bar.line(&format!("{}: {}", report.entry.group, report.entry.name))
-                }
-            }
-        };
+        let line = |report: &TaskReport| format!("{}: {}", report.entry.group, report.entry.name);
         let (store, device, stop) = (&mut self.store, &self.device, &self.stop);
         let workers = self.workers;
         Ok(evaluate(
@@ -262,9 +242,21 @@ impl Lab {
             workers,
             &out,
             stop,
-            &observer,
+            &of_evaluation(line),
         )?)
     }
+}
+
+/// Inner steps of the preset's unrolls.
+pub fn horizon() -> u64 {
+    Suite::Quick.base().1
+}
+
+/// How many training runs diverged in their first `steps` steps, and how many there are.
+pub fn diverged(curves: &[Vec<Curve>], steps: usize) -> [usize; 2] {
+    let all = curves.iter().flatten();
+    let diverged = all.clone().filter(|curve| curve.diverged(steps));
+    [diverged.count(), all.count()]
 }
 
 /// Adam at every learning rate of its grid.

@@ -1,12 +1,11 @@
 //! C1 and C2: meta-training, over seeds.
 
 use anyhow::Result;
-use lopt_core::Optimizer;
 use lopt_eval::Score;
 use lopt_plot::{Axis, Color, Figure, Item, Panel, Shape};
 
 use super::{
-    lab::{EVALUATION_SEEDS, Lab, OUTER_STEPS, Run, VARIANTS, adams},
+    lab::{EVALUATION_SEEDS, Lab, OUTER_STEPS, Run, VARIANTS, adams, diverged, horizon},
     report::Report,
     spread::{Spread, deviation},
 };
@@ -20,17 +19,17 @@ fn all_runs(lab: &mut Lab) -> Result<Vec<Vec<Run>>> {
         .collect()
 }
 
-/// Mean held-out loss of every seed at each evaluated outer step.
-pub fn held_out(runs: &[Run]) -> Vec<(u64, Vec<f64>)> {
-    let steps = runs[0].held_out.iter().map(|(step, ..)| *step).enumerate();
-    let at = |index: usize| runs.iter().map(|run| run.held_out[index].1).collect();
-    steps.map(|(index, step)| (step, at(index))).collect()
+/// Mean held-out losses of all seeds at each evaluated outer step.
+pub fn held_out(runs: &[Run]) -> Vec<(f64, Spread)> {
+    let at = |(index, &(step, _)): (usize, &(u64, f64))| {
+        let losses = runs.iter().map(|run| run.held_out[index].1);
+        (step as f64, Spread::of(losses))
+    };
+    runs[0].held_out.iter().enumerate().map(at).collect()
 }
 
 /// A line through the medians, and a band from the lowest to the highest seed.
-pub fn lines(color: Color, label: &str, values: &[(u64, Vec<f64>)]) -> [Item; 2] {
-    let spread = |(step, values): &(u64, Vec<f64>)| (*step as f64, Spread::of(values.clone()));
-    let spreads: Vec<(f64, Spread)> = values.iter().map(spread).collect();
+pub fn lines(color: Color, label: &str, spreads: &[(f64, Spread)]) -> [Item; 2] {
     let band = spreads.iter().map(|(x, s)| (*x, s.lowest, s.highest));
     let line = spreads.iter().map(|(x, s)| (*x, s.median));
     [
@@ -39,36 +38,27 @@ pub fn lines(color: Color, label: &str, values: &[(u64, Vec<f64>)]) -> [Item; 2]
     ]
 }
 
-/// The lowest mean training loss of Adam's grid on the preset's task, and the lowest final one.
-fn best_adam(lab: &mut Lab) -> Result<Score> {
-    let (_, horizon) = lab.own_task()?;
-    let curves = lab.train(&adams(), horizon)?;
-    let scores = curves
+/// The lowest mean training loss of Adam's grid on the preset's task.
+fn best_adam(lab: &mut Lab) -> Result<f64> {
+    let curves = lab.train(&adams(), horizon())?;
+    let losses = curves
         .iter()
-        .map(|of_seeds| Score::of(of_seeds, horizon as usize));
-    let scores: Vec<Score> = scores.collect();
-    let lowest = |loss: fn(&Score) -> f64| scores.iter().map(loss).fold(f64::INFINITY, f64::min);
-    Ok(Score {
-        mean_loss: lowest(|score| score.mean_loss),
-        final_loss: lowest(|score| score.final_loss),
-    })
+        .map(|of_seeds| Score::of(of_seeds, horizon() as usize).mean_loss);
+    Ok(losses.fold(f64::INFINITY, f64::min))
 }
 
 /// C1.
 pub fn faster(lab: &mut Lab) -> Result<Report> {
     let runs = all_runs(lab)?;
-    let adam = best_adam(lab)?.mean_loss;
-    let losses: Vec<Vec<(u64, Vec<f64>)>> = runs.iter().map(|runs| held_out(runs)).collect();
+    let adam = best_adam(lab)?;
+    let losses: Vec<Vec<(f64, Spread)>> = runs.iter().map(|runs| held_out(runs)).collect();
     let mut header = vec!["outer step"];
     header.extend(VARIANTS.iter().map(|variant| variant.name));
     let mut table = new_table(&header, 0);
     let mut below = [0; 2];
     let points = losses[0].len();
     for index in 0..points {
-        let spreads: Vec<Spread> = losses
-            .iter()
-            .map(|l| Spread::of(l[index].1.clone()))
-            .collect();
+        let spreads: Vec<Spread> = losses.iter().map(|l| l[index].1).collect();
         let mut row = vec![losses[0][index].0.to_string()];
         row.extend(spreads.iter().map(ToString::to_string));
         table.add_row(row);
@@ -77,12 +67,12 @@ pub fn faster(lab: &mut Lab) -> Result<Report> {
         }
     }
     // Outer steps to the blackbox's last loss.
-    let target = Spread::of(losses[2][points - 1].1.clone()).median;
+    let target = losses[2][points - 1].1.median;
     let mut row = vec![format!("steps to {target:.4}")];
     for losses in &losses {
         let there = losses
             .iter()
-            .find(|(_, of_seeds)| Spread::of(of_seeds.clone()).median <= target);
+            .find(|(_, of_seeds)| of_seeds.median <= target);
         row.push(there.map_or("never".to_owned(), |(step, _)| step.to_string()));
     }
     table.add_row(row);
@@ -90,7 +80,7 @@ pub fn faster(lab: &mut Lab) -> Result<Report> {
     for (index, (variant, losses)) in VARIANTS.iter().zip(&losses).enumerate() {
         items.extend(lines(Color::nth(index), variant.name, losses));
     }
-    let ends = [losses[0][0].0, losses[0][points - 1].0].map(|step| (step as f64, adam));
+    let ends = [losses[0][0].0, losses[0][points - 1].0].map(|step| (step, adam));
     items.push(Item::new(Color::Black, Shape::DashedLine(ends.to_vec())).labelled("best Adam"));
     let criterion = |index: usize| {
         let name = VARIANTS[index].name;
@@ -130,7 +120,7 @@ const SETBACK: f64 = 1.05;
 fn setbacks(run: &Run) -> usize {
     let mut best = f64::INFINITY;
     let mut count = 0;
-    for (_, loss, _) in &run.held_out {
+    for (_, loss) in &run.held_out {
         count += usize::from(*loss > SETBACK * best);
         best = best.min(*loss);
     }
@@ -140,7 +130,7 @@ fn setbacks(run: &Run) -> usize {
 /// C2.
 pub fn more_stable(lab: &mut Lab) -> Result<Report> {
     let runs = all_runs(lab)?;
-    let (_, horizon) = lab.own_task()?;
+    let steps = horizon() as usize;
     let mut table = new_table(
         &[
             "optimizer",
@@ -156,18 +146,11 @@ pub fn more_stable(lab: &mut Lab) -> Result<Report> {
     let mut deviations = vec![];
     let mut panels = vec![];
     for (variant, runs) in VARIANTS.iter().zip(&runs) {
-        let optimizers: Vec<_> = runs.iter().map(|run| run.optimizer.clone() as _).collect();
-        let optimizers: Vec<std::sync::Arc<dyn Optimizer>> = optimizers;
-        let curves = lab.train(&optimizers, horizon)?;
-        let steps = horizon as usize;
+        let curves = lab.train_by(runs, horizon())?;
         let scores: Vec<Score> = curves.iter().map(|c| Score::of(c, steps)).collect();
         let means: Vec<f64> = scores.iter().map(|score| score.mean_loss).collect();
         let finals: Vec<f64> = scores.iter().map(|score| score.final_loss).collect();
-        let diverged = curves
-            .iter()
-            .flatten()
-            .filter(|curve| curve.diverged(steps));
-        let all = curves.iter().flatten().count();
+        let [diverged, all] = diverged(&curves, steps);
         table.add_row(vec![
             variant.name.to_owned(),
             Spread::of(means.clone()).to_string(),
@@ -175,14 +158,14 @@ pub fn more_stable(lab: &mut Lab) -> Result<Report> {
             Spread::of(finals.clone()).to_string(),
             format!("{:.4}", deviation(&finals)),
             runs.iter().map(setbacks).sum::<usize>().to_string(),
-            format!("{}/{all}", diverged.count()),
+            format!("{diverged}/{all}"),
         ]);
         deviations.push([deviation(&means), deviation(&finals)]);
         let of_seed = |(seed, run): (usize, &Run)| {
             let points = run
                 .held_out
                 .iter()
-                .map(|(step, mean, _)| (*step as f64, *mean));
+                .map(|(step, mean)| (*step as f64, *mean));
             Item::new(Color::nth(seed), Shape::Line(points.collect()))
         };
         panels.push(Panel {
