@@ -33,8 +33,9 @@ impl PerParam {
         let network = network(theta, heads, formula).ok()?;
         Some(Box::new(FusedPerParam {
             isa,
+            per_param: self.clone(),
             bias: (0, network.bias_at(0)),
-            time_limit: self.time_limit,
+            learning_rate: network.formula.learning_rate,
             network,
             shapes: shapes.iter().map(shape).collect(),
             scratch: Scratch::default(),
@@ -44,10 +45,12 @@ impl PerParam {
 
 struct FusedPerParam {
     isa: Isa,
+    per_param: PerParam,
+    /// Its formula has the learning rate of the present step.
     network: Network,
+    learning_rate: f32,
     /// A step and its bias, which all tensors share.
     bias: (u64, [f32; HIDDEN]),
-    time_limit: u64,
     shapes: Vec<Shape>,
     scratch: Scratch,
 }
@@ -75,17 +78,18 @@ impl FusedUpdate for FusedPerParam {
             rms,
             factored,
         };
-        let step = step.min(self.time_limit);
-        if self.bias.0 != step {
-            self.bias = (step, self.network.bias_at(step));
+        let (seen, factor) = self.per_param.clock(step);
+        if self.bias.0 != seen {
+            self.bias = (seen, self.network.bias_at(seen));
         }
+        self.network.formula.learning_rate = self.learning_rate * factor as f32;
         let (bias, shape) = (&self.bias.1, &self.shapes[index]);
         let scratch = &mut self.scratch;
         update(self.isa, &self.network, bias, shape, p, g, state, scratch);
     }
 
     fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.network.formula.learning_rate = learning_rate as f32;
+        self.learning_rate = learning_rate as f32;
     }
 }
 

@@ -13,8 +13,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PerParam {
     sizes: Vec<usize>,
-    /// The last step that the step features tell apart.
-    pub(crate) time_limit: u64,
+    time_limit: u64,
 }
 
 /// What the update formula of an optimizer is made of, for one tensor of n elements.
@@ -48,12 +47,24 @@ impl PerParam {
         }
     }
 
-    /// Step features that stay as they are from inner step `limit` on.
+    /// From inner step `limit` on, step features that stay as they are, and steps that shrink:
+    /// Δφ times √(limit / t).
     pub fn with_time_limit(self, limit: u64) -> Self {
         Self {
             time_limit: limit,
             ..self
         }
+    }
+
+    /// The step that the step features show at inner step `t`, and the factor of Δφ.
+    pub(crate) fn clock(&self, t: u64) -> (u64, f64) {
+        let seen = t.min(self.time_limit);
+        let factor = if seen < t {
+            (seen as f64 / t as f64).sqrt()
+        } else {
+            1.0
+        };
+        (seen, factor)
     }
 
     /// Sizes of the MLP's layers: 39, the hidden ones, the heads.
@@ -147,7 +158,8 @@ impl PerParam {
                 params.len()
             )));
         }
-        let (decays, mlp) = self.at_step(theta, state.step.min(self.time_limit))?;
+        let (seen, factor) = self.clock(state.step);
+        let (decays, mlp) = self.at_step(theta, seen)?;
         let mut tensors = params.tensors().to_vec();
         let mut slots = state.slots.clone();
         for ((p, slots), g) in tensors.iter_mut().zip(&mut slots).zip(grads.tensors()) {
@@ -156,7 +168,7 @@ impl PerParam {
                 continue;
             }
             let (accumulators, evaluation) = evaluate(&decays, &mlp, slots, p, g)?;
-            let delta = update(&evaluation)?;
+            let delta = (update(&evaluation)? * factor)?;
             *p = (&*p + delta.reshape(p.shape())?)?;
             *slots = accumulators.into_slots();
         }

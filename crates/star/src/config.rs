@@ -25,9 +25,10 @@ pub struct Config {
     pub precondition_blackbox: bool,
     /// Whether the learned magnitude of the blackbox term is per parameter or per tensor.
     pub blackbox_magnitude: Magnitude,
-    /// If given, the 11 step features stay as they are from this inner step on. With the longest
-    /// horizon of meta-training, nothing changes within it, and beyond it the MLP does not see
-    /// values that it was never trained on. Not in the paper.
+    /// If given, from this inner step on the 11 step features stay as they are and the steps
+    /// shrink, Δφ times √(limit / t), as those of stochastic gradient descent must to converge.
+    /// With the longest horizon of meta-training as the limit nothing changes within it, and
+    /// beyond it the MLP does not see values that it was never trained on. Not in the paper.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_limit: Option<u64>,
     /// β₁ … β₄.
