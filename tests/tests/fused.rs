@@ -286,13 +286,15 @@ fn states_survive_the_way_to_tensors_and_back() {
     }
 }
 
-/// Up to the limit nothing changes; from it on every step is the one at the limit times
-/// √(limit / t).
+/// Up to the limit nothing changes; from it on every step is the one at the limit, with a
+/// blackbox term of limit / t.
 #[test]
 fn time_stops_at_the_limit() {
-    let run = |limit: Option<u64>, start: u64, learning_rate: f64| {
-        let (_, mut optimizer, _) = star("", |c| c.time_limit = limit);
-        optimizer.set_learning_rate(learning_rate);
+    let run = |limit: Option<u64>, start: u64, blackbox: f64| {
+        let (_, optimizer, _) = star("", |c| {
+            c.time_limit = limit;
+            c.multipliers.blackbox_step = blackbox;
+        });
         let mut params = params();
         let mut fused = Fused::new(&*optimizer, &params).unwrap().unwrap();
         let mut state = fused.state().unwrap();
@@ -325,7 +327,7 @@ fn time_stops_at_the_limit() {
     assert_eq!(run(Some(5), 4, 0.5), run(None, 4, 0.5));
     assert_eq!(run(Some(5), 5, 0.5), run(None, 5, 0.5));
     assert_ne!(run(Some(5), 6, 0.5), run(None, 5, 0.5));
-    assert_eq!(run(Some(5), 20, 0.5), run(None, 5, 0.25));
-    assert_eq!(run(Some(5), 500, 1.0), run(None, 5, 0.1));
-    assert_ne!(run(None, 20, 0.25), run(None, 5, 0.25));
+    assert_eq!(run(Some(5), 20, 0.5), run(None, 5, 0.125));
+    assert_eq!(run(Some(5), 40, 0.5), run(None, 5, 0.0625));
+    assert_ne!(run(None, 20, 0.125), run(None, 5, 0.125));
 }

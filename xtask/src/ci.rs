@@ -21,14 +21,14 @@ const STEPS: [&[&str]; 4] = [
     &["test", "--workspace"],
 ];
 
-/// What needs an MPI. The ranks of one test are enough for a small machine.
+/// What needs an MPI. Of the whole workspace, because one package alone has its dependencies built
+/// again, with the features that it asks for. The ranks of one test are enough for a small machine.
 const MPI_STEPS: [&[&str]; 2] = [
     &[
         "clippy",
-        "--package",
-        "lopt",
+        "--workspace",
         "--features",
-        "mpi",
+        "lopt/mpi",
         "--all-targets",
         "--",
         "-D",
@@ -36,10 +36,9 @@ const MPI_STEPS: [&[&str]; 2] = [
     ],
     &[
         "test",
-        "--package",
-        "lopt",
+        "--workspace",
         "--features",
-        "mpi",
+        "lopt/mpi",
         "--test",
         "mpi",
         "--",

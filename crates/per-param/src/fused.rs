@@ -35,7 +35,7 @@ impl PerParam {
             isa,
             per_param: self.clone(),
             bias: (0, network.bias_at(0)),
-            learning_rate: network.formula.learning_rate,
+            blackbox: network.formula.blackbox,
             network,
             shapes: shapes.iter().map(shape).collect(),
             scratch: Scratch::default(),
@@ -46,9 +46,10 @@ impl PerParam {
 struct FusedPerParam {
     isa: Isa,
     per_param: PerParam,
-    /// Its formula has the learning rate of the present step.
+    /// Its formula has the blackbox term's factor of the present step.
     network: Network,
-    learning_rate: f32,
+    /// That factor up to the time limit.
+    blackbox: f32,
     /// A step and its bias, which all tensors share.
     bias: (u64, [f32; HIDDEN]),
     shapes: Vec<Shape>,
@@ -78,18 +79,18 @@ impl FusedUpdate for FusedPerParam {
             rms,
             factored,
         };
-        let (seen, factor) = self.per_param.clock(step);
+        let (seen, fade) = self.per_param.clock(step);
         if self.bias.0 != seen {
             self.bias = (seen, self.network.bias_at(seen));
         }
-        self.network.formula.learning_rate = self.learning_rate * factor as f32;
+        self.network.formula.blackbox = self.blackbox * fade as f32;
         let (bias, shape) = (&self.bias.1, &self.shapes[index]);
         let scratch = &mut self.scratch;
         update(self.isa, &self.network, bias, shape, p, g, state, scratch);
     }
 
     fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.learning_rate = learning_rate as f32;
+        self.network.formula.learning_rate = learning_rate as f32;
     }
 }
 

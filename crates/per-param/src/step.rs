@@ -20,6 +20,8 @@ pub struct PerParam {
 pub struct Evaluation {
     /// The MLP's outputs, \[heads, n\].
     pub heads: Tensor,
+    /// 1 up to the time limit, limit / t at a later inner step t.
+    pub fade: f64,
     /// The gradient, \[1, n\].
     pub gradient: Tensor,
     /// The parameters, \[1, n\].
@@ -47,8 +49,8 @@ impl PerParam {
         }
     }
 
-    /// From inner step `limit` on, step features that stay as they are, and steps that shrink:
-    /// Δφ times √(limit / t).
+    /// Step features that stay as they are from inner step `limit` on; [`Evaluation::fade`]
+    /// tells how far beyond it the step is.
     pub fn with_time_limit(self, limit: u64) -> Self {
         Self {
             time_limit: limit,
@@ -56,15 +58,15 @@ impl PerParam {
         }
     }
 
-    /// The step that the step features show at inner step `t`, and the factor of Δφ.
+    /// The step that the step features show at inner step `t`, and [`Evaluation::fade`].
     pub(crate) fn clock(&self, t: u64) -> (u64, f64) {
         let seen = t.min(self.time_limit);
-        let factor = if seen < t {
-            (seen as f64 / t as f64).sqrt()
+        let fade = if seen < t {
+            seen as f64 / t as f64
         } else {
             1.0
         };
-        (seen, factor)
+        (seen, fade)
     }
 
     /// Sizes of the MLP's layers: 39, the hidden ones, the heads.
@@ -158,7 +160,7 @@ impl PerParam {
                 params.len()
             )));
         }
-        let (seen, factor) = self.clock(state.step);
+        let (seen, fade) = self.clock(state.step);
         let (decays, mlp) = self.at_step(theta, seen)?;
         let mut tensors = params.tensors().to_vec();
         let mut slots = state.slots.clone();
@@ -167,8 +169,8 @@ impl PerParam {
             if p.elem_count() == 0 {
                 continue;
             }
-            let (accumulators, evaluation) = evaluate(&decays, &mlp, slots, p, g)?;
-            let delta = (update(&evaluation)? * factor)?;
+            let (accumulators, evaluation) = evaluate(&decays, &mlp, fade, slots, p, g)?;
+            let delta = update(&evaluation)?;
             *p = (&*p + delta.reshape(p.shape())?)?;
             *slots = accumulators.into_slots();
         }
@@ -202,6 +204,7 @@ impl PerParam {
 fn evaluate(
     decays: &Decays,
     mlp: &Mlp,
+    fade: f64,
     slots: &[Slot],
     p: &Tensor,
     g: &Tensor,
@@ -215,6 +218,7 @@ fn evaluate(
     let n = g.elem_count();
     let evaluation = Evaluation {
         heads: mlp.forward(&features.raw, &normalizer(&features.raw)?)?,
+        fade,
         gradient: g.reshape((1, n))?,
         parameters: p.reshape((1, n))?,
         features,

@@ -25,10 +25,11 @@ pub struct Config {
     pub precondition_blackbox: bool,
     /// Whether the learned magnitude of the blackbox term is per parameter or per tensor.
     pub blackbox_magnitude: Magnitude,
-    /// If given, from this inner step on the 11 step features stay as they are and the steps
-    /// shrink, Δφ times √(limit / t), as those of stochastic gradient descent must to converge.
-    /// With the longest horizon of meta-training as the limit nothing changes within it, and
-    /// beyond it the MLP does not see values that it was never trained on. Not in the paper.
+    /// If given, from this inner step on the 11 step features stay as they are, and the blackbox
+    /// term is multiplied by limit / t. With the longest horizon of meta-training as the limit
+    /// nothing changes within it. Beyond it the MLP does not see values that it was never trained
+    /// on, and the term that nothing keeps from drifting fades out, so that in the end the nominal
+    /// term descends alone. Not in the paper; `REPRODUCTION.md` (C3) has its effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_limit: Option<u64>,
     /// β₁ … β₄.

@@ -196,7 +196,7 @@ impl Star {
         term(
             &direction,
             &magnitude,
-            multipliers.blackbox_step,
+            multipliers.blackbox_step * evaluation.fade,
             multipliers.blackbox_exp,
         )
     }
