@@ -10,7 +10,6 @@ use lopt_blackbox::Blackbox;
 use lopt_core::{LearnedOptimizer, Theta};
 use lopt_eval::{Contender, Outcome, Settings, Summary, TaskReport, evaluate, write_reports};
 use lopt_star::Star;
-use serde_json::json;
 
 use crate::{
     common::{Compute, SuiteName, learned, program, stop_flag},
@@ -117,17 +116,7 @@ fn contenders(args: &Args) -> Result<Vec<Contender>> {
                 shipped(kind)
             }
         };
-        let theta = optimizer.theta();
-        let identity = json!({
-            "configuration": theta.config(),
-            "provenance": theta.provenance,
-            "theta": theta.values(),
-        });
-        contenders.push(Contender {
-            name: kind.to_owned(),
-            optimizer,
-            identity,
-        });
+        contenders.push(Contender::learned(kind, optimizer));
     }
     Ok(contenders)
 }

@@ -9,7 +9,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use lopt_core::Workers;
 use lopt_eval::{Score, compare_with_adam};
 use lopt_meta::{
-    EstimatorKind, Kind, Observer, Preset, Progress, Provenance, Resources, RunConfig, Trainer,
+    EstimatorKind, Observer, Preset, Progress, Provenance, Resources, RunConfig, Trainer,
 };
 use lopt_tasks::{MlpTask, Task};
 
@@ -277,10 +277,7 @@ fn compare(
 ) -> Result<bool> {
     const SEEDS: u64 = 3;
     let config = trainer.config();
-    let kind = match config.optimizer.kind {
-        Kind::Star => "star",
-        Kind::Blackbox => "blackbox",
-    };
+    let kind = config.optimizer.kind.name();
     let optimizer = learned(kind, &path.join("best.safetensors"))?;
     let horizon = config.held_out.horizon;
     let found = compare_with_adam(task, optimizer, horizon, SEEDS, workers, stop);

@@ -31,7 +31,7 @@ pub use error::{Error, Result};
 pub use fused::{Fused, FusedUpdate};
 pub use optimizer::{LearnedOptimizer, Optimizer};
 pub use params::{Grads, Params};
-pub use rng::{Purpose, Rng, Streams, normal, truncated_normal};
+pub use rng::{Purpose, Rng, Streams, log_uniform, normal, truncated_normal};
 pub use state::{Slot, State};
 pub use stepper::Stepper;
 pub use theta::{Layout, Theta};

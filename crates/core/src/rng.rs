@@ -1,4 +1,4 @@
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
 
 /// The random generator of the whole project: ChaCha with 8 rounds, the same numbers on
@@ -79,6 +79,12 @@ pub fn truncated_normal(rng: &mut Rng) -> f32 {
             return draw;
         }
     }
+}
+
+/// A draw whose logarithm is uniform between those of `low` and `high`, both above 0.
+pub fn log_uniform(rng: &mut Rng, low: f64, high: f64) -> f64 {
+    let (low, high) = (low.ln(), high.ln());
+    (low + (high - low) * rng.random::<f64>()).exp()
 }
 
 #[cfg(test)]

@@ -55,6 +55,12 @@ impl Comparison {
     }
 }
 
+/// Adam at each of these learning rates.
+pub fn adams(learning_rates: &[f64]) -> Vec<Arc<dyn Optimizer>> {
+    let adam = |&learning_rate: &f64| Arc::new(Adam::new(learning_rate)) as _;
+    learning_rates.iter().map(adam).collect()
+}
+
 /// Trains `task` for `horizon` steps with `optimizer` and with Adam at every learning rate of
 /// [`GRID`], over the seeds 0, 1, … of [`crate::train()`], which meta-training does not use.
 ///
@@ -68,8 +74,8 @@ pub fn compare_with_adam(
     workers: Workers,
     stop: &AtomicBool,
 ) -> Result<Comparison> {
-    let adams = GRID.iter().map(|&rate| Arc::new(Adam::new(rate)) as _);
-    let optimizers: Vec<Arc<dyn Optimizer>> = std::iter::once(optimizer).chain(adams).collect();
+    let mut optimizers = vec![optimizer];
+    optimizers.extend(adams(&GRID));
     let curves = train_all(task, &optimizers, horizon, seeds, workers, stop)?;
     let score = |of_seeds: &Vec<Curve>| Score::of(of_seeds, horizon as usize);
     let scores: Vec<Score> = curves.iter().map(score).collect();

@@ -5,14 +5,15 @@ use std::{
 };
 
 use candle_core::Device;
-use lopt_adam::{Adam, GRID};
-use lopt_core::{Optimizer, Workers, file};
+use lopt_adam::GRID;
+use lopt_core::{LearnedOptimizer, Optimizer, Workers, file};
 use lopt_tasks::{DataStore, LoadedTask, Task, suite};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     Error, Result,
+    compare::adams,
     train::{Curve, check_seeds, final_window, for_all, mean, train},
 };
 
@@ -33,6 +34,23 @@ pub struct Contender {
     pub optimizer: Arc<dyn Optimizer>,
     /// What it is, exactly; part of the settings.
     pub identity: Value,
+}
+
+impl Contender {
+    /// A learned optimizer: its configuration, provenance and θ are what it is.
+    pub fn learned(name: &str, optimizer: Arc<dyn LearnedOptimizer>) -> Self {
+        let theta = optimizer.theta();
+        let identity = json!({
+            "configuration": theta.config(),
+            "provenance": theta.provenance,
+            "theta": theta.values(),
+        });
+        Self {
+            name: name.to_owned(),
+            optimizer,
+            identity,
+        }
+    }
 }
 
 /// What is evaluated; results of other settings are never mixed.
@@ -315,10 +333,7 @@ struct TaskRun<'a> {
 
 impl TaskRun<'_> {
     fn compare(&self, contenders: &[Contender]) -> Result<Outcome> {
-        let grid = self.settings.grid.iter();
-        let adams: Vec<Arc<dyn Optimizer>> = grid
-            .map(|&lr| Arc::new(Adam::new(lr)) as Arc<dyn Optimizer>)
-            .collect();
+        let adams = adams(&self.settings.grid);
         let learned = contenders.iter().map(|contender| &contender.optimizer);
         let optimizers: Vec<_> = learned.chain(&adams).cloned().collect();
         let curves = self.curves(&optimizers, self.horizon)?;

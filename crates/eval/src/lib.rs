@@ -12,7 +12,7 @@ mod report;
 pub mod stats;
 mod train;
 
-pub use compare::{Comparison, Score, compare_with_adam};
+pub use compare::{Comparison, Score, adams, compare_with_adam};
 pub use error::{Error, Result};
 pub use evaluate::{
     ADAM, Contender, ContenderResult, Event, Outcome, Settings, SpeedUp, TaskReport, evaluate,

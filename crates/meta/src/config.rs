@@ -1,10 +1,9 @@
 use std::path::Path;
 
 use lopt_blackbox::Blackbox;
-use lopt_core::{LearnedOptimizer, Purpose, Rng, Streams};
+use lopt_core::{LearnedOptimizer, Purpose, Rng, Streams, log_uniform};
 use lopt_star::Star;
 use lopt_tasks::MlpFamilyConfig;
-use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use crate::{Clip, Error, EstimatorConfig, EstimatorKind, OuterConfig, Result};
@@ -55,6 +54,16 @@ pub enum Kind {
     Blackbox,
 }
 
+impl Kind {
+    /// As θ files name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Star => lopt_star::KIND,
+            Kind::Blackbox => lopt_blackbox::KIND,
+        }
+    }
+}
+
 /// How the best θ is chosen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -101,9 +110,8 @@ impl Horizon {
         match self {
             Horizon::Constant { steps } => steps,
             Horizon::LogUniform { min, max } => {
-                let (low, high) = ((min as f64).ln(), (max as f64).ln());
-                let drawn = (low + (high - low) * rng.random::<f64>()).exp().round() as u64;
-                drawn.clamp(min, max)
+                let drawn = log_uniform(rng, min as f64, max as f64);
+                (drawn.round() as u64).clamp(min, max)
             }
         }
     }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use candle_core::Device;
-use lopt_core::Rng;
+use lopt_core::{Rng, log_uniform};
 use lopt_datasets::{DatasetName, Source};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -123,13 +123,11 @@ impl TaskFamily for MlpFamily {
     /// Uniform over the combinations, which is uniform over each list; then the factors.
     fn sample(&self, rng: &mut Rng) -> Arc<dyn Task> {
         let task = self.tasks[rng.random_range(0..self.tasks.len() as u32) as usize].clone();
-        let Some(range) = self.reparametrize else {
+        let Some([low, high]) = self.reparametrize else {
             return task;
         };
-        let [low, high] = range.map(f64::ln);
         let tensors = task.sizes().len();
-        let factors = (0..tensors).map(|_| (low + (high - low) * rng.random::<f64>()).exp() as f32);
-        let factors = factors.collect();
-        Arc::new(Reparametrized::new(task, factors))
+        let factors = (0..tensors).map(|_| log_uniform(rng, low, high) as f32);
+        Arc::new(Reparametrized::new(task, factors.collect()))
     }
 }

@@ -1,11 +1,12 @@
 //! C3: far beyond the horizon.
 
 use anyhow::Result;
-use lopt_eval::{Curve, Score};
+use lopt_adam::GRID;
+use lopt_eval::{Curve, Score, adams};
 use lopt_plot::{Axis, Color, Figure, Item, Panel, Shape};
 
 use super::{
-    lab::{EVALUATION_SEEDS, Lab, OUTER_STEPS, VARIANTS, adams, diverged, horizon},
+    lab::{EVALUATION_SEEDS, Lab, OUTER_STEPS, VARIANTS, diverged, horizon},
     report::Report,
     seeds::lines,
     spread::Spread,
@@ -25,7 +26,7 @@ pub fn keeps_descending(lab: &mut Lab) -> Result<Report> {
         let runs = lab.runs(variant, OUTER_STEPS)?;
         curves.push(lab.train_by(&runs, steps as u64)?);
     }
-    let adam = lab.train(&adams(), steps as u64)?;
+    let adam = lab.train(&adams(&GRID), steps as u64)?;
     // Adam's rate is constant: a longer run begins with a shorter one.
     let best = |end: usize| finals(&adam, end).fold(f64::INFINITY, f64::min);
     let mut header = vec!["times the horizon"];

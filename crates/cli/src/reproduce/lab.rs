@@ -8,12 +8,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
-use lopt_adam::{Adam, GRID};
 use lopt_core::{LearnedOptimizer, Optimizer, Workers};
 use lopt_eval::{Contender, Curve, Settings, TaskReport, evaluate, train_all};
-use lopt_meta::{Alone, Kind, Observer, Preset, Progress, Resources, RunConfig, Trainer};
+use lopt_meta::{Alone, Observer, Preset, Progress, Resources, RunConfig, Trainer};
 use lopt_tasks::{DataStore, MlpTask, Task, suite::Suite};
-use serde_json::json;
 
 use crate::{
     common::{Compute, learned, program, provenance, stop_flag},
@@ -123,7 +121,7 @@ impl Lab {
         overrides.push(format!("outer.steps={outer_steps}"));
         overrides.push(format!("held-out.every={}", (outer_steps / 10).max(1)));
         let config = RunConfig::parse(Preset::Quick.text(), "preset quick", None, &overrides)?;
-        let kind = config.optimizer.kind;
+        let kind = config.optimizer.kind.name();
         let name: String = variant
             .name
             .replace(|c: char| !c.is_alphanumeric() && c != '.', "-");
@@ -142,10 +140,6 @@ impl Lab {
         if !path.join("theta.safetensors").exists() {
             self.meta_train(&path, config, &format!("{}, seed {seed}", variant.name))?;
         }
-        let kind = match kind {
-            Kind::Star => "star",
-            Kind::Blackbox => "blackbox",
-        };
         let metrics = metrics(&path)?;
         let evaluated = metrics.iter().filter(|line| !line["held_out"].is_null());
         let held_out = evaluated.map(|line| {
@@ -219,15 +213,10 @@ impl Lab {
         seeds: u64,
         contenders: &[(String, Run)],
     ) -> Result<Vec<TaskReport>> {
-        let contender = |(name, run): &(String, Run)| Contender {
-            name: name.clone(),
-            optimizer: run.optimizer.clone(),
-            identity: json!({
-                "configuration": run.optimizer.theta().config(),
-                "theta": run.optimizer.theta().values(),
-            }),
-        };
-        let contenders: Vec<Contender> = contenders.iter().map(contender).collect();
+        let contenders: Vec<Contender> = contenders
+            .iter()
+            .map(|(name, run)| Contender::learned(name, run.optimizer.clone()))
+            .collect();
         let mut settings = Settings::new(suite, seeds, program(), &contenders);
         settings.groups = groups.iter().map(|group| (*group).to_owned()).collect();
         let out = self.out.join("evaluations").join(settings.folder_name());
@@ -257,13 +246,6 @@ pub fn diverged(curves: &[Vec<Curve>], steps: usize) -> [usize; 2] {
     let all = curves.iter().flatten();
     let diverged = all.clone().filter(|curve| curve.diverged(steps));
     [diverged.count(), all.count()]
-}
-
-/// Adam at every learning rate of its grid.
-pub fn adams() -> Vec<Arc<dyn Optimizer>> {
-    GRID.iter()
-        .map(|&rate| Arc::new(Adam::new(rate)) as _)
-        .collect()
 }
 
 struct View(Bar);

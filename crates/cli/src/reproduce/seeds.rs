@@ -1,11 +1,12 @@
 //! C1 and C2: meta-training, over seeds.
 
 use anyhow::Result;
-use lopt_eval::Score;
+use lopt_adam::GRID;
+use lopt_eval::{Score, adams};
 use lopt_plot::{Axis, Color, Figure, Item, Panel, Shape};
 
 use super::{
-    lab::{EVALUATION_SEEDS, Lab, OUTER_STEPS, Run, VARIANTS, adams, diverged, horizon},
+    lab::{EVALUATION_SEEDS, Lab, OUTER_STEPS, Run, VARIANTS, diverged, horizon},
     report::Report,
     spread::{Spread, deviation},
 };
@@ -40,7 +41,7 @@ pub fn lines(color: Color, label: &str, spreads: &[(f64, Spread)]) -> [Item; 2] 
 
 /// The lowest mean training loss of Adam's grid on the preset's task.
 fn best_adam(lab: &mut Lab) -> Result<f64> {
-    let curves = lab.train(&adams(), horizon())?;
+    let curves = lab.train(&adams(&GRID), horizon())?;
     let losses = curves
         .iter()
         .map(|of_seeds| Score::of(of_seeds, horizon() as usize).mean_loss);
