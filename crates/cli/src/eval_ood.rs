@@ -38,6 +38,9 @@ pub struct Args {
     /// Seeds for each task and optimizer.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(..=10_000))]
     seeds: u64,
+    /// Factor of the steps of STAR and of the blackbox, as the library's `set_learning_rate`.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = learning_rate)]
+    learning_rate: f64,
     /// Only this one of Adam's learning rates, such as 1e-3; may be repeated. [default: 15 from 1e-7
     /// to 1]
     #[arg(long, value_name = "RATE", value_parser = learning_rate)]
@@ -106,7 +109,7 @@ fn contenders(args: &Args) -> Result<Vec<Contender>> {
     let runs = newest_runs(Path::new("runs"));
     let mut contenders = vec![];
     for (kind, asked) in [("star", &args.star), ("blackbox", &args.blackbox)] {
-        let optimizer = match asked.as_ref().or_else(|| runs.get(kind)) {
+        let mut optimizer = match asked.as_ref().or_else(|| runs.get(kind)) {
             Some(path) => {
                 eprintln!("{kind}: {}", path.display());
                 learned(kind, path)?
@@ -116,6 +119,9 @@ fn contenders(args: &Args) -> Result<Vec<Contender>> {
                 shipped(kind)
             }
         };
+        Arc::get_mut(&mut optimizer)
+            .context("the optimizer that was just made is in use")?
+            .set_learning_rate(args.learning_rate);
         contenders.push(Contender::learned(kind, optimizer));
     }
     Ok(contenders)

@@ -112,6 +112,19 @@ fn without_runs_the_shipped_optimizers_are_evaluated() {
 }
 
 #[test]
+fn the_learning_rate_scales_the_steps_of_learned_optimizers_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let still = ["--learning-rate", "1e-9", "--adam-learning-rate", "1e-2"];
+    succeed(here, &[&EVAL[..], &still].concat());
+    let done = &report(here)["tasks"][0]["outcome"]["done"];
+    let loss = |optimizer: usize| done["results"][optimizer]["final_losses"][0].as_f64();
+    // The loss of a network that does not move; the third is Adam.
+    assert!(loss(0) > Some(2.0) && loss(1) > Some(2.0), "{done}");
+    assert!(loss(2) < Some(1.0), "{done}");
+}
+
+#[test]
 fn an_interrupted_evaluation_keeps_what_is_finished() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
@@ -221,7 +234,9 @@ fn bad_input_is_told() {
             assert!(text.contains(word), "{arguments:?}: {text}");
         }
     }
-    let no_rate = output(here, &["eval-ood", "--adam-learning-rate=0"]);
-    assert_eq!(no_rate.status.code(), Some(2));
-    assert!(both(&no_rate).contains("above 0"), "{}", both(&no_rate));
+    for option in ["--adam-learning-rate=0", "--learning-rate=0"] {
+        let no_rate = output(here, &["eval-ood", option]);
+        assert_eq!(no_rate.status.code(), Some(2));
+        assert!(both(&no_rate).contains("above 0"), "{}", both(&no_rate));
+    }
 }

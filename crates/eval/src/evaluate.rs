@@ -37,11 +37,12 @@ pub struct Contender {
 }
 
 impl Contender {
-    /// A learned optimizer: its configuration, provenance and θ are what it is.
+    /// A learned optimizer: its configuration, factor, provenance and θ are what it is.
     pub fn learned(name: &str, optimizer: Arc<dyn LearnedOptimizer>) -> Self {
         let theta = optimizer.theta();
         let identity = json!({
             "configuration": theta.config(),
+            "learning-rate": optimizer.learning_rate(),
             "provenance": theta.provenance,
             "theta": theta.values(),
         });
