@@ -169,7 +169,7 @@ mod with_a_script_for_cargo {
         assert!(out.contains("$ cargo test --workspace\n"), "{out}");
         // Then those that need an MPI, or a word that there is none.
         let last = out.lines().last().unwrap_or_default();
-        let by_mpi = last.ends_with("--features mpi --test mpi -- --test-threads=1");
+        let by_mpi = last.ends_with("--features lopt/mpi --test mpi -- --test-threads=1");
         assert!(by_mpi || last.starts_with("left out"), "{out}");
     }
 }
