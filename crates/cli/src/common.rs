@@ -64,11 +64,11 @@ impl SuiteName {
 }
 
 /// The learned optimizer "star" or "blackbox" of a θ file.
-pub fn learned(kind: &str, path: &Path) -> anyhow::Result<Arc<dyn LearnedOptimizer>> {
+pub fn learned(kind: &str, path: &Path) -> anyhow::Result<Box<dyn LearnedOptimizer>> {
     let theta = Theta::load(path)?;
-    let built: lopt_core::Result<Arc<dyn LearnedOptimizer>> = match kind {
-        "star" => Star::new(theta).map(|star| Arc::new(star) as _),
-        _ => Blackbox::new(theta).map(|blackbox| Arc::new(blackbox) as _),
+    let built: lopt_core::Result<Box<dyn LearnedOptimizer>> = match kind {
+        "star" => Star::new(theta).map(|star| Box::new(star) as _),
+        _ => Blackbox::new(theta).map(|blackbox| Box::new(blackbox) as _),
     };
     built.with_context(|| path.display().to_string())
 }

@@ -1,7 +1,6 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use anyhow::{Context, Result};
@@ -119,19 +118,17 @@ fn contenders(args: &Args) -> Result<Vec<Contender>> {
                 shipped(kind)
             }
         };
-        Arc::get_mut(&mut optimizer)
-            .context("the optimizer that was just made is in use")?
-            .set_learning_rate(args.learning_rate);
-        contenders.push(Contender::learned(kind, optimizer));
+        optimizer.set_learning_rate(args.learning_rate);
+        contenders.push(Contender::learned(kind, optimizer.into()));
     }
     Ok(contenders)
 }
 
 /// `pretrained()` of "star" or "blackbox".
-fn shipped(kind: &str) -> Arc<dyn LearnedOptimizer> {
+fn shipped(kind: &str) -> Box<dyn LearnedOptimizer> {
     match kind {
-        "star" => Arc::new(Star::pretrained()),
-        _ => Arc::new(Blackbox::pretrained()),
+        "star" => Box::new(Star::pretrained()),
+        _ => Box::new(Blackbox::pretrained()),
     }
 }
 

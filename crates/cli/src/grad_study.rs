@@ -138,7 +138,7 @@ fn optimizer(
     config: &RunConfig,
 ) -> Result<Arc<dyn LearnedOptimizer>> {
     if let Some(path) = theta {
-        return learned(kind, path);
+        return Ok(learned(kind, path)?.into());
     }
     let fresh = [
         format!("seed={}", config.seed),

@@ -6,7 +6,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, ValueEnum};
-use lopt_core::Workers;
+use lopt_core::{LearnedOptimizer, Workers};
 use lopt_eval::{Score, compare_with_adam};
 use lopt_meta::{
     EstimatorKind, Observer, Preset, Progress, Provenance, Resources, RunConfig, Trainer,
@@ -278,7 +278,8 @@ fn compare(
     const SEEDS: u64 = 3;
     let config = trainer.config();
     let kind = config.optimizer.kind.name();
-    let optimizer = learned(kind, &path.join("best.safetensors"))?;
+    let optimizer: Arc<dyn LearnedOptimizer> =
+        learned(kind, &path.join("best.safetensors"))?.into();
     let horizon = config.held_out.horizon;
     let found = compare_with_adam(task, optimizer, horizon, SEEDS, workers, stop);
     let found = match found {

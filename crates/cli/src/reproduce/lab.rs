@@ -149,7 +149,7 @@ impl Lab {
         });
         Ok(Run {
             held_out: held_out.collect(),
-            optimizer: learned(kind, &path.join("best.safetensors"))?,
+            optimizer: learned(kind, &path.join("best.safetensors"))?.into(),
         })
     }
 
