@@ -69,21 +69,21 @@ impl fmt::Display for Isa {
 /// instructions of `isa`. `$body` must be `#[inline(always)]`, and so must everything that
 /// it calls with vectors: only then is it compiled with those instructions.
 macro_rules! dispatch {
-    ($(#[$doc:meta])* $vis:vis fn $name:ident = $body:ident ( $($arg:ident : $ty:ty),* $(,)? ) $(-> $ret:ty)?) => {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident $(<const $n:ident: usize>)? = $body:ident ( $($arg:ident : $ty:ty),* $(,)? ) $(-> $ret:ty)?) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
-        $vis fn $name(isa: $crate::Isa, $($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name$(<const $n: usize>)?(isa: $crate::Isa, $($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx2,fma")]
             #[allow(clippy::too_many_arguments)]
-            fn avx512($($arg: $ty),*) $(-> $ret)? {
+            fn avx512$(<const $n: usize>)?($($arg: $ty),*) $(-> $ret)? {
                 // SAFETY: this function has the target feature.
                 $body(unsafe { $crate::simd::Avx512::new() }, $($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             #[allow(clippy::too_many_arguments)]
-            fn avx2($($arg: $ty),*) $(-> $ret)? {
+            fn avx2$(<const $n: usize>)?($($arg: $ty),*) $(-> $ret)? {
                 // SAFETY: this function has the target features.
                 $body(unsafe { $crate::simd::Avx2::new() }, $($arg),*)
             }

@@ -1,9 +1,9 @@
 //! The fused update of the per-parameter learned optimizers (the blackbox and STAR):
-//! accumulators, features, the MLP 39 → 4 → 4 → 3 and the step, for one tensor.
+//! accumulators, features, the MLP inputs → H → H → 3 and the step, for one tensor.
 //!
 //! The formulas are those of `lopt-per-param`. What makes it fast:
 //!
-//! * of the 28 features, the 12 that only depend on a row or a column fold into four
+//! * of the 28 features, the 12 that only depend on a row or a column fold into H
 //!   numbers for each row and each column, added before the first ReLU; the 11 step
 //!   features fold into the first bias; the normalisers scale the first weights. 16
 //!   features stay for each element;
@@ -13,16 +13,20 @@
 mod accumulate;
 mod apply;
 mod diagonal;
+pub mod features;
+mod formula;
 mod lines;
-mod network;
+mod scaled;
 mod side;
+pub mod theta;
 
+pub use formula::{Exponent, Formula};
 pub use lines::Shape;
-pub use network::{Exponent, Formula, HIDDEN, Network, PER_STEP, step_features};
+pub use theta::Weights;
 
 use crate::Isa;
-use network::Scaled;
-use side::Side;
+use scaled::Scaled;
+use side::{Side, sum_squares};
 
 /// The accumulators of one tensor of n elements.
 #[derive(Debug)]
@@ -57,15 +61,16 @@ pub struct Scratch {
     columns: Side,
 }
 
-/// One step p ← p + Δp of one tensor; `bias` is [`Network::bias_at`] the step.
+/// One step p ← p + Δp of one tensor; `bias` is [`Weights::bias_at`] the step.
 ///
 /// # Panics
 /// If the slices do not fit the shape.
 #[allow(clippy::too_many_arguments)]
-pub fn update(
+pub fn update<const H: usize>(
     isa: Isa,
-    network: &Network,
-    bias: &[f32; HIDDEN],
+    weights: &Weights<H>,
+    formula: &Formula,
+    bias: &[f32; H],
     shape: &Shape,
     p: &mut [f32],
     g: &[f32],
@@ -88,20 +93,21 @@ pub fn update(
     match (shape, factored) {
         (Shape::Factored(lines), Factored::RowCol { row, col }) => {
             let Scratch { rows, columns } = scratch;
-            lines.square_sums(isa, g, rows, columns);
-            rows.update_rows(isa, &network.adafactor_decays, row, lines);
-            columns.update_columns(isa, &network.adafactor_decays, col, lines);
+            sum_squares(isa, lines, g, rows, columns);
+            rows.update_rows(isa, &weights.adafactor_decays, row, lines);
+            columns.update_columns(isa, &weights.adafactor_decays, col, lines);
             let sums =
-                accumulate::accumulate(isa, network, lines, p, g, momentum, rms, rows, columns);
-            let scaled = Scaled::factored(network, bias, &sums, n, rows, columns);
+                accumulate::accumulate(isa, weights, lines, p, g, momentum, rms, rows, columns);
+            let scaled =
+                Scaled::factored(weights, bias, &sums, n, rows.squares(), columns.squares());
             rows.fold(isa, row, &scaled.rows);
             columns.fold(isa, col, &scaled.columns);
             apply::apply(
-                isa, network, &scaled, lines, p, g, momentum, rms, rows, columns,
+                isa, weights, formula, &scaled, lines, p, g, momentum, rms, rows, columns,
             );
         }
         (Shape::Diagonal(_), Factored::Diagonal(diagonal)) => {
-            diagonal::update(isa, network, bias, p, g, momentum, rms, diagonal);
+            diagonal::update(isa, weights, formula, bias, p, g, momentum, rms, diagonal);
         }
         _ => panic!("the state is of a tensor of another rank"),
     }

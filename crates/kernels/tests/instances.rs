@@ -6,7 +6,7 @@
 use lopt_kernels::{
     Adam, Isa, adam,
     mlp::{Activation, Layer, Mlp, Workspace},
-    per_param::{Exponent, Factored, Formula, HIDDEN, Network, Scratch, Shape, State, update},
+    per_param::{Exponent, Factored, Formula, Scratch, Shape, State, Weights, update},
 };
 
 /// Of the largest entry.
@@ -97,19 +97,19 @@ const SHAPES: [Dims; 11] = [
     (&[6, 17, 2, 3], Some((0, 1))),
 ];
 
-fn network(formula: Formula) -> Network {
+fn weights<const H: usize>() -> Weights<H> {
     let mut numbers = Numbers(7);
-    Network {
+    let scale = 0.8 * (4.0 / H as f32).sqrt();
+    Weights {
         momentum_decays: [0.9, 0.99, 0.999],
         rms_decay: 0.999,
         adafactor_decays: [0.9, 0.99, 0.999],
         w0: std::array::from_fn(|_| numbers.array(0.5)),
         b0: numbers.array(0.1),
-        w1: std::array::from_fn(|_| numbers.array(0.8)),
+        w1: std::array::from_fn(|_| numbers.array(scale)),
         b1: numbers.array(0.1),
-        w2: std::array::from_fn(|_| numbers.array(0.8)),
+        w2: std::array::from_fn(|_| numbers.array(scale)),
         b2: numbers.array(0.1),
-        formula,
     }
 }
 
@@ -136,7 +136,12 @@ fn formulas() -> Vec<Formula> {
 }
 
 /// Two steps from a state in the middle of training; the parameters, then the slots.
-fn steps(isa: Isa, network: &Network, (dims, factored): Dims) -> Vec<Vec<f32>> {
+fn steps<const H: usize>(
+    isa: Isa,
+    weights: &Weights<H>,
+    formula: &Formula,
+    (dims, factored): Dims,
+) -> Vec<Vec<f32>> {
     let shape = Shape::new(dims, factored);
     let n = shape.elements();
     let mut numbers = Numbers(n as u64);
@@ -164,31 +169,44 @@ fn steps(isa: Isa, network: &Network, (dims, factored): Dims) -> Vec<Vec<f32>> {
             rms: &mut rms,
             factored,
         };
-        let bias: [f32; HIDDEN] = network.bias_at(t);
-        update(isa, network, &bias, &shape, &mut p, &g, state, &mut scratch);
+        let bias = weights.bias_at(t);
+        let scratch = &mut scratch;
+        update(
+            isa, weights, formula, &bias, &shape, &mut p, &g, state, scratch,
+        );
     }
     vec![p, momentum, rms, row, col, diagonal]
 }
 
-#[test]
-fn per_parameter_updates_are_the_same_for_all() {
-    // Under Miri the first and the last switch every term both ways.
-    for formula in formulas()
-        .into_iter()
-        .step_by(if cfg!(miri) { 3 } else { 1 })
-    {
-        let network = network(formula);
-        for dims in SHAPES {
-            let portable = steps(Isa::PORTABLE, &network, dims);
+/// The formulas that are run; under Miri the first and the last switch every term both ways.
+fn per_parameter_updates<const H: usize>(dims: &[Dims]) {
+    let weights = weights::<H>();
+    let every = if cfg!(miri) { 3 } else { 1 };
+    for formula in formulas().iter().step_by(every) {
+        for &dims in dims {
+            let portable = steps(Isa::PORTABLE, &weights, formula, dims);
             assert!(portable.iter().flatten().all(|x| x.is_finite()));
             for isa in others() {
-                for (ours, portable) in steps(isa, &network, dims).iter().zip(&portable) {
-                    let what = format!("{isa}, {:?}, {formula:?}", dims.0);
+                let ours = steps(isa, &weights, formula, dims);
+                for (ours, portable) in ours.iter().zip(&portable) {
+                    let what = format!("{isa}, hidden {H}, {:?}, {formula:?}", dims.0);
                     same(&what, ours, portable);
                 }
             }
         }
     }
+}
+
+#[test]
+fn per_parameter_updates_are_the_same_for_all() {
+    per_parameter_updates::<4>(&SHAPES);
+}
+
+#[test]
+fn per_parameter_updates_of_wider_networks_are_the_same_for_all() {
+    per_parameter_updates::<8>(&SHAPES[..5]);
+    per_parameter_updates::<16>(&SHAPES[2..5]);
+    per_parameter_updates::<32>(&SHAPES[2..5]);
 }
 
 /// The loss and the gradient; parameters lie as weight, bias, weight, bias.

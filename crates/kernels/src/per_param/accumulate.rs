@@ -3,14 +3,14 @@
 
 use crate::{
     isa::dispatch,
-    math::rsqrt,
     simd::{Simd, part, put},
 };
 
 use super::{
+    features::{ELEMENT, add_squares, inverse},
     lines::{Line, Lines},
-    network::{ELEMENT, Network},
-    side::{Side, safe_rsqrt},
+    side::{Side, sides},
+    theta::Weights,
 };
 
 /// Elements after which f32 sums move on to f64.
@@ -18,17 +18,17 @@ pub(super) const FLUSH: usize = 8192;
 
 dispatch! {
     /// Sums of squares of the 16 element features.
-    pub(super) fn accumulate = body(
-        network: &Network, lines: &Lines, p: &[f32], g: &[f32],
+    pub(super) fn accumulate<const H: usize> = body(
+        weights: &Weights<H>, lines: &Lines, p: &[f32], g: &[f32],
         momentum: &mut [f32], rms: &mut [f32], rows: &Side, columns: &Side,
     ) -> [f64; ELEMENT]
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn body<S: Simd>(
+fn body<S: Simd, const H: usize>(
     s: S,
-    network: &Network,
+    weights: &Weights<H>,
     lines: &Lines,
     p: &[f32],
     g: &[f32],
@@ -37,10 +37,10 @@ fn body<S: Simd>(
     rows: &Side,
     columns: &Side,
 ) -> [f64; ELEMENT] {
-    let (no_x, no_y) = lines.sides(rows, columns);
+    let (no_x, no_y) = sides(lines, rows, columns);
     let mut pass = Accumulate {
         s,
-        means: Means::new(s, network),
+        means: Means::new(s, weights),
         tensor: Tensor::new(p, g, momentum, rms),
         no_x,
         no_y,
@@ -105,11 +105,11 @@ pub(super) struct Means<V> {
 
 impl<V: Copy> Means<V> {
     #[inline(always)]
-    pub fn new<S: Simd<V = V>>(s: S, network: &Network) -> Self {
-        let m = network.momentum_decays;
+    pub fn new<S: Simd<V = V>, const H: usize>(s: S, weights: &Weights<H>) -> Self {
+        let m = weights.momentum_decays;
         Self {
             momentum: [both(s, m[0]), both(s, m[1]), both(s, m[2])],
-            rms: both(s, network.rms_decay),
+            rms: both(s, weights.rms_decay),
         }
     }
 
@@ -215,50 +215,10 @@ impl<S: Simd> Accumulate<'_, S> {
             let p = part(s, self.tensor.p, at, n);
             (g, p, self.means.take(s, &mut self.tensor, at, n, g))
         };
-        let mut inverse = s.div(s.splat(1.0), s.add(v, s.splat(1e-6)));
+        let mut inverse = inverse(s, v);
         if n < S::LANES {
             inverse = s.keep(inverse, n);
         }
         add_squares(s, &mut self.sums, g, p, m, v, inverse, factor, factor);
     }
-}
-
-/// Adds the squares of the element features; `inverse` is 1/(v + 1e-6).
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-pub(super) fn add_squares<S: Simd>(
-    s: S,
-    sums: &mut [S::V; ELEMENT],
-    g: S::V,
-    p: S::V,
-    m: [S::V; 3],
-    v: S::V,
-    inverse: S::V,
-    factor_g: [S::V; 3],
-    factor_m: [S::V; 3],
-) {
-    sums[0] = s.mul_add(g, g, sums[0]);
-    sums[1] = s.mul_add(p, p, sums[1]);
-    sums[5] = s.mul_add(v, v, sums[5]);
-    sums[9] = s.add(sums[9], inverse);
-    let mut k = 0;
-    while k < 3 {
-        let m2 = s.mul(m[k], m[k]);
-        sums[2 + k] = s.add(sums[2 + k], m2);
-        sums[6 + k] = s.mul_add(m2, inverse, sums[6 + k]);
-        let by_g = s.mul(g, factor_g[k]);
-        sums[10 + k] = s.mul_add(by_g, by_g, sums[10 + k]);
-        let by_m = s.mul(m[k], factor_m[k]);
-        sums[13 + k] = s.mul_add(by_m, by_m, sums[13 + k]);
-        k += 1;
-    }
-}
-
-/// r(d + 1e-9) and (d + 1e-6)^{-1/2}: what g and m are multiplied by at rank < 2.
-#[inline(always)]
-pub(super) fn diagonal_factors<S: Simd>(s: S, d: S::V) -> (S::V, S::V) {
-    (
-        safe_rsqrt(s, s.add(d, s.splat(1e-9))),
-        rsqrt(s, s.add(d, s.splat(1e-6))),
-    )
 }

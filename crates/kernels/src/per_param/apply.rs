@@ -3,22 +3,28 @@
 use crate::{
     Isa,
     isa::dispatch,
-    math::{exp, rsqrt},
     simd::{Simd, Two, part, put},
 };
 
 use super::{
+    features::{first_layer, inverse_root},
+    formula::Formula,
     lines::{Line, Lines},
-    network::{Exponent, Formula, HEADS, HIDDEN, Network, Scaled},
-    side::Side,
+    scaled::Scaled,
+    side::{Side, sides},
+    theta::{HEADS, Weights},
 };
+
+/// Networks wider than this leave no registers for two vectors at a time.
+const NARROW: usize = 4;
 
 /// The step of a whole tensor.
 #[allow(clippy::too_many_arguments)]
-pub(super) fn apply(
+pub(super) fn apply<const H: usize>(
     isa: Isa,
-    network: &Network,
-    scaled: &Scaled,
+    weights: &Weights<H>,
+    formula: &Formula,
+    scaled: &Scaled<H>,
     lines: &Lines,
     p: &mut [f32],
     g: &[f32],
@@ -27,58 +33,39 @@ pub(super) fn apply(
     rows: &Side,
     columns: &Side,
 ) {
-    let mut formula = network.formula;
+    let mut formula = *formula;
     if formula.per_tensor() {
         let sums = heads(
-            isa, network, scaled, lines, p, g, momentum, rms, rows, columns,
+            isa, weights, scaled, lines, p, g, momentum, rms, rows, columns,
         );
         formula = formula.with_means(sums.map(|sum| sum / p.len() as f64));
     }
     step(
-        isa, network, scaled, &formula, lines, p, g, momentum, rms, rows, columns,
+        isa, weights, scaled, &formula, lines, p, g, momentum, rms, rows, columns,
     );
 }
 
-impl Formula {
-    pub(super) fn per_tensor(&self) -> bool {
-        self.nominal_exponent.per_tensor || self.blackbox_exponent.per_tensor
-    }
-
-    /// With the exponents of whole tensors fixed, from the heads' means.
-    pub(super) fn with_means(mut self, [_, blackbox, nominal]: [f64; HEADS]) -> Self {
-        let fix = |exponent: &mut Exponent, mean: f64| {
-            if exponent.per_tensor {
-                exponent.shift += exponent.scale * mean as f32;
-                exponent.scale = 0.0;
-            }
-        };
-        fix(&mut self.blackbox_exponent, blackbox);
-        fix(&mut self.nominal_exponent, nominal);
-        self
-    }
-}
-
 dispatch! {
-    fn step = step_body(
-        network: &Network, scaled: &Scaled, formula: &Formula, lines: &Lines, p: &mut [f32],
+    fn step<const H: usize> = step_body(
+        weights: &Weights<H>, scaled: &Scaled<H>, formula: &Formula, lines: &Lines, p: &mut [f32],
         g: &[f32], momentum: &[f32], rms: &[f32], rows: &Side, columns: &Side,
     )
 }
 
 dispatch! {
     /// Sums of the heads over the tensor.
-    fn heads = heads_body(
-        network: &Network, scaled: &Scaled, lines: &Lines, p: &[f32],
+    fn heads<const H: usize> = heads_body(
+        weights: &Weights<H>, scaled: &Scaled<H>, lines: &Lines, p: &[f32],
         g: &[f32], momentum: &[f32], rms: &[f32], rows: &Side, columns: &Side,
     ) -> [f64; HEADS]
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn step_body<S: Simd>(
+fn step_body<S: Simd, const H: usize>(
     s: S,
-    network: &Network,
-    scaled: &Scaled,
+    weights: &Weights<H>,
+    scaled: &Scaled<H>,
     formula: &Formula,
     lines: &Lines,
     p: &mut [f32],
@@ -89,41 +76,41 @@ fn step_body<S: Simd>(
     columns: &Side,
 ) {
     let tensor = Moments::new(p.len(), g, momentum, rms);
-    let (no_x, no_y) = lines.sides(rows, columns);
+    let (no_x, no_y) = sides(lines, rows, columns);
     for line in lines.iter() {
         if lines.no_y_is_fixed() {
-            let base = Base::<true>::new(scaled, no_x, no_y, line);
-            step_line(s, network, scaled, formula, p, &tensor, &base, line);
+            let base = Base::<H, true>::new(scaled, no_x, no_y, line);
+            step_line(s, weights, scaled, formula, p, &tensor, &base, line);
         } else {
-            let base = Base::<false>::new(scaled, no_x, no_y, line);
-            step_line(s, network, scaled, formula, p, &tensor, &base, line);
+            let base = Base::<H, false>::new(scaled, no_x, no_y, line);
+            step_line(s, weights, scaled, formula, p, &tensor, &base, line);
         }
     }
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn step_line<S: Simd, const FIXED: bool>(
+fn step_line<S: Simd, const H: usize, const FIXED: bool>(
     s: S,
-    network: &Network,
-    scaled: &Scaled,
+    weights: &Weights<H>,
+    scaled: &Scaled<H>,
     formula: &Formula,
     p: &mut [f32],
     tensor: &Moments,
-    base: &Base<FIXED>,
+    base: &Base<H, FIXED>,
     line: Line,
 ) {
     let mut i = 0;
-    while i + 2 * S::LANES <= line.len {
+    while H <= NARROW && i + 2 * S::LANES <= line.len {
         let n = 2 * S::LANES;
         // SAFETY: the line lies within the tensor and the sides, `n` elements are left.
-        unsafe { step_elements(Two(s), network, scaled, formula, p, tensor, base, i, n) };
+        unsafe { step_elements(Two(s), weights, scaled, formula, p, tensor, base, i, n) };
         i += n;
     }
     while i < line.len {
         let n = S::LANES.min(line.len - i);
         // SAFETY: as above.
-        unsafe { step_elements(s, network, scaled, formula, p, tensor, base, i, n) };
+        unsafe { step_elements(s, weights, scaled, formula, p, tensor, base, i, n) };
         i += n;
     }
 }
@@ -133,20 +120,20 @@ fn step_line<S: Simd, const FIXED: bool>(
 /// at most `LANES`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn step_elements<S: Simd, const FIXED: bool>(
+unsafe fn step_elements<S: Simd, const H: usize, const FIXED: bool>(
     s: S,
-    network: &Network,
-    scaled: &Scaled,
+    weights: &Weights<H>,
+    scaled: &Scaled<H>,
     formula: &Formula,
     p: &mut [f32],
     tensor: &Moments,
-    base: &Base<FIXED>,
+    base: &Base<H, FIXED>,
     i: usize,
     n: usize,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let (old, inputs, heads) = evaluate(s, network, scaled, p, tensor, base, i, n);
+        let (old, inputs, heads) = evaluate(s, weights, scaled, p, tensor, base, i, n);
         let new = formula.apply(s, old, &inputs, heads);
         put(s, p, base.line.at + i, n, new);
     }
@@ -158,13 +145,13 @@ unsafe fn step_elements<S: Simd, const FIXED: bool>(
 /// As [`step_elements`].
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn evaluate<S: Simd, const FIXED: bool>(
+unsafe fn evaluate<S: Simd, const H: usize, const FIXED: bool>(
     s: S,
-    network: &Network,
-    scaled: &Scaled,
+    weights: &Weights<H>,
+    scaled: &Scaled<H>,
     p: &[f32],
     tensor: &Moments,
-    base: &Base<FIXED>,
+    base: &Base<H, FIXED>,
     i: usize,
     n: usize,
 ) -> (S::V, Inputs<S::V>, [S::V; HEADS]) {
@@ -174,17 +161,17 @@ unsafe fn evaluate<S: Simd, const FIXED: bool>(
         let p = part(s, p, at, n);
         let inputs = tensor.inputs(s, at, n);
         let (factor, first) = base.at(s, i, n);
-        let heads = forward(s, network, scaled, first, p, &inputs, (factor, factor));
+        let heads = forward(s, weights, scaled, first, p, &inputs, (factor, factor));
         (p, inputs, heads)
     }
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn heads_body<S: Simd>(
+fn heads_body<S: Simd, const H: usize>(
     s: S,
-    network: &Network,
-    scaled: &Scaled,
+    weights: &Weights<H>,
+    scaled: &Scaled<H>,
     lines: &Lines,
     p: &[f32],
     g: &[f32],
@@ -194,15 +181,15 @@ fn heads_body<S: Simd>(
     columns: &Side,
 ) -> [f64; HEADS] {
     let tensor = Moments::new(p.len(), g, momentum, rms);
-    let (no_x, no_y) = lines.sides(rows, columns);
+    let (no_x, no_y) = sides(lines, rows, columns);
     let mut totals = [0.0; HEADS];
     for line in lines.iter() {
         if lines.no_y_is_fixed() {
-            let base = Base::<true>::new(scaled, no_x, no_y, line);
-            heads_line(s, network, scaled, p, &tensor, &base, line, &mut totals);
+            let base = Base::<H, true>::new(scaled, no_x, no_y, line);
+            heads_line(s, weights, scaled, p, &tensor, &base, line, &mut totals);
         } else {
-            let base = Base::<false>::new(scaled, no_x, no_y, line);
-            heads_line(s, network, scaled, p, &tensor, &base, line, &mut totals);
+            let base = Base::<H, false>::new(scaled, no_x, no_y, line);
+            heads_line(s, weights, scaled, p, &tensor, &base, line, &mut totals);
         }
     }
     totals
@@ -210,13 +197,13 @@ fn heads_body<S: Simd>(
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn heads_line<S: Simd, const FIXED: bool>(
+fn heads_line<S: Simd, const H: usize, const FIXED: bool>(
     s: S,
-    network: &Network,
-    scaled: &Scaled,
+    weights: &Weights<H>,
+    scaled: &Scaled<H>,
     p: &[f32],
     tensor: &Moments,
-    base: &Base<FIXED>,
+    base: &Base<H, FIXED>,
     line: Line,
     totals: &mut [f64; HEADS],
 ) {
@@ -224,7 +211,7 @@ fn heads_line<S: Simd, const FIXED: bool>(
     while i < line.len {
         let n = S::LANES.min(line.len - i);
         // SAFETY: the line lies within the tensor and the sides, `n` elements are left.
-        let (_, _, heads) = unsafe { evaluate(s, network, scaled, p, tensor, base, i, n) };
+        let (_, _, heads) = unsafe { evaluate(s, weights, scaled, p, tensor, base, i, n) };
         add_heads(s, heads, n, totals);
         i += n;
     }
@@ -249,11 +236,11 @@ pub(super) struct Moments<'a> {
 
 /// The gradient and the moments of some elements.
 pub(super) struct Inputs<V> {
-    g: V,
-    m: [V; 3],
-    v: V,
+    pub g: V,
+    pub m: [V; 3],
+    pub v: V,
     /// (v + 1e-6)^{-1/2}
-    r: V,
+    pub r: V,
 }
 
 impl<'a> Moments<'a> {
@@ -286,29 +273,29 @@ impl<'a> Moments<'a> {
                     part(s, self.m[2], at, n),
                 ],
                 v,
-                r: rsqrt(s, s.add(v, s.splat(1e-6))),
+                r: inverse_root(s, v),
             }
         }
     }
 }
 
 /// What rows and columns give to the elements of one line.
-struct Base<'a, const FIXED: bool> {
+struct Base<'a, const H: usize, const FIXED: bool> {
     no_x: &'a Side,
     no_y: &'a Side,
     line: Line,
     /// Bias, and what the whole line has in common.
-    first: [f32; HIDDEN],
+    first: [f32; H],
     factor: [f32; 3],
 }
 
-impl<'a, const FIXED: bool> Base<'a, FIXED> {
+impl<'a, const H: usize, const FIXED: bool> Base<'a, H, FIXED> {
     #[inline(always)]
-    fn new(scaled: &Scaled, no_x: &'a Side, no_y: &'a Side, line: Line) -> Self {
+    fn new(scaled: &Scaled<H>, no_x: &'a Side, no_y: &'a Side, line: Line) -> Self {
         let (mut first, mut factor) = (scaled.bias, [0.0; 3]);
         if FIXED {
             let mut j = 0;
-            while j < HIDDEN {
+            while j < H {
                 first[j] += no_y.fold[j * no_y.len + line.no_y];
                 j += 1;
             }
@@ -332,9 +319,9 @@ impl<'a, const FIXED: bool> Base<'a, FIXED> {
     /// # Safety
     /// `i + n` is at most the line's length and `n` at most `LANES`.
     #[inline(always)]
-    unsafe fn at<S: Simd>(&self, s: S, i: usize, n: usize) -> ([S::V; 3], [S::V; HIDDEN]) {
+    unsafe fn at<S: Simd>(&self, s: S, i: usize, n: usize) -> ([S::V; 3], [S::V; H]) {
         let (no_x, no_y, line) = (self.no_x, self.no_y, self.line);
-        let (mut factor, mut first) = ([s.splat(0.0); 3], [s.splat(0.0); HIDDEN]);
+        let (mut factor, mut first) = ([s.splat(0.0); 3], [s.splat(0.0); H]);
         let mut k = 0;
         while k < 3 {
             // SAFETY: a line's indices lie within the sides.
@@ -350,7 +337,7 @@ impl<'a, const FIXED: bool> Base<'a, FIXED> {
             k += 1;
         }
         let mut j = 0;
-        while j < HIDDEN {
+        while j < H {
             // SAFETY: as above.
             unsafe {
                 let x = part(s, &no_x.fold, j * no_x.len + line.no_x + i, n);
@@ -369,45 +356,24 @@ impl<'a, const FIXED: bool> Base<'a, FIXED> {
 /// The heads; `first` is the first layer without the elements' own features, `factors`
 /// what g and m are multiplied by in the factored features.
 #[inline(always)]
-pub(super) fn forward<S: Simd>(
+pub(super) fn forward<S: Simd, const H: usize>(
     s: S,
-    network: &Network,
-    scaled: &Scaled,
-    first: [S::V; HIDDEN],
+    weights: &Weights<H>,
+    scaled: &Scaled<H>,
+    first: [S::V; H],
     p: S::V,
     inputs: &Inputs<S::V>,
     factors: ([S::V; 3], [S::V; 3]),
 ) -> [S::V; HEADS] {
-    let Inputs { g, m, v, r } = inputs;
-    let weight = |k: usize, j: usize| s.splat(scaled.element[k][j]);
-    let mut hidden = first;
-    let mut j = 0;
-    while j < HIDDEN {
-        // Features with a common factor are summed before it: g·(w₀ + Σ_k w_{10+k}·f_k).
-        let mut of_g = weight(0, j);
-        let mut sum = s.mul_add(p, weight(1, j), hidden[j]);
-        sum = s.mul_add(*v, weight(5, j), sum);
-        sum = s.mul_add(*r, weight(9, j), sum);
-        let mut k = 0;
-        while k < 3 {
-            of_g = s.mul_add(factors.0[k], weight(10 + k, j), of_g);
-            // m_k·(w_{2+k} + w_{6+k}·r + w_{13+k}·f_k)
-            let of_m = s.mul_add(*r, weight(6 + k, j), weight(2 + k, j));
-            let of_m = s.mul_add(factors.1[k], weight(13 + k, j), of_m);
-            sum = s.mul_add(m[k], of_m, sum);
-            k += 1;
-        }
-        hidden[j] = s.mul_add(*g, of_g, sum);
-        j += 1;
-    }
-    let second = layer(s, relu(s, hidden), &network.w1, &network.b1);
-    layer(s, relu(s, second), &network.w2, &network.b2)
+    let hidden = first_layer(s, scaled, first, p, inputs, factors);
+    let second = layer(s, relu(s, hidden), &weights.w1, &weights.b1);
+    layer(s, relu(s, second), &weights.w2, &weights.b2)
 }
 
 #[inline(always)]
-fn relu<S: Simd>(s: S, mut x: [S::V; HIDDEN]) -> [S::V; HIDDEN] {
+fn relu<S: Simd, const H: usize>(s: S, mut x: [S::V; H]) -> [S::V; H] {
     let mut j = 0;
-    while j < HIDDEN {
+    while j < H {
         x[j] = s.max(x[j], s.splat(0.0));
         j += 1;
     }
@@ -415,10 +381,10 @@ fn relu<S: Simd>(s: S, mut x: [S::V; HIDDEN]) -> [S::V; HIDDEN] {
 }
 
 #[inline(always)]
-fn layer<S: Simd, const N: usize>(
+fn layer<S: Simd, const H: usize, const N: usize>(
     s: S,
-    x: [S::V; HIDDEN],
-    weights: &[[f32; N]; HIDDEN],
+    x: [S::V; H],
+    weights: &[[f32; N]; H],
     bias: &[f32; N],
 ) -> [S::V; N] {
     let mut y = [s.splat(0.0); N];
@@ -426,52 +392,11 @@ fn layer<S: Simd, const N: usize>(
     while j < N {
         y[j] = s.splat(bias[j]);
         let mut i = 0;
-        while i < HIDDEN {
+        while i < H {
             y[j] = s.mul_add(x[i], s.splat(weights[i][j]), y[j]);
             i += 1;
         }
         j += 1;
     }
     y
-}
-
-impl Formula {
-    /// p after the step.
-    #[inline(always)]
-    pub(super) fn apply<S: Simd>(
-        &self,
-        s: S,
-        p: S::V,
-        inputs: &Inputs<S::V>,
-        heads: [S::V; HEADS],
-    ) -> S::V {
-        let Inputs { g, m, r, .. } = inputs;
-        let mut nominal = s.mul(*g, s.splat(self.nominal[0]));
-        let mut k = 0;
-        while k < 3 {
-            nominal = s.mul_add(m[k], s.splat(self.nominal[1 + k]), nominal);
-            k += 1;
-        }
-        nominal = s.mul(nominal, preconditioner(s, *r, self.nominal_preconditioned));
-        nominal = s.mul(nominal, self.nominal_exponent.exp(s, heads[2]));
-        let pi = preconditioner(s, *r, self.blackbox_preconditioned);
-        let direction = s.mul(heads[0], pi);
-        let magnitude = self.blackbox_exponent.exp(s, heads[1]);
-        let blackbox = s.mul(s.mul(direction, magnitude), s.splat(self.blackbox));
-        s.mul_add(s.add(nominal, blackbox), s.splat(-self.learning_rate), p)
-    }
-}
-
-/// r or 1.
-#[inline(always)]
-fn preconditioner<S: Simd>(s: S, r: S::V, on: bool) -> S::V {
-    if on { r } else { s.splat(1.0) }
-}
-
-impl Exponent {
-    /// e^(scale·m + shift)
-    #[inline(always)]
-    fn exp<S: Simd>(&self, s: S, m: S::V) -> S::V {
-        exp(s, s.mul_add(m, s.splat(self.scale), s.splat(self.shift)))
-    }
 }

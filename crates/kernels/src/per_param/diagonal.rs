@@ -3,22 +3,26 @@
 use crate::{
     Isa,
     isa::dispatch,
-    math::rsqrt,
     simd::{Simd, part, put},
 };
 
 use super::{
-    accumulate::{FLUSH, Means, Tensor, add_squares, diagonal_factors, flush, mean},
+    accumulate::{FLUSH, Means, Tensor, flush, mean},
     apply::{Inputs, Moments, add_heads, forward},
-    network::{ELEMENT, Formula, HEADS, HIDDEN, Network, Scaled},
+    features::{ELEMENT, add_squares, diagonal_factors, epsilon, inverse},
+    formula::Formula,
+    scaled::Scaled,
+    side::inverse_root_of_line,
+    theta::{HEADS, Weights},
 };
 
 /// One step; `diagonal` \[3, n\].
 #[allow(clippy::too_many_arguments)]
-pub(super) fn update(
+pub(super) fn update<const H: usize>(
     isa: Isa,
-    network: &Network,
-    bias: &[f32; HIDDEN],
+    weights: &Weights<H>,
+    formula: &Formula,
+    bias: &[f32; H],
     p: &mut [f32],
     g: &[f32],
     momentum: &mut [f32],
@@ -26,31 +30,31 @@ pub(super) fn update(
     diagonal: &mut [f32],
 ) {
     let n = p.len();
-    let (sums, moments) = accumulate(isa, network, p, g, momentum, rms, diagonal);
-    let scaled = Scaled::diagonal(network, bias, &sums, &moments, n);
-    let mut formula = network.formula;
+    let (sums, moments) = accumulate(isa, weights, p, g, momentum, rms, diagonal);
+    let scaled = Scaled::diagonal(weights, bias, &sums, &moments, n);
+    let mut formula = *formula;
     if formula.per_tensor() {
-        let sums = heads(isa, network, &scaled, p, g, momentum, rms, diagonal);
+        let sums = heads(isa, weights, &scaled, p, g, momentum, rms, diagonal);
         formula = formula.with_means(sums.map(|sum| sum / n as f64));
     }
     step(
-        isa, network, &scaled, &formula, p, g, momentum, rms, diagonal,
+        isa, weights, &scaled, &formula, p, g, momentum, rms, diagonal,
     );
 }
 
 dispatch! {
     /// Sums of squares of the element features, and of the three moments and their
     /// inverse roots.
-    fn accumulate = accumulate_body(
-        network: &Network, p: &[f32], g: &[f32], momentum: &mut [f32], rms: &mut [f32],
+    fn accumulate<const H: usize> = accumulate_body(
+        weights: &Weights<H>, p: &[f32], g: &[f32], momentum: &mut [f32], rms: &mut [f32],
         diagonal: &mut [f32],
     ) -> ([f64; ELEMENT], [f64; 6])
 }
 
 #[inline(always)]
-fn accumulate_body<S: Simd>(
+fn accumulate_body<S: Simd, const H: usize>(
     s: S,
-    network: &Network,
+    weights: &Weights<H>,
     p: &[f32],
     g: &[f32],
     momentum: &mut [f32],
@@ -59,7 +63,7 @@ fn accumulate_body<S: Simd>(
 ) -> ([f64; ELEMENT], [f64; 6]) {
     let n = p.len();
     assert!(diagonal.len() == 3 * n);
-    let means = Means::new(s, network);
+    let means = Means::new(s, weights);
     let mut tensor = Tensor::new(p, g, momentum, rms);
     let mut sums = [s.splat(0.0); ELEMENT];
     let mut of_moments = [s.splat(0.0); 6];
@@ -73,23 +77,22 @@ fn accumulate_body<S: Simd>(
             let g = part(s, tensor.g, at, count);
             let p = part(s, tensor.p, at, count);
             let (m, v) = means.take(s, &mut tensor, at, count, g);
-            let fresh = s.mul_add(g, g, s.splat(1e-30));
+            let fresh = s.mul_add(g, g, s.splat(epsilon::SQUARE as f32));
             let (mut factor_g, mut factor_m) = ([g; 3], [g; 3]);
             let mut k = 0;
             while k < 3 {
-                let decay = network.adafactor_decays[k];
+                let decay = weights.adafactor_decays[k];
                 let decay = (s.splat(decay), s.splat(1.0 - decay));
                 let d = mean(s, decay, part(s, diagonal, k * n + at, count), fresh);
                 put(s, diagonal, k * n + at, count, d);
                 (factor_g[k], factor_m[k]) = diagonal_factors(s, d);
                 let d = s.keep(d, count);
                 of_moments[k] = s.mul_add(d, d, of_moments[k]);
-                let inverse = s.div(s.splat(1.0), s.add(d, s.splat(1e-8)));
+                let inverse = s.div(s.splat(1.0), s.add(d, s.splat(epsilon::LINE as f32)));
                 of_moments[3 + k] = s.add(of_moments[3 + k], s.keep(inverse, count));
                 k += 1;
             }
-            let inverse = s.div(s.splat(1.0), s.add(v, s.splat(1e-6)));
-            let inverse = s.keep(inverse, count);
+            let inverse = s.keep(inverse(s, v), count);
             add_squares(s, &mut sums, g, p, m, v, inverse, factor_g, factor_m);
         }
         at += count;
@@ -104,18 +107,18 @@ fn accumulate_body<S: Simd>(
 }
 
 dispatch! {
-    fn step = step_body(
-        network: &Network, scaled: &Scaled, formula: &Formula, p: &mut [f32], g: &[f32],
+    fn step<const H: usize> = step_body(
+        weights: &Weights<H>, scaled: &Scaled<H>, formula: &Formula, p: &mut [f32], g: &[f32],
         momentum: &[f32], rms: &[f32], diagonal: &[f32],
     )
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn step_body<S: Simd>(
+fn step_body<S: Simd, const H: usize>(
     s: S,
-    network: &Network,
-    scaled: &Scaled,
+    weights: &Weights<H>,
+    scaled: &Scaled<H>,
     formula: &Formula,
     p: &mut [f32],
     g: &[f32],
@@ -132,7 +135,7 @@ fn step_body<S: Simd>(
         // SAFETY: `count` elements are left of the tensor.
         unsafe {
             let (old, inputs, heads) =
-                evaluate(s, network, scaled, p, &tensor, diagonal, at, count);
+                evaluate(s, weights, scaled, p, &tensor, diagonal, at, count);
             put(s, p, at, count, formula.apply(s, old, &inputs, heads));
         }
         at += count;
@@ -141,18 +144,18 @@ fn step_body<S: Simd>(
 
 dispatch! {
     /// Sums of the heads over the tensor.
-    fn heads = heads_body(
-        network: &Network, scaled: &Scaled, p: &[f32], g: &[f32],
+    fn heads<const H: usize> = heads_body(
+        weights: &Weights<H>, scaled: &Scaled<H>, p: &[f32], g: &[f32],
         momentum: &[f32], rms: &[f32], diagonal: &[f32],
     ) -> [f64; HEADS]
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn heads_body<S: Simd>(
+fn heads_body<S: Simd, const H: usize>(
     s: S,
-    network: &Network,
-    scaled: &Scaled,
+    weights: &Weights<H>,
+    scaled: &Scaled<H>,
     p: &[f32],
     g: &[f32],
     momentum: &[f32],
@@ -168,7 +171,7 @@ fn heads_body<S: Simd>(
         let count = S::LANES.min(n - at);
         // SAFETY: `count` elements are left of the tensor.
         let (_, _, heads) =
-            unsafe { evaluate(s, network, scaled, p, &tensor, diagonal, at, count) };
+            unsafe { evaluate(s, weights, scaled, p, &tensor, diagonal, at, count) };
         add_heads(s, heads, count, &mut totals);
         at += count;
     }
@@ -182,10 +185,10 @@ fn heads_body<S: Simd>(
 /// n and `count` at most `LANES`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn evaluate<S: Simd>(
+unsafe fn evaluate<S: Simd, const H: usize>(
     s: S,
-    network: &Network,
-    scaled: &Scaled,
+    weights: &Weights<H>,
+    scaled: &Scaled<H>,
     p: &[f32],
     tensor: &Moments,
     diagonal: &[f32],
@@ -197,7 +200,7 @@ unsafe fn evaluate<S: Simd>(
         let (first, factors) = moments(s, scaled, diagonal, p.len(), at, count);
         let inputs = tensor.inputs(s, at, count);
         let p = part(s, p, at, count);
-        let heads = forward(s, network, scaled, first, p, &inputs, factors);
+        let heads = forward(s, weights, scaled, first, p, &inputs, factors);
         (p, inputs, heads)
     }
 }
@@ -209,17 +212,17 @@ unsafe fn evaluate<S: Simd>(
 /// `diagonal` has 3·`n` numbers, `at + count` is at most `n` and `count` at most `LANES`.
 #[inline(always)]
 #[allow(clippy::type_complexity)]
-unsafe fn moments<S: Simd>(
+unsafe fn moments<S: Simd, const H: usize>(
     s: S,
-    scaled: &Scaled,
+    scaled: &Scaled<H>,
     diagonal: &[f32],
     n: usize,
     at: usize,
     count: usize,
-) -> ([S::V; HIDDEN], ([S::V; 3], [S::V; 3])) {
-    let mut first = [s.splat(0.0); HIDDEN];
+) -> ([S::V; H], ([S::V; 3], [S::V; 3])) {
+    let mut first = [s.splat(0.0); H];
     let mut j = 0;
-    while j < HIDDEN {
+    while j < H {
         first[j] = s.splat(scaled.bias[j]);
         j += 1;
     }
@@ -228,9 +231,9 @@ unsafe fn moments<S: Simd>(
     while k < 3 {
         // SAFETY: the caller's promise.
         let d = unsafe { part(s, diagonal, k * n + at, count) };
-        let inverse_root = rsqrt(s, s.add(d, s.splat(1e-8)));
+        let inverse_root = inverse_root_of_line(s, d);
         let mut j = 0;
-        while j < HIDDEN {
+        while j < H {
             first[j] = s.mul_add(d, s.splat(scaled.rows[k][j]), first[j]);
             first[j] = s.mul_add(inverse_root, s.splat(scaled.rows[3 + k][j]), first[j]);
             j += 1;

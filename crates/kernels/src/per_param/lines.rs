@@ -1,12 +1,5 @@
 //! How a tensor is passed over: in lines of neighbouring elements.
 
-use crate::{
-    isa::dispatch,
-    simd::{Simd, part, put},
-};
-
-use super::side::Side;
-
 /// A tensor's shape as the update sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -28,7 +21,7 @@ pub struct Lines {
     y: usize,
     inner: usize,
     /// Whether x is the largest dimension: rows are then what has no x.
-    x_is_largest: bool,
+    pub(super) x_is_largest: bool,
 }
 
 impl Shape {
@@ -53,7 +46,7 @@ impl Shape {
     /// How many elements.
     pub fn elements(&self) -> usize {
         match self {
-            Shape::Factored(lines) => lines.without_x() * lines.x,
+            Shape::Factored(lines) => lines.elements(),
             Shape::Diagonal(n) => *n,
         }
     }
@@ -91,6 +84,10 @@ pub(super) struct Line {
 }
 
 impl Lines {
+    pub(super) fn elements(&self) -> usize {
+        self.without_x() * self.x
+    }
+
     pub(super) fn without_x(&self) -> usize {
         self.outer * self.middle * self.y * self.inner
     }
@@ -103,16 +100,6 @@ impl Lines {
     #[inline(always)]
     pub(super) fn no_y_is_fixed(&self) -> bool {
         self.inner == 1
-    }
-
-    /// (what has no x, what has no y) of (rows, columns).
-    #[inline(always)]
-    pub(super) fn sides<'a>(&self, rows: &'a Side, columns: &'a Side) -> (&'a Side, &'a Side) {
-        if self.x_is_largest {
-            (rows, columns)
-        } else {
-            (columns, rows)
-        }
     }
 
     /// Row moments as \[outer, second largest dimension, inner\].
@@ -143,33 +130,8 @@ impl Lines {
             middle: 0,
             y: 0,
             at: 0,
-            end: self.without_x() * self.x,
+            end: self.elements(),
         }
-    }
-
-    /// Sums of g² for each row and column, into [`Side::sums`].
-    pub(super) fn square_sums(
-        &self,
-        isa: crate::Isa,
-        g: &[f32],
-        rows: &mut Side,
-        columns: &mut Side,
-    ) {
-        let (no_x, no_y) = if self.x_is_largest {
-            (rows, columns)
-        } else {
-            (columns, rows)
-        };
-        no_x.reset(self.without_x());
-        no_y.reset(self.without_y());
-        square_sums(
-            isa,
-            self,
-            g,
-            &mut no_x.sums,
-            &mut no_x.partial,
-            &mut no_y.sums,
-        );
     }
 }
 
@@ -228,81 +190,5 @@ impl Iterator for LineIter {
             no_x,
             no_y,
         })
-    }
-}
-
-/// After so many lines the sums move on, so that no f32 sum has too many terms.
-const LINES_PER_PART: usize = 128;
-
-dispatch! {
-    fn square_sums = square_sums_body(
-        lines: &Lines, g: &[f32], no_x: &mut [f32], partial: &mut [f32], no_y: &mut [f32],
-    )
-}
-
-#[inline(always)]
-fn square_sums_body<S: Simd>(
-    s: S,
-    lines: &Lines,
-    g: &[f32],
-    no_x: &mut [f32],
-    partial: &mut [f32],
-    no_y: &mut [f32],
-) {
-    assert!(g.len() == lines.without_x() * lines.x);
-    assert!(no_x.len() == lines.without_x() && partial.len() == no_x.len());
-    assert!(no_y.len() == lines.without_y());
-    let fixed = lines.no_y_is_fixed();
-    let mut count = 0;
-    for line in lines.iter() {
-        let mut total = 0f64;
-        let mut sum = s.splat(0.0);
-        let mut i = 0;
-        while i < line.len {
-            let n = S::LANES.min(line.len - i);
-            // SAFETY: the line lies within `g`, its indices within the sides, whose
-            // lengths were checked; `n` elements are left of it.
-            unsafe {
-                let x = part(s, g, line.at + i, n);
-                let x2 = s.mul(x, x);
-                let old = part(s, partial, line.no_x + i, n);
-                put(s, partial, line.no_x + i, n, s.add(old, x2));
-                if fixed {
-                    sum = s.add(sum, x2);
-                } else {
-                    let old = part(s, no_y, line.no_y + i, n);
-                    put(s, no_y, line.no_y + i, n, s.add(old, x2));
-                }
-            }
-            i += n;
-            if i & 4095 == 0 {
-                total += f64::from(s.sum(sum));
-                sum = s.splat(0.0);
-            }
-        }
-        if fixed {
-            no_y[line.no_y] = (total + f64::from(s.sum(sum))) as f32;
-        }
-        count += 1;
-        if count % LINES_PER_PART == 0 {
-            flush(s, no_x, partial);
-        }
-    }
-    flush(s, no_x, partial);
-}
-
-/// total += partial; partial = 0.
-#[inline(always)]
-fn flush<S: Simd>(s: S, total: &mut [f32], partial: &mut [f32]) {
-    let mut i = 0;
-    while i < total.len() {
-        let n = S::LANES.min(total.len() - i);
-        // SAFETY: both have the same length, and `n` numbers are left.
-        unsafe {
-            let sum = s.add(part(s, total, i, n), part(s, partial, i, n));
-            put(s, total, i, n, sum);
-            put(s, partial, i, n, s.splat(0.0));
-        }
-        i += n;
     }
 }

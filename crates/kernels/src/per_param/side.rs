@@ -7,10 +7,7 @@ use crate::{
     simd::{Simd, part, put},
 };
 
-use super::{lines::Lines, network::HIDDEN};
-
-/// Keeps a factored second moment of zero gradients above zero.
-const EPSILON: f32 = 1e-30;
+use super::{features::epsilon, lines::Lines, scaled::Squares};
 
 /// What is computed of the rows, or of the columns, of one tensor.
 #[derive(Clone, Debug, Default)]
@@ -23,13 +20,20 @@ pub(super) struct Side {
     pub partial: Vec<f32>,
     /// r(v_row/(mean v_row + 1e-9)) or r(v_col) of each decay, \[3, len\].
     pub factor: Vec<f32>,
-    /// Their part of the first layer, \[4, len\].
+    /// Their part of the first layer, \[H, len\].
     pub fold: Vec<f32>,
     /// Sums of squares of the three moments and of their inverse roots.
     pub squares: [f64; 6],
 }
 
 impl Side {
+    pub fn squares(&self) -> Squares<'_> {
+        Squares {
+            sums: &self.squares,
+            len: self.len,
+        }
+    }
+
     /// Makes room, with sums of zero; allocates only to grow.
     pub fn reset(&mut self, len: usize) {
         self.len = len;
@@ -40,7 +44,6 @@ impl Side {
         zero(&mut self.sums, len);
         zero(&mut self.partial, len);
         self.factor.resize(3 * len, 0.0);
-        self.fold.resize(HIDDEN * len, 0.0);
     }
 
     /// Takes the sums of g² into `moments` \[3, len\], and makes the rows' factors.
@@ -90,8 +93,106 @@ impl Side {
     }
 
     /// Σ over the moments and their inverse roots of weight · feature, into [`Side::fold`].
-    pub fn fold(&mut self, isa: Isa, moments: &[f32], weights: &[[f32; HIDDEN]; 6]) {
+    pub fn fold<const H: usize>(&mut self, isa: Isa, moments: &[f32], weights: &[[f32; H]; 6]) {
+        self.fold.resize(H * self.len, 0.0);
         fold(isa, moments, weights, &mut self.fold);
+    }
+}
+
+/// (what has no x, what has no y) of (rows, columns).
+#[inline(always)]
+pub(super) fn sides<'a>(lines: &Lines, rows: &'a Side, columns: &'a Side) -> (&'a Side, &'a Side) {
+    match lines.x_is_largest {
+        true => (rows, columns),
+        false => (columns, rows),
+    }
+}
+
+/// First pass: the sums of g² of each row and column, into [`Side::sums`].
+pub(super) fn sum_squares(isa: Isa, lines: &Lines, g: &[f32], rows: &mut Side, columns: &mut Side) {
+    let (no_x, no_y) = match lines.x_is_largest {
+        true => (rows, columns),
+        false => (columns, rows),
+    };
+    no_x.reset(lines.without_x());
+    no_y.reset(lines.without_y());
+    let (sums, partial) = (&mut no_x.sums, &mut no_x.partial);
+    square_sums(isa, lines, g, sums, partial, &mut no_y.sums);
+}
+
+/// After so many lines the sums move on, so that no f32 sum has too many terms.
+const LINES_PER_PART: usize = 128;
+
+dispatch! {
+    fn square_sums = square_sums_body(
+        lines: &Lines, g: &[f32], no_x: &mut [f32], partial: &mut [f32], no_y: &mut [f32],
+    )
+}
+
+#[inline(always)]
+fn square_sums_body<S: Simd>(
+    s: S,
+    lines: &Lines,
+    g: &[f32],
+    no_x: &mut [f32],
+    partial: &mut [f32],
+    no_y: &mut [f32],
+) {
+    assert!(g.len() == lines.elements());
+    assert!(no_x.len() == lines.without_x() && partial.len() == no_x.len());
+    assert!(no_y.len() == lines.without_y());
+    let fixed = lines.no_y_is_fixed();
+    let mut count = 0;
+    for line in lines.iter() {
+        let mut total = 0f64;
+        let mut sum = s.splat(0.0);
+        let mut i = 0;
+        while i < line.len {
+            let n = S::LANES.min(line.len - i);
+            // SAFETY: the line lies within `g`, its indices within the sides, whose
+            // lengths were checked; `n` elements are left of it.
+            unsafe {
+                let x = part(s, g, line.at + i, n);
+                let x2 = s.mul(x, x);
+                let old = part(s, partial, line.no_x + i, n);
+                put(s, partial, line.no_x + i, n, s.add(old, x2));
+                if fixed {
+                    sum = s.add(sum, x2);
+                } else {
+                    let old = part(s, no_y, line.no_y + i, n);
+                    put(s, no_y, line.no_y + i, n, s.add(old, x2));
+                }
+            }
+            i += n;
+            if i & 4095 == 0 {
+                total += f64::from(s.sum(sum));
+                sum = s.splat(0.0);
+            }
+        }
+        if fixed {
+            no_y[line.no_y] = (total + f64::from(s.sum(sum))) as f32;
+        }
+        count += 1;
+        if count % LINES_PER_PART == 0 {
+            flush(s, no_x, partial);
+        }
+    }
+    flush(s, no_x, partial);
+}
+
+/// total += partial; partial = 0.
+#[inline(always)]
+fn flush<S: Simd>(s: S, total: &mut [f32], partial: &mut [f32]) {
+    let mut i = 0;
+    while i < total.len() {
+        let n = S::LANES.min(total.len() - i);
+        // SAFETY: both have the same length, and `n` numbers are left.
+        unsafe {
+            let sum = s.add(part(s, total, i, n), part(s, partial, i, n));
+            put(s, total, i, n, sum);
+            put(s, partial, i, n, s.splat(0.0));
+        }
+        i += n;
     }
 }
 
@@ -116,12 +217,16 @@ fn average_body<S: Simd>(
         let n = S::LANES.min(sums.len() - i);
         // SAFETY: both have the same length, and `n` numbers are left.
         unsafe {
-            let mean = s.mul_add(part(s, sums, i, n), s.splat(per), s.splat(EPSILON));
+            let mean = s.mul_add(
+                part(s, sums, i, n),
+                s.splat(per),
+                s.splat(epsilon::SQUARE as f32),
+            );
             let fresh = s.mul(s.splat(1.0 - decay), mean);
             let v = s.keep(s.mul_add(s.splat(decay), part(s, moments, i, n), fresh), n);
             put(s, moments, i, n, v);
             squares_part = s.mul_add(v, v, squares_part);
-            let inverse = s.div(s.splat(1.0), s.add(v, s.splat(1e-8)));
+            let inverse = s.div(s.splat(1.0), s.add(v, s.splat(epsilon::LINE as f32)));
             inverses_part = s.add(inverses_part, s.keep(inverse, n));
         }
         i += n;
@@ -137,10 +242,16 @@ fn average_body<S: Simd>(
     )
 }
 
+/// (moment + 1e-8)^{-1/2}
+#[inline(always)]
+pub(super) fn inverse_root_of_line<S: Simd>(s: S, moment: S::V) -> S::V {
+    rsqrt(s, s.add(moment, s.splat(epsilon::LINE as f32)))
+}
+
 /// 1/√max(x, 1e-9)
 #[inline(always)]
 pub(super) fn safe_rsqrt<S: Simd>(s: S, x: S::V) -> S::V {
-    rsqrt(s, s.max(x, s.splat(1e-9)))
+    rsqrt(s, s.max(x, s.splat(epsilon::FLOOR as f32)))
 }
 
 dispatch! {
@@ -156,7 +267,7 @@ fn row_factors_body<S: Simd>(s: S, moments: &[f32], means: &[f32], factors: &mut
         let n = S::LANES.min(moments.len() - i);
         // SAFETY: all have the same length, and `n` numbers are left.
         unsafe {
-            let mean = s.add(part(s, means, i, n), s.splat(1e-9));
+            let mean = s.add(part(s, means, i, n), s.splat(epsilon::MEAN as f32));
             let ratio = s.div(part(s, moments, i, n), mean);
             put(s, factors, i, n, safe_rsqrt(s, ratio));
         }
@@ -185,24 +296,29 @@ fn column_factors_body<S: Simd>(s: S, moments: &[f32], factors: &mut [f32]) {
 }
 
 dispatch! {
-    fn fold = fold_body(moments: &[f32], weights: &[[f32; HIDDEN]; 6], folded: &mut [f32])
+    fn fold<const H: usize> = fold_body(moments: &[f32], weights: &[[f32; H]; 6], folded: &mut [f32])
 }
 
 #[inline(always)]
-fn fold_body<S: Simd>(s: S, moments: &[f32], weights: &[[f32; HIDDEN]; 6], folded: &mut [f32]) {
+fn fold_body<S: Simd, const H: usize>(
+    s: S,
+    moments: &[f32],
+    weights: &[[f32; H]; 6],
+    folded: &mut [f32],
+) {
     let len = moments.len() / 3;
-    assert!(moments.len() == 3 * len && folded.len() == HIDDEN * len);
+    assert!(moments.len() == 3 * len && folded.len() == H * len);
     let mut i = 0;
     while i < len {
         let n = S::LANES.min(len - i);
-        let mut sums = [s.splat(0.0); HIDDEN];
+        let mut sums = [s.splat(0.0); H];
         let mut k = 0;
         while k < 3 {
             // SAFETY: three times `len` numbers, of each of which `n` are left.
             let v = unsafe { part(s, moments, k * len + i, n) };
-            let inverse_root = rsqrt(s, s.add(v, s.splat(1e-8)));
+            let inverse_root = inverse_root_of_line(s, v);
             let mut j = 0;
-            while j < HIDDEN {
+            while j < H {
                 sums[j] = s.mul_add(v, s.splat(weights[k][j]), sums[j]);
                 sums[j] = s.mul_add(inverse_root, s.splat(weights[3 + k][j]), sums[j]);
                 j += 1;
@@ -210,8 +326,8 @@ fn fold_body<S: Simd>(s: S, moments: &[f32], weights: &[[f32; HIDDEN]; 6], folde
             k += 1;
         }
         let mut j = 0;
-        while j < HIDDEN {
-            // SAFETY: four times `len` numbers, of each of which `n` are left.
+        while j < H {
+            // SAFETY: H times `len` numbers, of each of which `n` are left.
             unsafe { put(s, folded, j * len + i, n, sums[j]) };
             j += 1;
         }
