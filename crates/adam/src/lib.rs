@@ -4,11 +4,32 @@
 //! m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g²,
 //! φ ← φ − lr · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε), t = 1, 2, …
 //!
-//! β₁ = 0.9, β₂ = 0.999, ε = 1e-8 as in candle and PyTorch. Source: Kingma and Ba 2015,
-//! arXiv 1412.6980.
+//! β₁ = 0.9, β₂ = 0.999, ε = 1e-8 as in candle and PyTorch, and lr = 0.001 unless set. m and v have
+//! the parameter's shape. A gradient that is not finite is refused.
+//!
+//! ```
+//! use candle_core::{Device, Tensor, Var};
+//! use candle_nn::Optimizer;
+//! use lopt_adam::{Adam, AdamOptimizer};
+//! use lopt_core::DropInConfig;
+//!
+//! let w = Var::from_tensor(&Tensor::new(&[1f32, -2.0], &Device::Cpu)?)?;
+//! let config = DropInConfig {
+//!     optimizer: Adam::new(0.1),
+//!     ..DropInConfig::default()
+//! };
+//! let mut optimizer = AdamOptimizer::new(vec![w.clone()], config)?;
+//! optimizer.backward_step(&w.sqr()?.sum_all()?)?;
+//! assert!((w.get(0)?.to_scalar::<f32>()? - 0.9).abs() < 1e-5);
+//! # Ok::<(), candle_core::Error>(())
+//! ```
+//!
+//! Source: Kingma and Ba 2015, arXiv 1412.6980.
 
 use candle_core::Tensor;
-use lopt_core::{DropIn, Error, FusedUpdate, Grads, Optimizer, Params, Result, Slot, State};
+use lopt_core::{
+    DropIn, Error, FusedUpdate, Grads, Optimizer, Params, Result, Slot, State, StepContext,
+};
 use lopt_kernels::Isa;
 
 /// The kind that state files name.
@@ -53,25 +74,54 @@ impl Adam {
         }
     }
 
-    /// The update on plain memory by certain instructions.
+    /// The update on f32 slices with certain CPU instructions.
     pub fn fused_by(&self, isa: Isa) -> Box<dyn FusedUpdate> {
-        let adam = self.clone();
-        Box::new(FusedAdam { adam, isa })
+        Box::new(FusedAdam {
+            adam: self.clone(),
+            isa,
+            constants: self.constants(&StepContext::new(0, self.learning_rate)),
+        })
     }
 
-    /// (φ, m, v) after a gradient, in the `t`-th step.
-    fn step(&self, t: u64, p: &Tensor, slots: &[Slot], g: &Tensor) -> Result<(Tensor, Vec<Slot>)> {
+    /// The kernel's constants at a step.
+    fn constants(&self, context: &StepContext) -> lopt_kernels::Adam {
+        let Self {
+            beta1,
+            beta2,
+            epsilon,
+            ..
+        } = *self;
+        let t = (context.step + 1) as f64;
+        lopt_kernels::Adam {
+            learning_rate: context.learning_rate as f32,
+            beta1: beta1 as f32,
+            one_minus_beta1: (1.0 - beta1) as f32,
+            beta2: beta2 as f32,
+            one_minus_beta2: (1.0 - beta2) as f32,
+            correction1: (1.0 / (1.0 - beta1.powf(t))) as f32,
+            correction2: (1.0 / (1.0 - beta2.powf(t))) as f32,
+            epsilon: epsilon as f32,
+        }
+    }
+
+    /// (φ, m, v) after a gradient.
+    fn moved(
+        &self,
+        context: &StepContext,
+        p: &Tensor,
+        slots: &[Slot],
+        g: &Tensor,
+    ) -> Result<(Tensor, Vec<Slot>)> {
         let [m, v] = slots else {
-            return Err(Error::Mismatch(
-                "the state is of another kind of optimizer".to_owned(),
-            ));
+            return Err(Error::other_state());
         };
+        let t = context.step + 1;
         let m = ((&m.value * self.beta1)? + (g * (1.0 - self.beta1))?)?;
         let v = ((&v.value * self.beta2)? + (g.sqr()? * (1.0 - self.beta2))?)?;
         let m_hat = (&m / (1.0 - self.beta1.powf(t as f64)))?;
         let v_hat = (&v / (1.0 - self.beta2.powf(t as f64)))?;
         let step = (m_hat / (v_hat.sqrt()? + self.epsilon)?)?;
-        let p = (p - (step * self.learning_rate)?)?;
+        let p = (p - (step * context.learning_rate)?)?;
         Ok((p, slots_of(m, v)))
     }
 }
@@ -80,6 +130,8 @@ impl Adam {
 struct FusedAdam {
     adam: Adam,
     isa: Isa,
+    /// Of the present step.
+    constants: lopt_kernels::Adam,
 }
 
 impl FusedUpdate for FusedAdam {
@@ -87,30 +139,14 @@ impl FusedUpdate for FusedAdam {
         self.isa.name()
     }
 
-    fn update(&mut self, step: u64, _: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]) {
-        let [m, v] = slots else { return };
-        let Adam {
-            learning_rate,
-            beta1,
-            beta2,
-            epsilon,
-        } = self.adam;
-        let t = (step + 1) as f64;
-        let constants = lopt_kernels::Adam {
-            learning_rate: learning_rate as f32,
-            beta1: beta1 as f32,
-            one_minus_beta1: (1.0 - beta1) as f32,
-            beta2: beta2 as f32,
-            one_minus_beta2: (1.0 - beta2) as f32,
-            correction1: (1.0 / (1.0 - beta1.powf(t))) as f32,
-            correction2: (1.0 / (1.0 - beta2.powf(t))) as f32,
-            epsilon: epsilon as f32,
-        };
-        lopt_kernels::adam(self.isa, &constants, p, g, m, v);
+    fn begin_step(&mut self, context: &StepContext, _: &mut [Vec<f32>]) {
+        self.constants = self.adam.constants(context);
     }
 
-    fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.adam.learning_rate = learning_rate;
+    fn update(&mut self, _: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]) {
+        if let [m, v] = slots {
+            lopt_kernels::adam(self.isa, &self.constants, p, g, m, v);
+        }
     }
 }
 
@@ -130,27 +166,26 @@ impl Optimizer for Adam {
             .tensors()
             .iter()
             .map(|p| Ok(slots_of(p.zeros_like()?, p.zeros_like()?)));
-        Ok(State {
-            step: 0,
-            slots: slots.collect::<Result<_>>()?,
-        })
+        Ok(State::of_parameters(slots.collect::<Result<_>>()?))
     }
 
-    fn update(&self, state: &mut State, params: &mut Params, grads: &Grads) -> Result<()> {
+    fn update(
+        &self,
+        context: &StepContext,
+        state: &mut State,
+        params: &mut Params,
+        grads: &Grads,
+    ) -> Result<()> {
         grads.check(params)?;
         if state.slots.len() != params.len() {
-            return Err(Error::Mismatch(format!(
-                "the state is of {} parameters, the network has {}",
-                state.slots.len(),
-                params.len()
-            )));
+            return Err(Error::other_state());
         }
         let mut tensors = params.tensors().to_vec();
         let mut slots = state.slots.clone();
         for ((p, slots), g) in tensors.iter_mut().zip(&mut slots).zip(grads.tensors()) {
             let Some(g) = g else { continue };
             if p.elem_count() > 0 {
-                (*p, *slots) = self.step(state.step + 1, p, slots, g)?;
+                (*p, *slots) = self.moved(context, p, slots, g)?;
             }
         }
         *params = params.with_tensors(tensors)?;

@@ -2,7 +2,10 @@ use std::{collections::HashMap, path::Path};
 
 use candle_core::{DType, Tensor, Var, backprop::GradStore};
 
-use crate::{Error, Grads, Optimizer, Params, Result, State, Stepper};
+use crate::{
+    Backend, Error, Optimizer, Params, Result, State, StepContext,
+    backend::{OfStore, backend},
+};
 
 /// What a [`DropIn`] does with a gradient that holds NaN, ±inf or an entry above 1e18.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,16 +30,26 @@ pub struct DropInConfig<O> {
 ///
 /// Parameters without a gradient in the store keep their value and their state, as with
 /// candle's own optimizers; so do variables of integer type.
-#[derive(Debug)]
 pub struct DropIn<O> {
     optimizer: O,
     non_finite: NonFinite,
     /// In name order.
     vars: Vec<Var>,
+    /// Views of the variables' memory.
     params: Params,
-    stepper: Stepper,
+    backend: Box<dyn Backend>,
     named: bool,
     skipped_steps: u64,
+}
+
+impl<O: std::fmt::Debug> std::fmt::Debug for DropIn<O> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DropIn")
+            .field("optimizer", &self.optimizer)
+            .field("path", &self.backend.path())
+            .field("variables", &self.vars.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<O: Optimizer> DropIn<O> {
@@ -65,13 +78,13 @@ impl<O: Optimizer> DropIn<O> {
             vars.iter()
                 .map(|(name, var)| (name.clone(), var.as_detached_tensor())),
         )?;
-        let stepper = Stepper::new(&config.optimizer, &params)?;
+        let backend = backend(&config.optimizer, &params)?;
         let drop_in = Self {
             optimizer: config.optimizer,
             non_finite: config.non_finite,
             vars: vars.into_iter().map(|(_, var)| var).collect(),
             params,
-            stepper,
+            backend,
             named: true,
             skipped_steps: 0,
         };
@@ -82,7 +95,7 @@ impl<O: Optimizer> DropIn<O> {
     /// What takes the steps: "avx512", "avx2" or "portable" kernels in place (contiguous
     /// f32 variables on the CPU), or "candle ops".
     pub fn path(&self) -> &'static str {
-        self.stepper.path()
+        self.backend.path()
     }
 
     /// All variables of a [`candle_nn::VarMap`], by their names.
@@ -110,7 +123,7 @@ impl<O: Optimizer> DropIn<O> {
     /// One step with candle's gradients.
     ///
     /// # Errors
-    /// As [`Optimizer::update`]; the variables are then unchanged.
+    /// As [`Optimizer::step`]; the variables are then unchanged.
     pub fn try_step(&mut self, store: &GradStore) -> Result<()> {
         match self.step_or_refuse(store) {
             Err(error) if error.is_bad_gradient() && self.non_finite == NonFinite::Skip => {
@@ -123,21 +136,15 @@ impl<O: Optimizer> DropIn<O> {
 
     fn step_or_refuse(&mut self, store: &GradStore) -> Result<()> {
         let vars = &self.vars;
-        let state = match &mut self.stepper {
-            Stepper::Fused(fused) => {
-                let param = |index: usize| vars[index].as_tensor();
-                let grad = |index: usize| store.get(&vars[index]);
-                return fused.step_in_place(self.params.names(), param, grad);
-            }
-            Stepper::Ops(state) => state,
-        };
-        let detached = vars.iter().map(Var::as_detached_tensor).collect();
-        let mut params = self.params.with_tensors(detached)?;
-        let grads = Grads::from_store(vars, store);
-        self.optimizer.update(state, &mut params, &grads)?;
-        for ((var, new), grad) in vars.iter().zip(params.tensors()).zip(grads.tensors()) {
-            if grad.is_some() && new.elem_count() > 0 {
-                var.set(new)?;
+        let rate = self.optimizer.learning_rate();
+        let context = StepContext::new(self.backend.steps(), rate);
+        let grads = OfStore { vars, store };
+        let (optimizer, params) = (&self.optimizer, &self.params);
+        if let Some(new) = self.backend.step(optimizer, &context, params, &grads)? {
+            for (var, new) in vars.iter().zip(new.tensors()) {
+                if store.get(var).is_some() && new.elem_count() > 0 {
+                    var.set(new)?;
+                }
             }
         }
         Ok(())
@@ -148,7 +155,7 @@ impl<O: Optimizer> DropIn<O> {
     /// # Errors
     /// Those of candle.
     pub fn state(&self) -> Result<State> {
-        self.stepper.state()
+        self.backend.state()
     }
 
     /// Saves the state by the variables' names.
@@ -170,7 +177,7 @@ impl<O: Optimizer> DropIn<O> {
         self.require_names("load")?;
         let mut state = self.state()?;
         state.load(self.optimizer.kind(), &self.params, path)?;
-        self.stepper.set_state(state)
+        self.backend.set_state(state)
     }
 
     /// `VarMap::all_vars` comes in another order in every run: positions are no names.
@@ -210,9 +217,6 @@ impl<O: Optimizer> candle_nn::Optimizer for DropIn<O> {
 
     fn set_learning_rate(&mut self, learning_rate: f64) {
         self.optimizer.set_learning_rate(learning_rate);
-        if let Stepper::Fused(fused) = &mut self.stepper {
-            fused.set_learning_rate(learning_rate);
-        }
     }
 
     fn backward_step(&mut self, loss: &Tensor) -> candle_core::Result<()> {

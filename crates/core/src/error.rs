@@ -58,6 +58,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// A state whose slots are not those of the optimizer and parameters at hand.
+    pub fn other_state() -> Error {
+        let problem = "the optimizer's state belongs to other parameters or to another optimizer";
+        Error::Mismatch(problem.to_owned())
+    }
+
     /// Whether this is a refused gradient: the step did not happen, state and parameters
     /// are as before, and training may go on.
     pub fn is_bad_gradient(&self) -> bool {

@@ -1,32 +1,53 @@
-//! Optimizers on plain f32 memory: the fast path of CPU training.
+//! Optimizers on f32 slices: the fast path of CPU training.
 
 use std::cell::RefCell;
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor};
 
-use crate::{Error, Grads, Optimizer, Params, Result, Slot, State, params::check_values};
+use crate::{
+    Backend, Error, GradSource, Optimizer, Params, Result, Slot, State, StepContext,
+    params::{check_gradient, check_values},
+};
 
-/// The update of one optimizer on slices of f32, θ and step size prepared.
+/// The update of one optimizer on f32 slices, θ decoded.
 ///
-/// The same function as [`Optimizer::update`], to within rounding.
+/// It computes the same function as [`Optimizer::update`], to within rounding. A step is one call
+/// of [`FusedUpdate::begin_step`], then one of [`FusedUpdate::update`] for each tensor that has a
+/// gradient.
 pub trait FusedUpdate: Send {
-    /// What computes it: "avx512", "avx2", "portable".
+    /// The instructions of its kernels: "avx512", "avx2", "portable".
     fn kernel(&self) -> &'static str;
 
-    /// Step number `step` (from 0) of parameter `index`: its values, its gradient, and
-    /// its slots as [`Optimizer::init`] orders them, all row-major.
-    fn update(&mut self, step: u64, index: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]);
+    /// Prepares what all tensors of a step share. `network` are the slots of the whole network, as
+    /// [`Optimizer::init`] orders them.
+    fn begin_step(&mut self, context: &StepContext, network: &mut [Vec<f32>]);
 
-    /// As [`Optimizer::set_learning_rate`].
-    fn set_learning_rate(&mut self, learning_rate: f64);
+    /// Updates parameter `index`: its values and its slots, as [`Optimizer::init`] orders them, by
+    /// its gradient, all row-major.
+    fn update(&mut self, index: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]);
+
+    /// Continues with other values of θ.
+    ///
+    /// # Errors
+    /// Returns [`Error::Mismatch`] if there are more or fewer values than meta-parameters.
+    fn set_theta(&mut self, values: &[f32]) -> Result<()> {
+        let given = values.len();
+        let problem = format!("{given} values of θ for an optimizer without meta-parameters");
+        Err(Error::Mismatch(problem))
+    }
 }
 
-/// An optimizer's fused update with its state, for parameters of certain shapes.
+/// Name and shape of a slot, for each slot.
+type SlotLayout = Vec<(&'static str, Vec<usize>)>;
+
+/// The [`Backend`] of the CPU kernels: an optimizer's fused update and its slots in f32 memory.
 pub struct Fused {
     update: Box<dyn FusedUpdate>,
-    /// Name and shape of each slot of each parameter.
-    layout: Vec<Vec<(&'static str, Vec<usize>)>>,
     step: u64,
+    network_layout: SlotLayout,
+    /// The slots of the whole network.
+    network: Vec<Vec<f32>>,
+    layout: Vec<SlotLayout>,
     /// The slots of each parameter.
     slots: Vec<Vec<Vec<f32>>>,
 }
@@ -40,12 +61,30 @@ impl std::fmt::Debug for Fused {
     }
 }
 
+fn layout_of(slots: &[Slot]) -> SlotLayout {
+    let layout = |slot: &Slot| (slot.name, slot.value.dims().to_vec());
+    slots.iter().map(layout).collect()
+}
+
+fn values_of(slots: &[Slot]) -> Result<Vec<Vec<f32>>> {
+    let values = |slot: &Slot| Ok(slot.value.flatten_all()?.to_vec1::<f32>()?);
+    slots.iter().map(values).collect()
+}
+
+fn slots_of(layout: &SlotLayout, values: &[Vec<f32>]) -> Result<Vec<Slot>> {
+    let slot = |((name, dims), values): (&(&'static str, Vec<usize>), &Vec<f32>)| {
+        let value = Tensor::from_slice(values, dims.as_slice(), &Device::Cpu)?;
+        Ok(Slot { name, value })
+    };
+    layout.iter().zip(values).map(slot).collect()
+}
+
 impl Fused {
-    /// `None` if the optimizer has no fused update, or not for these parameters: they
-    /// must be contiguous f32 on the CPU.
+    /// `None` if the optimizer has no fused update for these parameters, or they are not
+    /// contiguous f32 tensors on the CPU.
     ///
     /// # Errors
-    /// Those of candle.
+    /// Returns an error if the optimizer's state cannot be allocated.
     pub fn new(optimizer: &dyn Optimizer, params: &Params) -> Result<Option<Self>> {
         let fits = |t: &Tensor| t.device().is_cpu() && t.dtype() == DType::F32 && t.is_contiguous();
         if !params.tensors().iter().all(fits) {
@@ -55,90 +94,33 @@ impl Fused {
             return Ok(None);
         };
         let state = optimizer.init(params)?;
-        let layout = |slots: &Vec<Slot>| {
-            let layout = slots.iter().map(|s| (s.name, s.value.dims().to_vec()));
-            layout.collect()
-        };
         let mut fused = Self {
             update,
-            slots: vec![],
             step: 0,
-            layout: state.slots.iter().map(layout).collect(),
+            network_layout: layout_of(&state.network),
+            network: vec![],
+            layout: state.slots.iter().map(|slots| layout_of(slots)).collect(),
+            slots: vec![],
         };
-        fused.set_state(&state)?;
+        fused.take(&state)?;
         Ok(Some(fused))
     }
 
-    /// What computes it: "avx512", "avx2", "portable".
-    pub fn kernel(&self) -> &'static str {
-        self.update.kernel()
-    }
-
-    /// Goes on with another θ or step size of the same kind of optimizer.
-    ///
-    /// # Errors
-    /// If that optimizer has no fused update.
-    pub fn set_optimizer(
-        &mut self,
-        optimizer: &dyn Optimizer,
-        params: &[Vec<usize>],
-    ) -> Result<()> {
-        self.update = optimizer.fused(params).ok_or_else(|| {
-            Error::Mismatch(format!("`{}` has no fused update here", optimizer.kind()))
-        })?;
-        Ok(())
-    }
-
-    /// As [`Optimizer::set_learning_rate`].
-    pub fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.update.set_learning_rate(learning_rate);
-    }
-
-    /// The state as tensors.
-    ///
-    /// # Errors
-    /// Those of candle.
-    pub fn state(&self) -> Result<State> {
-        let slot = |((name, dims), values): (&(&'static str, Vec<usize>), &Vec<f32>)| {
-            let value = Tensor::from_slice(values, dims.as_slice(), &Device::Cpu)?;
-            Ok(Slot { name, value })
-        };
-        let of_param = |(layout, values): (&Vec<_>, &Vec<_>)| -> Result<Vec<Slot>> {
-            layout.iter().zip(values).map(slot).collect()
-        };
-        let slots = self.layout.iter().zip(&self.slots).map(of_param);
-        Ok(State {
-            step: self.step,
-            slots: slots.collect::<Result<_>>()?,
-        })
-    }
-
-    /// Goes on from a state of the same optimizer and shapes.
-    ///
-    /// # Errors
-    /// If it does not fit; the state is then as before.
-    pub fn set_state(&mut self, state: &State) -> Result<()> {
-        let of_param = |layout: &Vec<(_, Vec<usize>)>| -> Vec<Vec<usize>> {
-            layout.iter().map(|(_, dims)| dims.clone()).collect()
-        };
-        let shapes: Vec<_> = self.layout.iter().map(of_param).collect();
-        if state.shapes() != shapes {
-            return Err(State::of_others());
-        }
-        let values = |slot: &Slot| Ok(slot.value.flatten_all()?.to_vec1::<f32>()?);
-        let of_param = |slots: &Vec<Slot>| slots.iter().map(values).collect::<Result<_>>();
-        self.slots = state.slots.iter().map(of_param).collect::<Result<_>>()?;
+    fn take(&mut self, state: &State) -> Result<()> {
+        let slots: Result<_> = state.slots.iter().map(|slots| values_of(slots)).collect();
+        (self.network, self.slots) = (values_of(&state.network)?, slots?);
         self.step = state.step;
         Ok(())
     }
 
-    /// One step of parameters that lie in one slice, one after the other; `ends` are the
+    /// Takes one step of parameters that lie in one slice, one after the other; `ends` are the
     /// indices after each.
     ///
     /// # Errors
-    /// [`Error::BadGradient`] with one of `names`; nothing is then changed.
+    /// Returns [`Error::BadGradient`] with one of `names`; nothing has then changed.
     pub fn step_flat(
         &mut self,
+        context: &StepContext,
         names: &[String],
         ends: &[usize],
         params: &mut [f32],
@@ -148,56 +130,17 @@ impl Fused {
         for ((start, &end), name) in starts().zip(ends).zip(names) {
             check_values(name, &grads[start..end])?;
         }
+        self.update.begin_step(context, &mut self.network);
         for (index, (start, &end)) in starts().zip(ends).enumerate() {
             let (p, g) = (&mut params[start..end], &grads[start..end]);
-            self.update
-                .update(self.step, index, p, g, &mut self.slots[index]);
-        }
-        self.step += 1;
-        Ok(())
-    }
-
-    /// One step of parameters, in place: all that share their memory change with them.
-    ///
-    /// # Errors
-    /// [`Error::BadGradient`] or [`Error::Mismatch`]; nothing is then changed.
-    pub fn step_params(&mut self, params: &Params, grads: &Grads) -> Result<()> {
-        grads.check(params)?;
-        let (tensors, grads) = (params.tensors(), grads.tensors());
-        let grad = |index: usize| grads[index].as_ref();
-        self.step_in_place(params.names(), |index| &tensors[index], grad)
-    }
-
-    /// One step of tensors, in place: all that share their memory change with them.
-    /// Allocates nothing after the first step, unless a gradient is not contiguous.
-    ///
-    /// # Errors
-    /// [`Error::BadGradient`] or [`Error::Mismatch`] with one of `names`; nothing is then
-    /// changed.
-    pub(crate) fn step_in_place<'a>(
-        &mut self,
-        names: &[String],
-        param: impl Fn(usize) -> &'a Tensor,
-        grad: impl Fn(usize) -> Option<&'a Tensor>,
-    ) -> Result<()> {
-        for (index, name) in names.iter().enumerate() {
-            if let Some(g) = grad(index) {
-                crate::params::check_gradient(name, param(index), g)?;
-            }
-        }
-        for index in 0..names.len() {
-            let p = param(index);
-            if let Some(g) = grad(index).filter(|_| p.elem_count() > 0) {
-                self.update_in_place(index, p, g)?;
-            }
+            self.update.update(index, p, g, &mut self.slots[index]);
         }
         self.step += 1;
         Ok(())
     }
 
     fn update_in_place(&mut self, index: usize, p: &Tensor, g: &Tensor) -> Result<()> {
-        let (step, slots) = (self.step, &mut self.slots[index]);
-        let update = &mut self.update;
+        let (update, slots) = (&mut self.update, &mut self.slots[index]);
         if !same_storage(p, g) {
             // Held while the parameter is written; two tensors of one storage would wait for
             // each other.
@@ -206,11 +149,73 @@ impl Fused {
                 (&*storage, layout.contiguous_offsets())
             {
                 let g = &values[start..end];
-                return in_place(p, |p| update.update(step, index, p, g, slots));
+                return in_place(p, |p| update.update(index, p, g, slots));
             }
         }
         let copy = g.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        in_place(p, |p| update.update(step, index, p, &copy, slots))
+        in_place(p, |p| update.update(index, p, &copy, slots))
+    }
+}
+
+impl Backend for Fused {
+    fn path(&self) -> &'static str {
+        self.update.kernel()
+    }
+
+    fn steps(&self) -> u64 {
+        self.step
+    }
+
+    fn state(&self) -> Result<State> {
+        let of_parameters = self.layout.iter().zip(&self.slots);
+        let slots = of_parameters.map(|(layout, values)| slots_of(layout, values));
+        Ok(State {
+            step: self.step,
+            network: slots_of(&self.network_layout, &self.network)?,
+            slots: slots.collect::<Result<_>>()?,
+        })
+    }
+
+    fn set_state(&mut self, state: State) -> Result<()> {
+        let layouts = || std::iter::once(&self.network_layout).chain(&self.layout);
+        let given = || std::iter::once(&state.network).chain(&state.slots);
+        let same_shapes = |(layout, slots): (&SlotLayout, &Vec<Slot>)| {
+            let mut pairs = layout.iter().zip(slots);
+            let same = pairs.all(|((_, dims), slot)| slot.value.dims() == dims);
+            same && layout.len() == slots.len()
+        };
+        let fits = layouts().count() == given().count();
+        if !fits || !layouts().zip(given()).all(same_shapes) {
+            return Err(Error::other_state());
+        }
+        self.take(&state)
+    }
+
+    fn set_theta(&mut self, values: &[f32]) -> Result<()> {
+        self.update.set_theta(values)
+    }
+
+    /// Allocates nothing, unless a gradient is not contiguous.
+    fn step(
+        &mut self,
+        _: &dyn Optimizer,
+        context: &StepContext,
+        params: &Params,
+        grads: &dyn GradSource,
+    ) -> Result<Option<Params>> {
+        for (index, (name, p)) in params.iter().enumerate() {
+            if let Some(g) = grads.grad(index) {
+                check_gradient(name, p, g)?;
+            }
+        }
+        self.update.begin_step(context, &mut self.network);
+        for (index, p) in params.tensors().iter().enumerate() {
+            if let Some(g) = grads.grad(index).filter(|_| p.elem_count() > 0) {
+                self.update_in_place(index, p, g)?;
+            }
+        }
+        self.step += 1;
+        Ok(None)
     }
 }
 

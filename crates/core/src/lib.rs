@@ -11,6 +11,9 @@
 //! * [`file`](mod@file): the atomic, self-describing, verified safetensors files that
 //!   everything is saved in.
 
+mod backend;
+mod candle_ops;
+mod context;
 pub mod device;
 mod drop_in;
 mod environment;
@@ -21,10 +24,12 @@ mod optimizer;
 mod params;
 mod rng;
 mod state;
-mod stepper;
 mod theta;
 mod workers;
 
+pub use backend::{Backend, GradSource, backend};
+pub use candle_ops::CandleOps;
+pub use context::StepContext;
 pub use drop_in::{DropIn, DropInConfig, NonFinite};
 pub use environment::{one_candle_thread, second_derivatives};
 pub use error::{Error, Result};
@@ -33,6 +38,5 @@ pub use optimizer::{LearnedOptimizer, Optimizer};
 pub use params::{Grads, Params};
 pub use rng::{Purpose, Rng, Streams, log_uniform, normal, truncated_normal};
 pub use state::{Slot, State};
-pub use stepper::Stepper;
 pub use theta::{Layout, Theta};
 pub use workers::Workers;

@@ -1,13 +1,16 @@
 use candle_core::Tensor;
 
-use crate::{FusedUpdate, Grads, Params, Result, State, Theta};
+use crate::{FusedUpdate, Grads, Params, Result, State, StepContext, Theta};
 
 /// An optimizer as a function: (state, parameters, gradients) → (state, parameters).
 ///
-/// The contract, which `lopt-tests` checks for every optimizer: any rank from 0 up and
-/// tensors without elements are fine; the same input gives the same bits; state that was
-/// saved and loaded goes on alike; a refused step changes nothing; a parameter without
-/// gradient stays as it is.
+/// The contract, which `lopt-tests` checks for every optimizer of this workspace:
+///
+/// * tensors of any rank and tensors without elements are accepted;
+/// * the same input gives the same bits;
+/// * a state that was saved and loaded continues with the same bits;
+/// * a refused step changes nothing;
+/// * a parameter without a gradient keeps its value and its state.
 pub trait Optimizer: Send + Sync {
     /// The kind: "adam", "blackbox", "star".
     fn kind(&self) -> &'static str;
@@ -15,39 +18,61 @@ pub trait Optimizer: Send + Sync {
     /// The state before the first step.
     ///
     /// # Errors
-    /// Those of candle.
+    /// Returns an error if a tensor cannot be allocated.
     fn init(&self, params: &Params) -> Result<State>;
 
-    /// One step. Gradients are in the order of `params`.
+    /// Takes the step that `context` describes. Gradients are in the order of `params`.
+    ///
+    /// `context.step` is [`State::step`], which the update increments.
     ///
     /// # Errors
-    /// [`crate::Error::BadGradient`] or [`crate::Error::Mismatch`] if the gradients are
-    /// unfit (see [`Grads::check`]); state and parameters are then unchanged.
-    fn update(&self, state: &mut State, params: &mut Params, grads: &Grads) -> Result<()>;
+    /// Returns [`crate::Error::BadGradient`] or [`crate::Error::Mismatch`] if the gradients cannot
+    /// be used (see [`Grads::check`]); state and parameters are then unchanged.
+    fn update(
+        &self,
+        context: &StepContext,
+        state: &mut State,
+        params: &mut Params,
+        grads: &Grads,
+    ) -> Result<()>;
 
-    /// The same update on plain f32 memory, for parameters of these shapes in name order;
-    /// `None` if there is none.
+    /// [`Optimizer::update`] for a caller who knows neither loss nor horizon: the step number comes
+    /// from the state, the learning rate from the optimizer.
+    ///
+    /// # Errors
+    /// As [`Optimizer::update`].
+    fn step(&self, state: &mut State, params: &mut Params, grads: &Grads) -> Result<()> {
+        let context = StepContext::new(state.step, self.learning_rate());
+        self.update(&context, state, params, grads)
+    }
+
+    /// The same update on f32 slices, for parameters of these shapes in name order; `None` if this
+    /// optimizer has no kernel for them.
     fn fused(&self, _shapes: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {
         None
     }
 
-    /// Adam's learning rate; for learned optimizers the factor on their step, 1 unless
-    /// set.
+    /// Adam's learning rate; for learned optimizers the factor on their step, 1 unless set.
     fn learning_rate(&self) -> f64;
 
     /// Sets [`Optimizer::learning_rate`].
     fn set_learning_rate(&mut self, learning_rate: f64);
+
+    /// The same optimizer as one with meta-parameters, if it has any.
+    fn as_learned(&self) -> Option<&dyn LearnedOptimizer> {
+        None
+    }
 }
 
 /// An [`Optimizer`] with meta-parameters θ.
 pub trait LearnedOptimizer: Optimizer {
-    /// Its θ.
+    /// The meta-parameters.
     fn theta(&self) -> &Theta;
 
     /// The same optimizer with other values of θ.
     ///
     /// # Errors
-    /// If there are more or fewer values than meta-parameters.
+    /// Returns an error if there are more or fewer values than meta-parameters.
     fn with_values(&self, values: Vec<f32>) -> Result<Box<dyn LearnedOptimizer>>;
 
     /// [`Optimizer::update`] with θ given as tensors (in the order of its layout, of the
@@ -60,8 +85,18 @@ pub trait LearnedOptimizer: Optimizer {
     fn update_with(
         &self,
         theta: &[Tensor],
+        context: &StepContext,
         state: &mut State,
         params: &mut Params,
         grads: &Grads,
     ) -> Result<()>;
+
+    /// The same optimizer without its blackbox term, if it has a nominal one. An analysis compares
+    /// the two steps.
+    ///
+    /// # Errors
+    /// Returns an error if the configuration without that term does not fit θ.
+    fn nominal_only(&self) -> Result<Option<Box<dyn LearnedOptimizer>>> {
+        Ok(None)
+    }
 }

@@ -11,7 +11,7 @@ const LARGEST_GRADIENT: f64 = 1e18;
 ///
 /// The inner parameters φ of a task, of any shapes, one floating-point type and one
 /// device. Cloning is cheap, because tensors are shared: what edits one in place, as
-/// [`crate::Fused::step_params`] does, needs parameters that nobody else holds.
+/// [`crate::Fused`] does, needs parameters that nobody else holds.
 #[derive(Clone, Debug)]
 pub struct Params {
     names: Arc<[String]>,

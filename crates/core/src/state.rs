@@ -5,58 +5,84 @@ use serde_json::json;
 
 use crate::{Error, Params, Result, file};
 
-/// One accumulator of one parameter.
+/// A named tensor of an optimizer's state, such as a momentum.
 #[derive(Clone, Debug)]
 pub struct Slot {
     /// What it accumulates; no `/` in it.
     pub name: &'static str,
-    /// Its value.
+    /// The accumulated tensor.
     pub value: Tensor,
 }
 
-/// An optimizer's state: the number of steps taken and, for each parameter, its slots.
+/// An optimizer's state: the number of steps taken, the slots of the whole network, and the slots
+/// of each parameter.
 #[derive(Clone, Debug)]
 pub struct State {
     /// Steps taken so far; the first step sees 0.
     pub step: u64,
+    /// Slots that belong to all parameters together.
+    pub network: Vec<Slot>,
     /// The slots of each parameter, in the order of the [`Params`].
     pub slots: Vec<Vec<Slot>>,
 }
 
 impl State {
-    /// The shape of each slot of each parameter.
-    pub(crate) fn shapes(&self) -> Vec<Vec<&[usize]>> {
-        let mut shapes = vec![];
-        for slots in &self.slots {
-            shapes.push(slots.iter().map(|slot| slot.value.dims()).collect());
+    /// Before the first step, with these slots of each parameter and none of the network.
+    pub fn of_parameters(slots: Vec<Vec<Slot>>) -> Self {
+        Self {
+            step: 0,
+            network: vec![],
+            slots,
         }
-        shapes
     }
 
-    pub(crate) fn of_others() -> Error {
-        Error::Mismatch("the state is of other parameters or another optimizer".to_owned())
+    /// All slots: those of the network, then those of each parameter.
+    pub fn all_slots(&self) -> impl Iterator<Item = &Slot> {
+        self.network.iter().chain(self.slots.iter().flatten())
     }
 
-    /// Every slot as `slot/parameter`.
+    /// [`State::all_slots`], to change them.
+    pub fn all_slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        let of_parameters = self.slots.iter_mut().flatten();
+        self.network.iter_mut().chain(of_parameters)
+    }
+
+    /// Whether both have as many slots of the same shapes.
+    pub(crate) fn has_shapes_of(&self, other: &State) -> bool {
+        let counts = |state: &State| -> Vec<usize> {
+            let of_parameters = state.slots.iter().map(Vec::len);
+            std::iter::once(state.network.len())
+                .chain(of_parameters)
+                .collect()
+        };
+        let mut pairs = self.all_slots().zip(other.all_slots());
+        counts(self) == counts(other) && pairs.all(|(a, b)| a.value.shape() == b.value.shape())
+    }
+
+    /// Each slot with its name in files: `slot` for the network's, `slot/parameter` for others.
+    fn names(&self, params: &Params) -> Vec<String> {
+        let of_network = self.network.iter().map(|slot| slot.name.to_owned());
+        let of_parameters = params.names().iter().zip(&self.slots);
+        let of_parameters = of_parameters.flat_map(|(param, slots)| {
+            let name = move |slot: &Slot| format!("{}/{param}", slot.name);
+            slots.iter().map(name)
+        });
+        of_network.chain(of_parameters).collect()
+    }
+
+    /// Every slot by its name in files: `slot` for those of the network, `slot/parameter` for
+    /// those of a parameter.
     pub fn named_tensors(&self, params: &Params) -> Vec<(String, Tensor)> {
-        params
-            .names()
-            .iter()
-            .zip(&self.slots)
-            .flat_map(|(param, slots)| {
-                slots
-                    .iter()
-                    .map(move |slot| (format!("{}/{param}", slot.name), slot.value.clone()))
-            })
-            .collect()
+        let values = self.all_slots().map(|slot| slot.value.clone());
+        self.names(params).into_iter().zip(values).collect()
     }
 
-    /// Takes the values of this state's slots out of `tensors`, by name; type and shape
-    /// must be those of `self`, the device becomes that of `self`. `self` changes only
-    /// if all is well.
+    /// Takes the values of this state's slots out of `tensors`, by name. Type and shape
+    /// must be those of `self`; the values are moved to the device of `self`.
     ///
     /// # Errors
-    /// If a tensor is missing or of another shape or type.
+    /// Returns an error if a tensor is missing or of another shape or type; `self` is then
+    /// unchanged.
     pub fn restore(
         &mut self,
         step: u64,
@@ -64,33 +90,28 @@ impl State {
         tensors: &mut BTreeMap<String, Tensor>,
         path: &Path,
     ) -> Result<()> {
-        let mut restored = self.slots.clone();
-        for (param, slots) in params.names().iter().zip(&mut restored) {
-            for slot in slots {
-                let name = format!("{}/{param}", slot.name);
-                let value = tensors.remove(&name).ok_or_else(|| {
-                    Error::file(
-                        path,
-                        format!("has no state `{name}`; is it of another model or optimizer?"),
-                    )
-                })?;
-                if value.shape() != slot.value.shape() || value.dtype() != slot.value.dtype() {
-                    return Err(Error::file(
-                        path,
-                        format!(
-                            "state `{name}` is {:?} {:?}, the model needs {:?} {:?}",
-                            value.dtype(),
-                            value.dims(),
-                            slot.value.dtype(),
-                            slot.value.dims()
-                        ),
-                    ));
-                }
-                slot.value = value.to_device(slot.value.device())?;
+        let mut restored = self.clone();
+        for (slot, name) in restored.all_slots_mut().zip(self.names(params)) {
+            let value = tensors.remove(&name).ok_or_else(|| {
+                let problem = "is it of another model or optimizer?";
+                Error::file(path, format!("has no state `{name}`; {problem}"))
+            })?;
+            if value.shape() != slot.value.shape() || value.dtype() != slot.value.dtype() {
+                return Err(Error::file(
+                    path,
+                    format!(
+                        "state `{name}` is {:?} {:?}, the model needs {:?} {:?}",
+                        value.dtype(),
+                        value.dims(),
+                        slot.value.dtype(),
+                        slot.value.dims()
+                    ),
+                ));
             }
+            slot.value = value.to_device(slot.value.device())?;
         }
-        self.slots = restored;
-        self.step = step;
+        restored.step = step;
+        *self = restored;
         Ok(())
     }
 

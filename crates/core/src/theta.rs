@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
@@ -38,16 +38,31 @@ fn numel(shape: &[usize]) -> usize {
     shape.iter().product()
 }
 
+fn check_count(kind: &str, layout: &Layout, count: usize) -> Result<()> {
+    let needed = layout.numel();
+    if count != needed {
+        let problem = format!("θ of `{kind}` has {needed} meta-parameters, not {count}");
+        return Err(Error::Mismatch(problem));
+    }
+    Ok(())
+}
+
 /// The meta-parameters θ of a learned optimizer: one flat f32 vector with named parts,
 /// the kind and configuration of the optimizer they belong to, and where they come from.
+///
+/// A copy with other values shares all the rest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Theta {
+    about: Arc<About>,
+    provenance: Arc<Value>,
+    values: Vec<f32>,
+}
+
+#[derive(Debug, PartialEq)]
+struct About {
     kind: String,
     config: Value,
     layout: Layout,
-    values: Vec<f32>,
-    /// How θ came to be, for people: free JSON, kept in the file.
-    pub provenance: Value,
 }
 
 impl Theta {
@@ -56,19 +71,16 @@ impl Theta {
     /// # Errors
     /// If the number of values is not that of the layout.
     pub fn new(kind: &str, config: Value, layout: Layout, values: Vec<f32>) -> Result<Self> {
-        if values.len() != layout.numel() {
-            return Err(Error::Mismatch(format!(
-                "θ of `{kind}` has {} meta-parameters, not {}",
-                layout.numel(),
-                values.len()
-            )));
-        }
-        Ok(Self {
+        check_count(kind, &layout, values.len())?;
+        let about = About {
             kind: kind.to_owned(),
             config,
             layout,
+        };
+        Ok(Self {
+            about: Arc::new(about),
+            provenance: Arc::default(),
             values,
-            provenance: Value::Null,
         })
     }
 
@@ -77,25 +89,40 @@ impl Theta {
     /// # Errors
     /// If there are more or fewer values than meta-parameters.
     pub fn with_values(&self, values: Vec<f32>) -> Result<Self> {
-        let provenance = self.provenance.clone();
-        let mut theta = Self::new(&self.kind, self.config.clone(), self.layout.clone(), values)?;
-        theta.provenance = provenance;
-        Ok(theta)
+        check_count(self.kind(), self.layout(), values.len())?;
+        Ok(Self {
+            about: self.about.clone(),
+            provenance: self.provenance.clone(),
+            values,
+        })
+    }
+
+    /// How θ came to be, for people: free JSON, kept in the file.
+    pub fn provenance(&self) -> &Value {
+        &self.provenance
+    }
+
+    /// The same θ with another provenance.
+    pub fn with_provenance(self, provenance: Value) -> Self {
+        Self {
+            provenance: Arc::new(provenance),
+            ..self
+        }
     }
 
     /// The optimizer's kind: "star" or "blackbox".
     pub fn kind(&self) -> &str {
-        &self.kind
+        &self.about.kind
     }
 
     /// The optimizer's configuration.
     pub fn config(&self) -> &Value {
-        &self.config
+        &self.about.config
     }
 
     /// The parts.
     pub fn layout(&self) -> &Layout {
-        &self.layout
+        &self.about.layout
     }
 
     /// The flat vector.
@@ -108,7 +135,7 @@ impl Theta {
     /// # Errors
     /// Those of candle.
     pub fn tensors(&self, dtype: DType, device: &Device) -> Result<Vec<Tensor>> {
-        self.layout
+        self.layout()
             .parts()
             .map(|(_, shape, start)| {
                 let values = &self.values[start..start + numel(shape)];
@@ -123,12 +150,12 @@ impl Theta {
     /// # Errors
     /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let names = self.layout.parts().map(|(name, ..)| name.to_owned());
+        let names = self.layout().parts().map(|(name, ..)| name.to_owned());
         let tensors: Vec<_> = names.zip(self.tensors(DType::F32, &Device::Cpu)?).collect();
         let description = json!({
-            "optimizer": self.kind,
-            "configuration": self.config,
-            "provenance": self.provenance,
+            "optimizer": self.kind(),
+            "configuration": self.config(),
+            "provenance": self.provenance(),
         });
         file::write(path, "theta", &description, &tensors)
     }
@@ -176,8 +203,7 @@ impl Theta {
             }
             values.extend(part);
         }
-        let mut theta = Self::new(&kind, description["configuration"].take(), layout, values)?;
-        theta.provenance = description["provenance"].take();
-        Ok(theta)
+        let theta = Self::new(&kind, description["configuration"].take(), layout, values)?;
+        Ok(theta.with_provenance(description["provenance"].take()))
     }
 }

@@ -7,10 +7,7 @@
 use candle_core::{DType, Device, Tensor};
 use lopt_core::{Result, Slot};
 
-use crate::initial_decays;
-
-/// Keeps a factored second moment of zero gradients above zero.
-const ADAFACTOR_EPSILON: f64 = 1e-30;
+use lopt_kernels::per_param::{features::epsilon, theta::initial_decays};
 
 /// The decays b of all accumulators, from their offsets δ in θ.
 #[derive(Clone, Debug)]
@@ -164,7 +161,7 @@ impl Accumulators {
 /// Those of candle.
 pub fn accumulate(old: &Accumulators, decays: &Decays, g: &Tensor) -> Result<Accumulators> {
     let g2 = g.sqr()?;
-    let above_zero = (&g2 + ADAFACTOR_EPSILON)?;
+    let above_zero = (&g2 + epsilon::SQUARE)?;
     let factored = match (&old.factored, factored_dims(g.dims())) {
         (Factored::RowCol { row, col }, Some((d1, d0))) => Factored::RowCol {
             row: average(row, &decays.adafactor, &above_zero.mean(d0)?)?,

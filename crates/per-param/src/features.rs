@@ -1,17 +1,18 @@
-//! The 39 inputs of the per-parameter MLP.
+//! The features of each scalar parameter, in candle ops. Their order, widths and constants are
+//! those of [`lopt_kernels::per_param::features`].
 
 use candle_core::Tensor;
 use lopt_core::Result;
-pub use lopt_kernels::per_param::{PER_STEP, step_features};
+pub use lopt_kernels::per_param::features::{
+    Feature, INPUTS, PER_PARAMETER, PER_STEP, epsilon, step_features,
+};
 
 use crate::accumulators::{Accumulators, Factored, factored_dims};
 
-/// How many features are computed per scalar parameter and normalised over its tensor.
-pub const PER_PARAMETER: usize = 28;
-/// The 28 features of each element, and what the update formulas need of them.
+/// The features of each element, and what the rules need of them.
 #[derive(Clone, Debug)]
 pub struct Features {
-    /// \[28, n\], not normalised.
+    /// \[[`PER_PARAMETER`], n\], not normalized.
     pub raw: Tensor,
     /// The momenta, \[3, n\].
     pub momentum: Tensor,
@@ -24,37 +25,34 @@ pub struct Features {
 /// The features of a parameter `p` and its gradient `g` (both of the working shape s,
 /// n elements), after `acc` took `g` in.
 ///
-/// In order: g, φ, m₁₋₃, v, m₁₋₃·(v + 1e-6)^{-1/2}, (v + 1e-6)^{-1/2}, the three factored
-/// gradients, rows, columns, (rows + 1e-8)^{-1/2}, (columns + 1e-8)^{-1/2}, and the
-/// momenta by the factored second moments.
+/// Their order is that of [`Feature::ALL`].
 ///
 /// # Errors
-/// Those of candle.
+/// Returns an error if a tensor operation fails.
 pub fn features(p: &Tensor, g: &Tensor, acc: &Accumulators) -> Result<Features> {
     let n = g.elem_count();
     let flat = |t: &Tensor| t.reshape((1, n));
     let momentum = acc.momentum.reshape((3, n))?;
     let v = flat(&acc.rms)?;
-    let rsqrt = rsqrt(&(&v + 1e-6)?)?;
+    let rsqrt = rsqrt(&(&v + epsilon::SECOND_MOMENT)?)?;
     let preconditioned_momentum = momentum.broadcast_mul(&rsqrt)?;
     let second = second_moments(g, acc)?;
-    let raw = Tensor::cat(
-        &[
-            &flat(g)?,
-            &flat(p)?,
-            &momentum,
-            &v,
-            &preconditioned_momentum,
-            &rsqrt,
-            &second.gradient,
-            &second.row,
-            &second.col,
-            &second.row_rsqrt,
-            &second.col_rsqrt,
-            &second.momentum,
-        ],
-        0,
-    )?;
+    let (g, p) = (flat(g)?, flat(p)?);
+    let of = |feature: Feature| match feature {
+        Feature::Gradient => &g,
+        Feature::Parameter => &p,
+        Feature::Momentum => &momentum,
+        Feature::SecondMoment => &v,
+        Feature::PreconditionedMomentum => &preconditioned_momentum,
+        Feature::InverseRoot => &rsqrt,
+        Feature::FactoredGradient => &second.gradient,
+        Feature::Row => &second.row,
+        Feature::Column => &second.col,
+        Feature::RowInverseRoot => &second.row_rsqrt,
+        Feature::ColumnInverseRoot => &second.col_rsqrt,
+        Feature::FactoredMomentum => &second.momentum,
+    };
+    let raw = Tensor::cat(&Feature::ALL.map(of), 0)?;
     Ok(Features {
         raw,
         momentum,
@@ -63,12 +61,12 @@ pub fn features(p: &Tensor, g: &Tensor, acc: &Accumulators) -> Result<Features> 
     })
 }
 
-/// 1/√(1e-5 + mean over the tensor of the feature's square), \[28, 1\].
+/// 1/√(1e-5 + mean over the tensor of the feature's square), \[[`PER_PARAMETER`], 1\].
 ///
 /// # Errors
-/// Those of candle.
+/// Returns an error if a tensor operation fails.
 pub fn normalizer(raw: &Tensor) -> Result<Tensor> {
-    rsqrt(&(raw.sqr()?.mean_keepdim(1)? + 1e-5)?)
+    rsqrt(&(raw.sqr()?.mean_keepdim(1)? + epsilon::NORMALIZER)?)
 }
 
 /// The features from the factored second moments, each \[3, n\].
@@ -90,7 +88,7 @@ fn second_moments(g: &Tensor, acc: &Accumulators) -> Result<SecondMoments> {
     match (&acc.factored, factored_dims(&shape[1..])) {
         (Factored::RowCol { row, col }, Some((d1, d0))) => {
             let d1_in_row = if d1 > d0 { d1 - 1 } else { d1 };
-            let row_mean = (row.mean_keepdim(d1_in_row + 1)? + 1e-9)?;
+            let row_mean = (row.mean_keepdim(d1_in_row + 1)? + epsilon::MEAN)?;
             let row_factor = safe_rsqrt(&row.broadcast_div(&row_mean)?)?.unsqueeze(d0 + 1)?;
             let col_factor = safe_rsqrt(col)?.unsqueeze(d1 + 1)?;
             let factor = row_factor.broadcast_mul(&col_factor)?;
@@ -98,19 +96,19 @@ fn second_moments(g: &Tensor, acc: &Accumulators) -> Result<SecondMoments> {
             Ok(SecondMoments {
                 gradient: g.broadcast_mul(&factor)?.reshape((3, n))?,
                 momentum: (m * factor)?.reshape((3, n))?,
-                row_rsqrt: spread(&rsqrt(&(&row + 1e-8)?)?)?,
-                col_rsqrt: spread(&rsqrt(&(&col + 1e-8)?)?)?,
+                row_rsqrt: spread(&rsqrt(&(&row + epsilon::LINE)?)?)?,
+                col_rsqrt: spread(&rsqrt(&(&col + epsilon::LINE)?)?)?,
                 row: spread(&row)?,
                 col: spread(&col)?,
             })
         }
         (Factored::RowCol { row: diag, .. } | Factored::Diag(diag), _) => {
-            let diag_rsqrt = rsqrt(&(diag + 1e-8)?)?.reshape((3, n))?;
-            let factor = safe_rsqrt(&(diag + 1e-9)?)?;
+            let diag_rsqrt = rsqrt(&(diag + epsilon::LINE)?)?.reshape((3, n))?;
+            let factor = safe_rsqrt(&(diag + epsilon::MEAN)?)?;
             let diag_flat = diag.reshape((3, n))?;
             Ok(SecondMoments {
                 gradient: g.broadcast_mul(&factor)?.reshape((3, n))?,
-                momentum: (m * rsqrt(&(diag + 1e-6)?)?)?.reshape((3, n))?,
+                momentum: (m * rsqrt(&(diag + epsilon::SECOND_MOMENT)?)?)?.reshape((3, n))?,
                 row: diag_flat.clone(),
                 col: diag_flat,
                 row_rsqrt: diag_rsqrt.clone(),
@@ -127,5 +125,5 @@ fn rsqrt(x: &Tensor) -> Result<Tensor> {
 
 /// 1/√max(x, 1e-9).
 fn safe_rsqrt(x: &Tensor) -> Result<Tensor> {
-    rsqrt(&x.maximum(1e-9)?)
+    rsqrt(&x.maximum(epsilon::FLOOR)?)
 }

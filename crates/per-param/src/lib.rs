@@ -1,34 +1,30 @@
-//! What the blackbox and STAR have in common: per-parameter accumulators, 39 features of
-//! them, and a small MLP that reads the features of each scalar parameter.
+//! The common part of the learned optimizers: accumulators of each parameter, features of them, and
+//! a small MLP that reads the features of each scalar parameter.
 //!
-//! One step of such an optimizer, for each parameter tensor of n elements with gradient g:
+//! One step, for each parameter tensor of n elements with gradient g:
 //!
 //! 1. [`accumulate`](accumulators::accumulate): the seven moving averages take g in;
-//! 2. [`features`](features::features): \[28, n\], normalised over the tensor;
-//! 3. the MLP \[39 → hidden → heads\] with 11 features of the step appended;
-//! 4. the optimizer's own formula from the heads to the update Δφ.
+//! 2. [`features`](features::features): \[28, n\], normalized over the tensor;
+//! 3. the MLP \[39 → hidden → heads\], which also reads 11 features of the step;
+//! 4. the formula of a [`Rule`], from the MLP's outputs to the update Δφ.
 //!
-//! [`PerParam::step`] does all of it and leaves 4 to a closure. Everything is candle ops,
-//! on any device and in f32 or f64, and differentiable in θ. [`PerParam::fused_by`] does the
-//! same in place on plain f32 memory, some hundred times faster, where 4 is a [`Formula`].
+//! [`Learned`] is the optimizer of a rule; the crates `lopt-blackbox` and `lopt-star` are one rule
+//! each. Its [`update`](lopt_core::Optimizer::update) is candle ops, on any device and in f32 or
+//! f64, and differentiable in θ. Its [`fused`](lopt_core::Optimizer::fused) update does the same in
+//! place on f32 slices, some 20 times faster. [`Kind`] makes optimizers by name.
 //!
 //! Source: Metz et al. 2022, arXiv 2203.11860 (`small_fc_lopt`).
 
 pub mod accumulators;
 pub mod features;
 mod fused;
+mod kind;
+mod learned;
 mod mlp;
+mod rule;
 mod step;
 
-pub use fused::{Exponent, Formula};
-pub use step::{Evaluation, PerParam};
-
-/// The decay rates b₀ that δ = 0 stands for.
-pub mod initial_decays {
-    /// Of the three momenta.
-    pub const MOMENTUM: [f64; 3] = [0.9, 0.99, 0.999];
-    /// Of the second moment.
-    pub const RMS: [f64; 1] = [0.999];
-    /// Of the three factored second moments.
-    pub const ADAFACTOR: [f64; 3] = [0.9, 0.99, 0.999];
-}
+pub use kind::Kind;
+pub use learned::Learned;
+pub use lopt_kernels::per_param::{Exponent, Formula};
+pub use rule::{Evaluation, Pretrained, Rule};

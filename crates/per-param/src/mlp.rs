@@ -3,31 +3,14 @@
 use candle_core::{Device, Tensor};
 use lopt_core::{Layout, Result, Rng, truncated_normal};
 
-use crate::features::{PER_PARAMETER, PER_STEP, step_features};
+use lopt_kernels::per_param::{
+    features::{PER_PARAMETER, PER_STEP, step_features},
+    theta::parts,
+};
 
-/// Sizes of the layers: 39, the hidden ones, the heads.
-pub fn sizes(hidden: &[usize], heads: usize) -> Vec<usize> {
-    std::iter::once(PER_PARAMETER + PER_STEP)
-        .chain(hidden.iter().copied())
-        .chain([heads])
-        .collect()
-}
-
-/// θ's layout: offsets δ of the decays, weights \[in, out\], biases \[out\].
+/// θ's layout for an MLP of these sizes.
 pub fn layout(sizes: &[usize]) -> Layout {
-    let decays = [
-        ("adafactor_decays", 3),
-        ("momentum_decays", 3),
-        ("rms_decays", 1),
-    ];
-    let decays = decays.map(|(name, n)| (name.to_owned(), vec![n]));
-    let layers = sizes.windows(2).enumerate().flat_map(|(layer, pair)| {
-        [
-            (format!("nn/b{layer}"), vec![pair[1]]),
-            (format!("nn/w{layer}"), vec![pair[0], pair[1]]),
-        ]
-    });
-    Layout::new(decays.into_iter().chain(layers))
+    Layout::new(parts(sizes))
 }
 
 /// Weights: normal truncated at ±2σ with σ = 1/√fan_in, those of the last layer times

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use lopt_core::{Fused, Optimizer, Params, Result, Rng, State, Stepper};
+use lopt_core::{
+    Backend, CandleOps, Error, Fused, LearnedOptimizer, Optimizer, Params, Result, Rng, State,
+    StepContext,
+};
 
 use crate::{Batch, NativeBatch, NativeTask, Split, Task, Workspace};
 
@@ -16,6 +19,7 @@ use crate::{Batch, NativeBatch, NativeTask, Split, Task, Workspace};
 pub struct Network {
     task: Arc<dyn Task>,
     optimizer: Arc<dyn Optimizer>,
+    horizon: Option<u64>,
     /// Names, shapes and device; the values are those of the start.
     template: Params,
     engine: Engine,
@@ -31,9 +35,9 @@ enum Engine {
         fused: Box<Fused>,
     },
     Tensors {
-        /// Shared with nobody: the fused update works in place.
+        /// Shared with nobody: a backend may work in place.
         params: Params,
-        stepper: Stepper,
+        backend: Box<dyn Backend>,
     },
 }
 
@@ -66,36 +70,61 @@ impl Network {
         params: Params,
         optimizer: Arc<dyn Optimizer>,
     ) -> Result<Self> {
-        let stepper = Stepper::new(&*optimizer, &params)?;
-        let engine = match (task.clone().native(), stepper) {
-            (Some(task), Stepper::Fused(fused)) => Engine::Native {
+        let fused = Fused::new(&*optimizer, &params)?.map(Box::new);
+        let engine = match (task.clone().native(), fused) {
+            (Some(task), Some(fused)) => Engine::Native {
                 task,
                 params: flat(&params)?,
                 ends: ends(&params),
                 fused,
             },
-            (_, stepper) => Engine::Tensors {
+            (_, fused) => Engine::Tensors {
+                backend: match fused {
+                    Some(fused) => fused,
+                    None => Box::new(CandleOps::new(&*optimizer, &params)?),
+                },
                 params: own(&params)?,
-                stepper,
             },
         };
         Ok(Self {
             task,
             optimizer,
+            horizon: None,
             template: params,
             engine,
         })
     }
 
+    /// Tells the optimizer how many steps the training takes in all; see
+    /// [`StepContext::horizon`].
+    pub fn with_horizon(self, horizon: u64) -> Self {
+        Self {
+            horizon: Some(horizon),
+            ..self
+        }
+    }
+
+    fn backend(&self) -> &dyn Backend {
+        match &self.engine {
+            Engine::Native { fused, .. } => &**fused,
+            Engine::Tensors { backend, .. } => &**backend,
+        }
+    }
+
+    fn backend_mut(&mut self) -> &mut dyn Backend {
+        match &mut self.engine {
+            Engine::Native { fused, .. } => &mut **fused,
+            Engine::Tensors { backend, .. } => &mut **backend,
+        }
+    }
+
     /// How steps are taken, such as "native loss, avx512 update".
     pub fn path(&self) -> String {
-        match &self.engine {
-            Engine::Native { fused, .. } => format!("native loss, {} update", fused.kernel()),
-            Engine::Tensors { stepper, .. } => match stepper {
-                Stepper::Fused(fused) => format!("candle autodiff, {} update", fused.kernel()),
-                Stepper::Ops(_) => "candle autodiff, update in candle ops".to_owned(),
-            },
-        }
+        let loss = match &self.engine {
+            Engine::Native { .. } => "native loss",
+            Engine::Tensors { .. } => "candle autodiff",
+        };
+        format!("{loss}, {} update", self.backend().path())
     }
 
     /// The optimizer that trains it.
@@ -103,19 +132,16 @@ impl Network {
         &self.optimizer
     }
 
-    /// Goes on with another θ of the same kind and configuration.
+    /// Continues with other values of θ.
     ///
     /// # Errors
-    /// If that optimizer has no fused update where this one has.
-    pub fn set_optimizer(&mut self, optimizer: Arc<dyn Optimizer>) -> Result<()> {
-        match &mut self.engine {
-            Engine::Native { fused, .. }
-            | Engine::Tensors {
-                stepper: Stepper::Fused(fused),
-                ..
-            } => fused.set_optimizer(&*optimizer, &self.template.shapes())?,
-            Engine::Tensors { .. } => {}
-        }
+    /// Returns an error if the optimizer has no θ, or another number of meta-parameters.
+    pub fn set_theta(&mut self, values: &[f32]) -> Result<()> {
+        let learned = self.optimizer.as_learned().ok_or_else(|| {
+            Error::Mismatch(format!("`{}` has no θ to set", self.optimizer.kind()))
+        })?;
+        let optimizer: Arc<dyn LearnedOptimizer> = learned.with_values(values.to_vec())?.into();
+        self.backend_mut().set_theta(values)?;
         self.optimizer = optimizer;
         Ok(())
     }
@@ -138,19 +164,24 @@ impl Network {
     /// # Errors
     /// Those of the task and of candle.
     pub fn step(&mut self, feed: &mut Feed) -> Result<Step> {
+        let mut context = StepContext::new(self.backend().steps(), self.optimizer.learning_rate());
+        context.horizon = self.horizon;
         let (loss, result) = match &mut self.engine {
             Engine::Native {
                 task,
                 params,
                 ends,
                 fused,
-            } => feed.native_step(&**task, self.template.names(), params, ends, fused),
-            Engine::Tensors { params, stepper } => {
+            } => feed.native_step(&**task, context, self.template.names(), params, ends, fused),
+            Engine::Tensors { params, backend } => {
                 let (loss, grads) = self.task.loss_and_grad(params, &feed.tensors)?;
-                let result = match stepper {
-                    Stepper::Fused(fused) => fused.step_params(params, &grads),
-                    Stepper::Ops(state) => self.optimizer.update(state, params, &grads),
-                };
+                let context = context.with_loss(loss);
+                let stepped = backend.step(&*self.optimizer, &context, params, &grads);
+                let result = stepped.map(|new| {
+                    if let Some(new) = new {
+                        *params = new;
+                    }
+                });
                 (loss, result)
             }
         };
@@ -192,10 +223,7 @@ impl Network {
     /// # Errors
     /// Those of candle.
     pub fn state(&self) -> Result<State> {
-        match &self.engine {
-            Engine::Native { fused, .. } => fused.state(),
-            Engine::Tensors { stepper, .. } => stepper.state(),
-        }
+        self.backend().state()
     }
 
     /// Goes on from these parameters and this state, of the same shapes.
@@ -205,19 +233,19 @@ impl Network {
     pub fn restore(&mut self, restored: &Params, restored_state: State) -> Result<()> {
         if restored.names() != self.template.names() || restored.shapes() != self.template.shapes()
         {
-            return Err(lopt_core::Error::Mismatch(
+            return Err(Error::Mismatch(
                 "the parameters are of another network".to_owned(),
             ));
         }
         match &mut self.engine {
             Engine::Native { params, fused, .. } => {
                 let values = flat(restored)?;
-                fused.set_state(&restored_state)?;
+                fused.set_state(restored_state)?;
                 *params = values;
             }
-            Engine::Tensors { params, stepper } => {
+            Engine::Tensors { params, backend } => {
                 let copies = own(restored)?;
-                stepper.set_state(restored_state)?;
+                backend.set_state(restored_state)?;
                 *params = copies;
             }
         }
@@ -229,6 +257,7 @@ impl Feed {
     fn native_step(
         &mut self,
         task: &dyn NativeTask,
+        context: StepContext,
         names: &[String],
         params: &mut [f32],
         ends: &[usize],
@@ -237,7 +266,8 @@ impl Feed {
         self.grads.resize(params.len(), 0.0);
         let (grads, workspace) = (&mut self.grads, &mut self.workspace);
         let loss = task.loss_and_grad(params, &self.native, grads, workspace);
-        (loss, fused.step_flat(names, ends, params, grads))
+        let context = context.with_loss(loss);
+        (loss, fused.step_flat(&context, names, ends, params, grads))
     }
 }
 

@@ -1,0 +1,99 @@
+use lopt_core::{Error, LearnedOptimizer, Result, Rng, Theta};
+use serde_json::Value;
+
+use crate::{Learned, Pretrained, Rule};
+
+type Boxed = Box<dyn LearnedOptimizer>;
+
+/// A kind of learned optimizer as files and configurations name it: how to make one without
+/// knowing its type. A list of them is a registry.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    name: &'static str,
+    last_layer_scale: f32,
+    check_config: fn(&Value) -> Result<Value>,
+    init: fn(Option<&Value>, f32, &mut Rng) -> Result<Boxed>,
+    of_theta: fn(Theta) -> Result<Boxed>,
+    pretrained: Option<fn() -> Boxed>,
+}
+
+impl Kind {
+    /// The kind of a rule.
+    pub const fn of<R: Rule>() -> Self {
+        Self {
+            name: R::KIND,
+            last_layer_scale: R::LAST_LAYER_SCALE,
+            check_config: |config| json(&parsed::<R>(config)?),
+            init: |config, scale, rng| {
+                let rule = config.map(parsed::<R>).transpose()?.unwrap_or_default();
+                Ok(Box::new(Learned::init(rule, scale, rng)?))
+            },
+            of_theta: |theta| Ok(Box::new(Learned::<R>::new(theta)?)),
+            pretrained: None,
+        }
+    }
+
+    /// The kind of a rule with meta-trained weights.
+    pub const fn pretrained_of<R: Pretrained>() -> Self {
+        Self {
+            pretrained: Some(|| Box::new(Learned::<R>::pretrained())),
+            ..Self::of::<R>()
+        }
+    }
+
+    /// The name in files and configurations.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// [`Rule::LAST_LAYER_SCALE`]. If it is not 0, the optimizer does not move with 0.
+    pub fn last_layer_scale(&self) -> f32 {
+        self.last_layer_scale
+    }
+
+    /// The configuration with its defaults filled in.
+    ///
+    /// # Errors
+    /// Returns an error if it has an unknown key or a value of the wrong type.
+    pub fn check_config(&self, config: &Value) -> Result<Value> {
+        (self.check_config)(config)
+    }
+
+    /// An optimizer with a fresh θ; see [`Learned::init`]. Without a configuration it has the
+    /// default one.
+    ///
+    /// # Errors
+    /// As [`Kind::check_config`] and [`Learned::init`].
+    pub fn init(&self, config: Option<&Value>, scale: f32, rng: &mut Rng) -> Result<Boxed> {
+        (self.init)(config, scale, rng)
+    }
+
+    /// The optimizer of a θ; see [`Learned::new`].
+    ///
+    /// # Errors
+    /// As [`Learned::new`].
+    pub fn of_theta(&self, theta: Theta) -> Result<Boxed> {
+        (self.of_theta)(theta)
+    }
+
+    /// The meta-trained optimizer, if the rule's crate has one.
+    pub fn pretrained(&self) -> Option<Boxed> {
+        self.pretrained.map(|make| make())
+    }
+}
+
+impl PartialEq for Kind {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+fn parsed<R: Rule>(config: &Value) -> Result<R> {
+    let parsed = R::deserialize(config);
+    parsed.map_err(|error| Error::Mismatch(format!("`optimizer.{}`: {error}", R::KIND)))
+}
+
+fn json(rule: &impl Rule) -> Result<Value> {
+    serde_json::to_value(rule)
+        .map_err(|error| Error::Mismatch(format!("the configuration is no JSON: {error}")))
+}
