@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use lopt_benches::inner::{NETWORKS, Path};
 use lopt_core::{Rng, Workers};
-use lopt_meta::{Alone, GradientEstimator, Horizon, Persistence, TruncatedConfig, TruncatedEs};
+use lopt_meta::{Alone, Driver, GradientEstimator, Horizon, TruncatedConfig, TruncatedEs};
 use lopt_tasks::{Task, TaskFamily};
 
 /// The family of one task.
@@ -34,15 +34,8 @@ fn truncation(c: &mut Criterion) {
                 sign: None,
             };
             let family = Arc::new(Only(task));
-            let pes = TruncatedEs::new(
-                Persistence::Persistent,
-                config,
-                0,
-                family,
-                Workers::new(None),
-                &*optimizer,
-                &Alone,
-            );
+            let (pes, workers) = (TruncatedEs::pes(config), Workers::new(None));
+            let pes = Driver::new(pes, 0, family, workers, &*optimizer, &Alone);
             let mut pes = pes.expect("unrolls");
             let mut outer_step = 0;
             group.bench_function(BenchmarkId::new(size.to_string(), pes.path()), |b| {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use lopt_core::{Params, Result, Rng, Workers};
 use lopt_meta::{
-    Alone, FullEs, FullEsConfig, GradientEstimator, Horizon, Persistence, TruncatedConfig,
-    TruncatedEs, UnrollLoss, es_gradient, full_es_gradient, pes_gradient, unroll::StepRecord,
+    Alone, Driver, FullEs, FullEsConfig, GradientEstimator, Horizon, Persistence, StepRecord,
+    TruncatedConfig, TruncatedEs, UnrollLoss, es_gradient, full_es_gradient, pes_gradient,
 };
 use lopt_tasks::{Batch, Split, Task};
 use lopt_tests::{Golden, flat, relative_error};
@@ -107,7 +107,7 @@ fn arithmetic() {
                 es_gradient(&losses.records[task], &losses.fresh(task), sigma, sign)
             });
         }
-        // These take no heed of masks and ends.
+        // These ignore masks and ends.
         for (name, loss, clip, sign, from) in [
             ("avg", UnrollLoss::Mean, None, None, ""),
             ("min", UnrollLoss::Min, None, None, ""),
@@ -199,13 +199,17 @@ fn truncations(persistence: Persistence, name: &str) {
     let inner_steps: Vec<u64> = inner_steps.iter().map(|&t| t as u64).collect();
     let family = Arc::new(Arc::new(pipeline_task(&golden)));
     let workers = Workers::new(None);
-    let estimator = TruncatedEs::new(persistence, config, 0, family, workers, &optimizer, &Alone);
-    let mut estimator = estimator.unwrap().with_inner_steps(&inner_steps);
+    let estimator = TruncatedEs {
+        persistence,
+        config,
+    };
+    let driver = Driver::new(estimator, 0, family, workers, &optimizer, &Alone);
+    let mut driver = driver.unwrap().with_inner_steps(&inner_steps);
     for round in 0..3 {
         let at = |what: &str| format!("{name}/round{round}/{what}");
         let perturbations = perturbations(&golden, &at("vec_pos"));
-        let estimate = estimator
-            .estimate_with(&optimizer, &perturbations, &Alone)
+        let estimate = driver
+            .estimate_with(&optimizer, round, &perturbations, &Alone)
             .unwrap();
         let expected = flat_theta(&golden, &at("es_grad"), None);
         let gradient = error(&estimate.gradient, &expected);
@@ -219,7 +223,7 @@ fn truncations(persistence: Persistence, name: &str) {
             mean_loss <= 1e-5,
             "{name} round {round}: mean loss {mean_loss:e}"
         );
-        let snapshot = estimator.snapshot().unwrap();
+        let snapshot = driver.snapshot().unwrap();
         for (tensor, ours) in &snapshot.tensors {
             let (pair, rest) = tensor
                 .strip_prefix("pair")
@@ -276,10 +280,10 @@ fn whole_unrolls() {
             sign: None,
         };
         let family = Arc::new(Arc::new(pipeline_task(&golden)));
-        let estimator =
-            FullEs::new(config, 0, family, Workers::new(None), &optimizer, &Alone).unwrap();
+        let (full, workers) = (FullEs(config), Workers::new(None));
+        let mut driver = Driver::new(full, 0, family, workers, &optimizer, &Alone).unwrap();
         let perturbations = perturbations(&golden, &format!("{name}/vec_pos"));
-        let estimate = estimator
+        let estimate = driver
             .estimate_with(&optimizer, 0, &perturbations, &Alone)
             .unwrap();
         let expected = flat_theta(&golden, &format!("{name}/es_grad"), None);

@@ -9,7 +9,7 @@ use lopt_core::{
 };
 use lopt_datasets::{DatasetName, Source};
 use lopt_meta::{
-    Alone, GradientEstimator, Horizon, MetaLoss, Persistence, TruncatedConfig, TruncatedEs,
+    Alone, Driver, GradientEstimator, Horizon, MetaLoss, TruncatedConfig, TruncatedEs,
     meta_gradient,
 };
 use lopt_star::Star;
@@ -389,20 +389,13 @@ fn pes_is_unbiased() {
             horizon: Horizon::Constant { steps: horizon },
             sign: None,
         };
-        let estimator = TruncatedEs::new(
-            Persistence::Persistent,
-            config,
-            seed,
-            family.clone(),
-            Workers::new(None),
-            &star,
-            &Alone,
-        );
-        let mut estimator = estimator.unwrap().with_inner_steps(&[0; 25]);
+        let (pes, workers) = (TruncatedEs::pes(config), Workers::new(None));
+        let driver = Driver::new(pes, seed, family.clone(), workers, &star, &Alone);
+        let mut driver = driver.unwrap().with_inner_steps(&[0; 25]);
         let parts = horizon / truncation as u64;
         let mut mean = vec![0.0; n];
         for outer_step in 0..parts {
-            let estimate = estimator.estimate(&star, outer_step, &Alone).unwrap();
+            let estimate = driver.estimate(&star, outer_step, &Alone).unwrap();
             for (mean, g) in mean.iter_mut().zip(estimate.gradient) {
                 *mean += g / parts as f64;
             }

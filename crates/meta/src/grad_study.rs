@@ -1,5 +1,4 @@
-//! Gradient estimators compared at a fixed θ: bias and variance against the length of the
-//! unroll.
+//! Bias and variance of the gradient estimators at a fixed θ, against the length of the unroll.
 
 use std::{num::NonZeroUsize, sync::Arc};
 
@@ -7,10 +6,7 @@ use lopt_core::{LearnedOptimizer, Workers};
 use lopt_tasks::TaskFamily;
 use serde::Serialize;
 
-use crate::{
-    Alone, BackpropConfig, Error, EstimatorConfig, FullEsConfig, Horizon, Result, TruncatedConfig,
-    UnrollLoss,
-};
+use crate::{Alone, Error, EstimatorConfig, EstimatorKind, Horizon, Result, Settings};
 
 /// What is compared.
 #[derive(Clone, Debug)]
@@ -23,17 +19,17 @@ pub struct GradStudy {
     pub sigma: f64,
     /// Independent unrolls: each with its own start, minibatches and perturbation.
     pub samples: u64,
-    /// The samples are of the seeds from this one on.
+    /// The samples have the seeds from this one on.
     pub seed: u64,
 }
 
-/// How one estimator did at one length. An estimate is that of one unroll (one antithetic
-/// pair): the mean over its truncations.
+/// The quality of one estimator at one length. An estimate is that of one unroll (one
+/// antithetic pair): the mean over its truncations.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StudyPoint {
-    /// "exact", "backprop", "full-es", "pes" or "es".
+    /// One of [`STUDIED`].
     pub estimator: &'static str,
-    /// T.
+    /// The length T of the unroll, in inner steps.
     pub length: u64,
     /// Norm of the mean estimate.
     pub norm: f64,
@@ -41,20 +37,23 @@ pub struct StudyPoint {
     pub cosine: f64,
     /// Mean over the estimates of their cosine with the mean exact meta-gradient.
     pub sample_cosine: f64,
-    /// Root of the sum over θ of the estimates' variances.
+    /// The square root of the sum over θ of the estimates' variances.
     pub deviation: f64,
     /// Norm of the largest estimate.
     pub largest: f64,
 }
 
-/// The names of the estimators, in the order of the points of one length.
+/// The names of the estimators, in the order of the points of one length: backpropagation
+/// through whole unrolls, then each [`EstimatorKind`].
 pub const STUDIED: [&str; 5] = ["exact", "backprop", "full-es", "pes", "es"];
 
 impl GradStudy {
-    /// Points by length, then as [`STUDIED`]. `on_length` is called after each length.
+    /// Returns the points by length, then in the order of [`STUDIED`]. `on_length` is called
+    /// after each length with its points; the study ends early if it returns `false`.
     ///
     /// # Errors
-    /// [`Error::Config`] if a length is no multiple of the truncation, or those of the tasks.
+    /// Returns [`Error::Config`] if a length is not a multiple of the truncation, or the error
+    /// of a task.
     pub fn run(
         &self,
         family: &Arc<dyn TaskFamily>,
@@ -67,7 +66,7 @@ impl GradStudy {
         for &length in &self.lengths {
             let mut exact = vec![];
             for name in STUDIED {
-                let (config, parts) = self.estimator(name, length);
+                let (config, parts) = self.estimator(name, length)?;
                 let job = |sample| sampled(&config, parts, sample, family, optimizer);
                 let seeds = self.seed..self.seed + self.samples;
                 let estimates = workers.map(seeds, job).into_iter();
@@ -93,50 +92,34 @@ impl GradStudy {
             |length: &&u64| **length > self.truncation && !length.is_multiple_of(self.truncation);
         match self.lengths.iter().find(whole) {
             Some(length) => problem(format!(
-                "length {length} is no multiple of the truncation, {}",
+                "length {length} is not a multiple of the truncation, {}",
                 self.truncation
             )),
             None => Ok(()),
         }
     }
 
-    /// The estimator of one network, and in how many estimates it goes through an unroll.
-    fn estimator(&self, name: &str, length: u64) -> (EstimatorConfig, u64) {
-        let part = self.truncation.min(length);
-        let (parts, truncation) = (length / part, part as usize);
-        let horizon = Horizon::Constant { steps: length };
-        let sigma = self.sigma;
-        let truncated = TruncatedConfig {
-            tasks: 1,
-            truncation,
-            sigma,
-            horizon,
-            sign: None,
+    /// The estimator of one network or pair, and the number of its estimates per unroll.
+    fn estimator(&self, name: &str, length: u64) -> Result<(EstimatorConfig, u64)> {
+        let (kind, truncation) = match name {
+            "exact" => (EstimatorKind::Backprop, length),
+            name => (name.parse()?, self.truncation.min(length)),
         };
-        let backprop = |truncation| {
-            EstimatorConfig::Backprop(BackpropConfig {
+        let config = EstimatorConfig::new(
+            kind,
+            &Settings {
                 tasks: 1,
-                truncation,
-                horizon,
-            })
+                horizon: Horizon::Constant { steps: length },
+                truncation: Some(truncation as usize),
+                sigma: Some(self.sigma),
+                sign: None,
+            },
+        );
+        let parts = match config.settings().truncation {
+            Some(truncation) => length / truncation as u64,
+            None => 1,
         };
-        match name {
-            "exact" => (backprop(length as usize), 1),
-            "backprop" => (backprop(truncation), parts),
-            "full-es" => {
-                let config = FullEsConfig {
-                    tasks: 1,
-                    sigma,
-                    horizon,
-                    loss: UnrollLoss::Mean,
-                    clip: None,
-                    sign: None,
-                };
-                (EstimatorConfig::FullEs(config), 1)
-            }
-            "pes" => (EstimatorConfig::Pes(truncated), parts),
-            _ => (EstimatorConfig::Es(truncated), parts),
-        }
+        Ok((config, parts))
     }
 }
 
@@ -180,7 +163,7 @@ fn point(
     }
 }
 
-/// Of vectors of the same length.
+/// The mean of vectors of the same length.
 fn mean_of(vectors: &[Vec<f64>]) -> Vec<f64> {
     let mut mean = vec![];
     for vector in vectors {
@@ -196,7 +179,7 @@ fn norm(vector: &[f64]) -> f64 {
     vector.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
-/// 0 if one of them is 0.
+/// The cosine of the angle between two vectors; 0 if one of them is 0.
 fn cosine(a: &[f64], b: &[f64]) -> f64 {
     let dot: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
     let lengths = norm(a) * norm(b);
@@ -229,9 +212,11 @@ mod tests {
         };
         let error = study.check().unwrap_err().to_string();
         assert!(error.contains("length 25"), "{error}");
-        let (config, parts) = study.estimator("backprop", 20);
+        let (config, parts) = study.estimator("backprop", 20).unwrap();
         assert!(matches!(config, EstimatorConfig::Backprop(c) if c.truncation == 10));
-        assert_eq!((parts, study.estimator("exact", 20).1), (2, 1));
-        assert_eq!(study.estimator("pes", 5).1, 1);
+        assert_eq!(parts, 2);
+        for (name, length) in [("exact", 20), ("full-es", 20), ("pes", 5)] {
+            assert_eq!(study.estimator(name, length).unwrap().1, 1);
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! Meta-training: learning θ.
 //!
-//! The inner loop trains networks with the optimizer that θ describes; a
-//! [`GradientEstimator`] tells where θ should go: evolution strategies from the losses of
-//! perturbed θ ([`TruncatedEs`], which is PES or truncated ES, and [`FullEs`]), or
-//! backpropagation through the inner loop ([`Backprop`], [`meta_gradient`]). The outer loop
-//! ([`Trainer`]) follows it with AdamW ([`OuterOptimizer`]) and keeps a run directory
-//! ([`RunDir`]) from which it can go on after any interruption, bit for bit.
+//! The inner loop trains networks with the optimizer that θ describes. A
+//! [`GradientEstimator`] estimates the gradient of the meta-loss with respect to θ: evolution
+//! strategies from the losses at perturbed θ ([`TruncatedEs`], which is PES or truncated ES, and
+//! [`FullEs`]), or backpropagation through the inner loop ([`Backprop`], [`meta_gradient`]). The
+//! outer loop ([`Trainer`]) follows it with AdamW ([`OuterOptimizer`]) and keeps a run directory
+//! ([`RunDir`]) from which it resumes after any interruption, bit for bit.
 
 mod comm;
 mod config;
@@ -24,10 +24,11 @@ pub use config::{
 };
 pub use error::{Error, Result};
 pub use estimator::{
-    Adjoint, Backprop, BackpropConfig, Estimate, EstimatorConfig, EstimatorKind, FullEs,
-    FullEsConfig, GradientEstimator, LinearizedStep, MetaGradient, MetaLoss, Persistence, Snapshot,
-    TruncatedConfig, TruncatedEs, UnrollLoss, es_gradient, full_es_gradient, meta_gradient,
-    pes_gradient, unroll,
+    Adjoint, Backprop, BackpropConfig, Contribution, Driver, Episode, Estimate, Estimator,
+    EstimatorConfig, EstimatorKind, FullEs, FullEsConfig, GradientEstimator, LinearizedStep,
+    MetaGradient, MetaLoss, NamedTensors, OuterStep, Persistence, Saved, Settings, Snapshot,
+    Source, StepRecord, TruncatedConfig, TruncatedEs, UnrollLoss, es_gradient, full_es_gradient,
+    meta_gradient, pes_gradient,
 };
 pub use grad_study::{GradStudy, STUDIED, StudyPoint};
 pub use held_out::{HeldOut, HeldOutScore};

@@ -1,14 +1,14 @@
-//! The exact meta-gradient of an unroll: backpropagation, one inner step at a time.
+//! The exact meta-gradient of an unroll, by backpropagation of one inner step at a time.
 //!
 //! With the state s_t = (φ_t, accumulators) and g_t = ∇ℓ_t(φ_t), a step is s_{t+1} =
-//! U(θ, s_t, g_t). Backwards, the adjoint λ_{t+1} of s_{t+1} goes through U by candle's
-//! autodiff of that one step, which gives ∂θ, ∂s_t and the adjoint μ_t of g_t; then
+//! U(θ, s_t, g_t). Candle's autodiff of that one step pulls the adjoint λ_{t+1} of s_{t+1} back
+//! through U, which gives ∂θ, ∂s_t and the adjoint μ_t of g_t; then
 //!
 //! λ_t = ∂s_t + (H_t·μ_t + w_t·g_t, 0)
 //!
 //! with the Hessian H_t of ℓ_t ([`Task::hessian_vector`]) and the weight w_t of ℓ_t in the
-//! meta-loss. No graph lives longer than a step. States are kept every √T steps and
-//! computed again between, so that memory grows as √T.
+//! meta-loss. No graph outlives a step. States are kept every √T steps and recomputed in
+//! between, so that memory grows as √T.
 
 use candle_core::{DType, Tensor, Var};
 use lopt_core::{Grads, LearnedOptimizer, Params, State};
@@ -17,12 +17,12 @@ use lopt_tasks::{Batch, Task};
 use super::inner_step::{Adjoint, Point, RecordedUpdate};
 use crate::Result;
 
-/// Which loss of an unroll of T steps is differentiated.
+/// The meta-loss of an unroll of T steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetaLoss {
     /// The mean of the losses before each step's update.
     Mean,
-    /// Their sum.
+    /// The sum of the losses before each step's update.
     Sum,
     /// The loss before the last update.
     Last,
@@ -42,12 +42,12 @@ impl MetaLoss {
     }
 }
 
-/// What [`meta_gradient`] found.
+/// The result of [`meta_gradient`].
 #[derive(Clone, Debug)]
 pub struct MetaGradient {
-    /// dL/dθ, one entry for each meta-parameter.
+    /// dL/dθ of the meta-loss L, one entry for each meta-parameter.
     pub gradient: Vec<f64>,
-    /// L of the normalised losses.
+    /// The meta-loss L, from the normalised losses.
     pub meta_loss: f64,
     /// Normalised losses before each step's update.
     pub losses: Vec<f32>,
@@ -57,15 +57,15 @@ pub struct MetaGradient {
     pub state: State,
 }
 
-/// The meta-loss of `steps` inner steps from (`params`, `state`), and its exact gradient
-/// in θ = `optimizer.theta()`. `batch(t)` is the minibatch of step t, counted from the
-/// start of this unroll; it may be asked for more than once.
+/// The meta-loss L of `steps` inner steps from (`params`, `state`) and its exact gradient dL/dθ
+/// at θ = `optimizer.theta()`.
 ///
-/// A step whose gradient is refused changes nothing, and a loss at the bound of
-/// [`Task::normalize`] has no slope.
+/// `batch(t)` returns the minibatch of step t, counted from the start of this unroll; it is
+/// called more than once for the same t. A step whose gradient is refused changes nothing, and
+/// a loss at the bound of [`Task::normalize`] has slope 0.
 ///
 /// # Errors
-/// Those of the task and of candle.
+/// Returns an error if the task, its Hessian product or a tensor operation fails.
 pub fn meta_gradient(
     task: &dyn Task,
     optimizer: &dyn LearnedOptimizer,
@@ -124,12 +124,12 @@ pub fn meta_gradient(
     })
 }
 
-/// One inner step.
+/// The result of an inner step.
 struct Step {
     /// Before the update, as the task gives it.
     loss: f32,
     grads: Grads,
-    /// The gradient could not be used: nothing changed.
+    /// The gradient was refused, nothing changed.
     refused: bool,
 }
 
@@ -157,7 +157,7 @@ impl Unroll<'_> {
         })
     }
 
-    /// `count` steps from `first` on, each with the point before it.
+    /// Takes `count` steps from `first` on; returns each with the point before it.
     fn segment(&self, first: usize, count: usize, mut at: Point) -> Result<Vec<(Point, Step)>> {
         let mut points = vec![];
         for t in first..first + count {
@@ -167,8 +167,9 @@ impl Unroll<'_> {
         Ok(points)
     }
 
-    /// Takes the adjoint of the point after step `t` to that of `point`, which is before it,
-    /// and adds ∂θ. `slope` is the derivative of the meta-loss in the step's loss.
+    /// Pulls the adjoint of the point after step `t` back to `point`, the point before it, and
+    /// adds ∂θ to `gradient`. `slope` is the derivative of the meta-loss with respect to the
+    /// step's loss.
     #[allow(clippy::too_many_arguments)]
     fn pull_back(
         &self,
@@ -200,7 +201,7 @@ impl Unroll<'_> {
     }
 }
 
-/// θ as variables of the parameters' type and device.
+/// θ as variables with the dtype and device of the parameters.
 struct Theta {
     vars: Vec<Var>,
 }

@@ -1,106 +1,144 @@
 //! Truncated backpropagation through the unroll.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
-
-use candle_core::Tensor;
-use lopt_core::{LearnedOptimizer, Params, Purpose, State, Streams, Workers};
-use lopt_tasks::{Split, Task, TaskFamily, check_hessian};
+use lopt_core::{LearnedOptimizer, Params, Purpose, State};
+use lopt_tasks::{Split, check_hessian};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::{
-    Estimate, GradientEstimator, Snapshot,
+    Contribution, Estimator, OuterStep, Saved, Settings, Source,
     adjoint::{MetaLoss, meta_gradient},
-    networks::{counters, named, restored, take_prefixed},
-    together::{Contribution, mean_over_ranks},
-    unroll::{Source, Start, staggered},
+    config::Configuration,
+    snapshot::{NamedTensors, named},
+    unroll::{Counters, Episode},
 };
-use crate::{Comm, Horizon, Result, share};
+use crate::{Horizon, Result};
 
-/// How backpropagation unrolls.
+/// Settings of [`Backprop`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BackpropConfig {
     /// Networks, each with its own task.
     pub tasks: u64,
-    /// Inner steps for one meta-gradient, which is exact within them and knows nothing of
-    /// what was before.
+    /// Inner steps for one meta-gradient.
     pub truncation: usize,
     /// Inner steps until the networks start afresh.
     pub horizon: Horizon,
 }
 
-/// The estimator: the exact gradient of the mean loss of a truncation, biased towards the
-/// short term.
-pub struct Backprop {
-    config: BackpropConfig,
-    source: Source,
-    workers: Workers,
-    networks: Vec<Training>,
+impl Configuration for BackpropConfig {
+    fn settings(&self) -> Settings {
+        Settings {
+            tasks: self.tasks,
+            horizon: self.horizon,
+            truncation: Some(self.truncation),
+            sigma: None,
+            sign: None,
+        }
+    }
+
+    fn new(settings: &Settings) -> Self {
+        Self {
+            tasks: settings.tasks,
+            truncation: settings.truncation_or_default(),
+            horizon: settings.horizon,
+        }
+    }
 }
 
-/// A network in the middle of its training.
-struct Training {
-    index: u64,
-    episode: u64,
-    inner_step: u64,
-    horizon: u64,
-    task: Arc<dyn Task>,
+/// Truncated backpropagation: ĝ = ∂L̄/∂θ with the mean L̄ of the losses of a truncation.
+///
+/// Each of `tasks` networks is trained with θ for `truncation` inner steps (default 50) and
+/// contributes their exact gradient, see [`meta_gradient`]. It is biased towards the short
+/// term, because the state at the start of the truncation counts as a constant; it is exact
+/// if the truncation is the horizon. A gradient that overflowed counts as 0, with a warning.
+///
+/// A network is reset after `horizon` inner steps. At the start of a run, the i-th of N
+/// networks counts as if i/N of its horizon were over, so that resets are spread in time.
+///
+/// # Errors
+/// [`Driver::new`](super::Driver::new) returns an error if the Hessian of a task is wrong, see
+/// [`check_hessian`].
+///
+/// Source: Werbos 1990, "Backpropagation through time: what it does and how to do it".
+pub struct Backprop(pub BackpropConfig);
+
+/// A network between truncations.
+pub struct Kept {
+    episode: Episode,
     params: Params,
     state: State,
 }
 
-impl Training {
+impl Kept {
     fn start(
         index: u64,
         episode: u64,
         source: &Source,
         optimizer: &dyn LearnedOptimizer,
     ) -> Result<Self> {
-        let Start {
-            task,
-            params,
-            horizon,
-        } = source.start(index, episode)?;
+        let (episode, params) = Episode::start(index, episode, source)?;
         Ok(Self {
-            index,
-            episode,
-            inner_step: 0,
-            horizon,
             state: optimizer.init(&params)?,
-            task,
+            episode,
             params,
         })
     }
+}
 
-    /// One truncation: (the gradient of the sum of its losses, their sum, their number).
-    fn advance(
-        &mut self,
-        source: &Source,
-        optimizer: &dyn LearnedOptimizer,
-        truncation: usize,
-    ) -> Result<(Vec<f64>, f64, u64)> {
+impl Estimator for Backprop {
+    const KEPT: Option<&'static str> = Some("network");
+    type Unroll = Kept;
+    type Counters = Counters<u64>;
+
+    fn settings(&self) -> Settings {
+        self.0.settings()
+    }
+
+    fn path(&self, _: &Source, _: &dyn LearnedOptimizer) -> Result<String> {
+        Ok("candle autodiff, update in candle ops and its adjoint".to_owned())
+    }
+
+    fn start(&self, index: u64, source: &Source, optimizer: &dyn LearnedOptimizer) -> Result<Kept> {
+        let mut network = Kept::start(index, 0, source, optimizer)?;
+        let task = &*network.episode.task;
+        let mut rng = source.streams.stream(Purpose::HessianCheck, index, 0, 0);
+        let batch = task.batch(Split::Train, &mut rng)?;
+        if !check_hessian(task, &network.params, &batch, &mut rng)? {
+            let name = task.name();
+            tracing::warn!("second derivatives of task `{name}` are not checked: no f64");
+        }
+        network.episode.stagger(self.0.tasks);
+        Ok(network)
+    }
+
+    fn advance(&self, network: &mut Kept, at: &OuterStep) -> Result<Contribution> {
+        let OuterStep {
+            index,
+            source,
+            optimizer,
+            ..
+        } = *at;
         let mut gradient = vec![0.0; optimizer.theta().values().len()];
         let (mut sum, mut steps) = (0.0, 0);
-        let mut left = truncation as u64;
+        let mut left = self.0.truncation as u64;
         while left > 0 {
-            if self.inner_step >= self.horizon {
-                // A step for the reset, as the other estimators count it.
-                *self = Self::start(self.index, self.episode + 1, source, optimizer)?;
+            if network.episode.is_over() {
+                // The reset takes a step, as in the other estimators.
+                *network = Kept::start(index, network.episode.episode + 1, source, optimizer)?;
                 left -= 1;
                 continue;
             }
-            let count = left.min(self.horizon - self.inner_step);
-            let (index, episode, first) = (self.index, self.episode, self.inner_step);
+            let episode = &network.episode;
+            let count = left.min(episode.horizon - episode.inner_step);
             let batch = |t: usize| {
-                let mut rng = source.batch_rng(index, episode, first + t as u64);
-                Ok(self.task.batch(Split::Train, &mut rng)?)
+                let mut rng = episode.batch_rng(source, t as u64);
+                Ok(episode.task.batch(Split::Train, &mut rng)?)
             };
             let of_part = meta_gradient(
-                &*self.task,
+                &*episode.task,
                 optimizer,
-                &self.params,
-                &self.state,
+                &network.params,
+                &network.state,
                 count as usize,
                 &batch,
                 MetaLoss::Sum,
@@ -109,137 +147,43 @@ impl Training {
                 *sum += part;
             }
             sum += of_part.meta_loss;
-            self.params = of_part.params;
-            self.state = of_part.state;
-            self.inner_step += count;
+            network.params = of_part.params;
+            network.state = of_part.state;
+            network.episode.inner_step += count;
             steps += count;
             left -= count;
         }
-        Ok((gradient, sum, steps))
-    }
-}
-
-impl Backprop {
-    /// Fresh networks; the i-th of N counts as if i/N of its horizon were over, so that
-    /// resets are spread in time.
-    ///
-    /// # Errors
-    /// Those of the tasks, or if a task's Hessian is wrong; see [`check_hessian`].
-    pub fn new(
-        config: BackpropConfig,
-        seed: u64,
-        family: Arc<dyn TaskFamily>,
-        workers: Workers,
-        optimizer: &dyn LearnedOptimizer,
-        comm: &dyn Comm,
-    ) -> Result<Self> {
-        let source = Source {
-            streams: Streams::new(seed),
-            family,
-            horizon: config.horizon,
-        };
-        let mut networks = vec![];
-        for index in share(comm, config.tasks) {
-            let mut network = Training::start(index, 0, &source, optimizer)?;
-            let mut rng = source.streams.stream(Purpose::HessianCheck, index, 0, 0);
-            let batch = network.task.batch(Split::Train, &mut rng)?;
-            if !check_hessian(&*network.task, &network.params, &batch, &mut rng)? {
-                let name = network.task.name();
-                tracing::warn!("second derivatives of task `{name}` are not checked: no f64");
-            }
-            network.inner_step = staggered(network.horizon, index, config.tasks);
-            networks.push(network);
+        let steps_or_1 = steps.max(1) as f64;
+        gradient.iter_mut().for_each(|g| *g /= steps_or_1);
+        if gradient.iter().any(|g| !g.is_finite()) {
+            tracing::warn!("the meta-gradient of a task overflowed and counts as 0");
+            gradient.fill(0.0);
         }
-        Ok(Self {
-            config,
-            source,
-            workers,
-            networks,
+        Ok(Contribution {
+            gradient,
+            meta_loss: sum / steps_or_1,
+            inner_steps: steps,
         })
     }
-}
 
-impl GradientEstimator for Backprop {
-    fn path(&self) -> String {
-        "candle autodiff, update in candle ops and its adjoint".to_owned()
-    }
-
-    fn estimate(
-        &mut self,
-        optimizer: &dyn LearnedOptimizer,
-        _: u64,
-        comm: &dyn Comm,
-    ) -> Result<Estimate> {
-        let (truncation, source) = (self.config.truncation, &self.source);
-        let job = |network: &mut Training| network.advance(source, optimizer, truncation);
-        let mut own = vec![];
-        for result in self.workers.map(&mut self.networks, job) {
-            let (mut gradient, sum, steps) = result?;
-            let steps_or_1 = steps.max(1) as f64;
-            gradient.iter_mut().for_each(|g| *g /= steps_or_1);
-            if gradient.iter().any(|g| !g.is_finite()) {
-                tracing::warn!("the meta-gradient of a task overflowed and counts as 0");
-                gradient.fill(0.0);
-            }
-            own.push(Contribution {
-                gradient,
-                meta_loss: sum / steps_or_1,
-                inner_steps: steps,
-            });
-        }
-        let n = optimizer.theta().values().len();
-        mean_over_ranks(&own, n, self.config.tasks, comm)
-    }
-
-    fn snapshot(&self) -> Result<Snapshot> {
-        let mut tensors = vec![];
-        let mut counters = vec![];
-        for network in &self.networks {
-            let prefix = format!("network{}/", network.index);
-            tensors.extend(named(&prefix, &network.params, &network.state));
-            counters.push(json!({
-                "episode": network.episode,
-                "inner_step": network.inner_step,
-                "horizon": network.horizon,
-                "optimizer_steps": network.state.step,
-            }));
-        }
-        Ok(Snapshot {
-            description: counters,
-            tensors,
-        })
+    fn save(&self, network: &Kept) -> Result<(Self::Counters, NamedTensors)> {
+        let tensors = named("", &network.params, &network.state);
+        Ok((network.episode.counters(network.state.step), tensors))
     }
 
     fn restore(
-        &mut self,
-        description: &Value,
-        tensors: &mut BTreeMap<String, Tensor>,
+        &self,
+        index: u64,
+        counters: Self::Counters,
+        saved: &mut Saved,
+        source: &Source,
         optimizer: &dyn LearnedOptimizer,
-        path: &Path,
-    ) -> Result<()> {
-        let all: Vec<Counters> = counters(description, self.config.tasks, path)?;
-        let mut networks = vec![];
-        for index in self.networks.iter().map(|network| network.index) {
-            let counters = &all[index as usize];
-            let mut network = Training::start(index, counters.episode, &self.source, optimizer)?;
-            let mut own = take_prefixed(tensors, &format!("network{index}/"));
-            let (template, state) = (&network.params, network.state);
-            let step = counters.optimizer_steps;
-            (network.params, network.state) = restored(template, state, step, &mut own, path)?;
-            network.inner_step = counters.inner_step;
-            network.horizon = counters.horizon;
-            networks.push(network);
-        }
-        self.networks = networks;
-        Ok(())
+    ) -> Result<Kept> {
+        let mut network = Kept::start(index, counters.episode, source, optimizer)?;
+        network.episode.restore(&counters);
+        let (template, state) = (&network.params, network.state);
+        let step = counters.optimizer_steps;
+        (network.params, network.state) = saved.network("", template, state, step)?;
+        Ok(network)
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Counters {
-    episode: u64,
-    inner_step: u64,
-    horizon: u64,
-    optimizer_steps: u64,
 }

@@ -1,23 +1,18 @@
 //! Evolution strategies on whole unrolls.
 
-use std::{collections::BTreeMap, ops::Range, path::Path, sync::Arc};
-
-use candle_core::Tensor;
-use lopt_core::{LearnedOptimizer, Streams, Workers};
-use lopt_tasks::TaskFamily;
+use lopt_core::LearnedOptimizer;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::{
-    Estimate, GradientEstimator, Snapshot,
+    Contribution, Estimator, OuterStep, Saved, Settings, Source,
     arithmetic::{UnrollLoss, full_es_gradient},
-    perturbed::{antithetic, perturbation, unperturbed},
-    together::{Contribution, mean_over_ranks},
-    unroll::{Source, Unroll},
+    config::{Configuration, require_positive},
+    pair::Pair,
+    snapshot::NamedTensors,
 };
-use crate::{Comm, Horizon, Result, share};
+use crate::{Horizon, Result};
 
-/// How full-horizon evolution strategies unroll.
+/// Settings of [`FullEs`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct FullEsConfig {
@@ -27,7 +22,7 @@ pub struct FullEsConfig {
     pub sigma: f64,
     /// Inner steps of each unroll.
     pub horizon: Horizon,
-    /// Which loss of an unroll counts.
+    /// Which loss of an unroll counts; by default the mean.
     #[serde(default)]
     pub loss: UnrollLoss,
     /// If given, a pair's difference of losses is limited to ± this.
@@ -38,121 +33,98 @@ pub struct FullEsConfig {
     pub sign: Option<f64>,
 }
 
-/// The estimator. Every estimate starts fresh networks: there is nothing to go on from.
-pub struct FullEs {
-    config: FullEsConfig,
-    source: Source,
-    workers: Workers,
-    own: Range<u64>,
-    path: String,
-}
-
-impl FullEs {
-    /// Unrolls of the run with this seed.
-    ///
-    /// # Errors
-    /// Those of the tasks.
-    pub fn new(
-        config: FullEsConfig,
-        seed: u64,
-        family: Arc<dyn TaskFamily>,
-        workers: Workers,
-        optimizer: &dyn LearnedOptimizer,
-        comm: &dyn Comm,
-    ) -> Result<Self> {
-        let source = Source {
-            streams: Streams::new(seed),
-            family,
-            horizon: config.horizon,
-        };
-        let unroll = Unroll::start(0, 0, &source, unperturbed(optimizer)?)?;
-        Ok(Self {
-            own: share(comm, config.tasks),
-            config,
-            source,
-            workers,
-            path: unroll.halves[0].path(),
-        })
+impl Configuration for FullEsConfig {
+    fn settings(&self) -> Settings {
+        Settings {
+            tasks: self.tasks,
+            horizon: self.horizon,
+            truncation: None,
+            sigma: Some(self.sigma),
+            sign: self.sign,
+        }
     }
 
-    /// What one pair says.
-    fn pair(
-        &self,
-        optimizer: &dyn LearnedOptimizer,
-        outer_step: u64,
-        index: u64,
-        fresh: &[f32],
-    ) -> Result<Contribution> {
-        // Each outer step is an episode: tasks, starts and batches of its own.
-        let both = antithetic(optimizer, fresh)?;
-        let mut unroll = Unroll::start(index, outer_step, &self.source, both)?;
-        let horizon = unroll.horizon;
-        let records = unroll.truncation(&self.source, horizon as usize)?;
+    fn new(settings: &Settings) -> Self {
+        Self {
+            tasks: settings.tasks,
+            sigma: settings.sigma_or_default(),
+            horizon: settings.horizon,
+            loss: UnrollLoss::default(),
+            clip: None,
+            sign: settings.sign,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        require_positive(self.clip, "clip")
+    }
+}
+
+/// Evolution strategies on whole unrolls: ĝ = (L⁺ − L⁻)·ξ / (2σ²).
+///
+/// Each of `tasks` antithetic pairs draws ξ ~ N(0, σ²) (default σ 0.01), trains new networks
+/// with θ + ξ and θ − ξ to the horizon and contributes the formula above, see
+/// [`full_es_gradient`]. L is the mean, lowest or last loss of the unroll, [`UnrollLoss`].
+/// Unbiased for the smoothed meta-loss, unless `clip` or `sign` is given; an estimate costs
+/// whole unrolls, and nothing is kept between estimates.
+///
+/// Source: Vicol, Metz & Sohl-Dickstein 2021, arXiv 2112.13835, section 2.
+pub struct FullEs(pub FullEsConfig);
+
+impl Estimator for FullEs {
+    const KEPT: Option<&'static str> = None;
+    type Unroll = ();
+    type Counters = ();
+
+    fn settings(&self) -> Settings {
+        self.0.settings()
+    }
+
+    fn path(&self, source: &Source, optimizer: &dyn LearnedOptimizer) -> Result<String> {
+        Ok(Pair::start(0, 0, source, optimizer)?.halves[0].path())
+    }
+
+    fn start(&self, _: u64, _: &Source, _: &dyn LearnedOptimizer) -> Result<()> {
+        Ok(())
+    }
+
+    fn advance(&self, (): &mut (), at: &OuterStep) -> Result<Contribution> {
+        let FullEsConfig {
+            sigma,
+            loss,
+            clip,
+            sign,
+            ..
+        } = self.0;
+        let xi = at.perturbation(sigma);
+        // Each outer step is an episode: tasks, initial parameters and minibatches of its own.
+        let mut pair = Pair::start(at.index, at.outer_step, at.source, at.optimizer)?;
+        pair.perturb(at.optimizer, &xi)?;
+        let horizon = pair.episode.horizon;
+        let records = pair.truncation(at.source, horizon as usize)?;
         let losses = [0, 1].map(|half| {
             let of_half = records.iter().map(|record| f64::from(record.losses[half]));
-            self.config.loss.of(of_half)
+            loss.of(of_half)
         });
-        let fresh: Vec<f64> = fresh.iter().map(|&xi| f64::from(xi)).collect();
-        let FullEsConfig {
-            sigma, clip, sign, ..
-        } = self.config;
+        let xi: Vec<f64> = xi.into_iter().map(f64::from).collect();
         Ok(Contribution {
-            gradient: full_es_gradient(losses, &fresh, sigma, clip, sign),
+            gradient: full_es_gradient(losses, &xi, sigma, clip, sign),
             meta_loss: (losses[0] + losses[1]) / 2.0,
             inner_steps: 2 * horizon,
         })
     }
 
-    /// [`GradientEstimator::estimate`] with given perturbations, one for each of its pairs.
-    ///
-    /// # Errors
-    /// As [`GradientEstimator::estimate`].
-    pub fn estimate_with(
-        &self,
-        optimizer: &dyn LearnedOptimizer,
-        outer_step: u64,
-        perturbations: &[Vec<f32>],
-        comm: &dyn Comm,
-    ) -> Result<Estimate> {
-        let jobs = self.own.clone().zip(perturbations);
-        let job = |(index, fresh): (u64, &Vec<f32>)| self.pair(optimizer, outer_step, index, fresh);
-        let own: Result<Vec<_>> = self.workers.map(jobs, job).into_iter().collect();
-        let n = optimizer.theta().values().len();
-        mean_over_ranks(&own?, n, self.config.tasks, comm)
-    }
-}
-
-impl GradientEstimator for FullEs {
-    fn path(&self) -> String {
-        self.path.clone()
-    }
-
-    fn estimate(
-        &mut self,
-        optimizer: &dyn LearnedOptimizer,
-        outer_step: u64,
-        comm: &dyn Comm,
-    ) -> Result<Estimate> {
-        let n = optimizer.theta().values().len();
-        let (streams, sigma) = (self.source.streams, self.config.sigma);
-        let of_pair = |index| perturbation(streams, sigma, outer_step, index, n);
-        let perturbations: Vec<_> = self.own.clone().map(of_pair).collect();
-        self.estimate_with(optimizer, outer_step, &perturbations, comm)
-    }
-
-    fn snapshot(&self) -> Result<Snapshot> {
-        Ok(Snapshot {
-            description: vec![],
-            tensors: vec![],
-        })
+    fn save(&self, (): &()) -> Result<((), NamedTensors)> {
+        Ok(((), vec![]))
     }
 
     fn restore(
-        &mut self,
-        _: &Value,
-        _: &mut BTreeMap<String, Tensor>,
+        &self,
+        _: u64,
+        (): (),
+        _: &mut Saved,
+        _: &Source,
         _: &dyn LearnedOptimizer,
-        _: &Path,
     ) -> Result<()> {
         Ok(())
     }

@@ -6,20 +6,20 @@ use lopt_tasks::{Batch, Task};
 
 use crate::Result;
 
-/// Between two inner steps.
+/// The parameters and the optimizer's state between two inner steps.
 #[derive(Clone)]
 pub(super) struct Point {
     pub params: Params,
     pub state: State,
 }
 
-/// A number for each number of a point, φ and the accumulators: the derivative of something in
-/// it.
+/// The derivative of a scalar with respect to the parameters φ and the accumulators, in their
+/// shapes.
 #[derive(Clone, Debug)]
 pub struct Adjoint {
-    /// Of each parameter tensor.
+    /// One tensor for each parameter.
     pub params: Vec<Tensor>,
-    /// Of each slot of each parameter tensor.
+    /// One tensor for each slot of each parameter.
     pub slots: Vec<Vec<Tensor>>,
 }
 
@@ -37,7 +37,7 @@ impl Adjoint {
         })
     }
 
-    /// Adds `factor` times a loss's gradient in φ.
+    /// Adds `factor` times a loss's gradient with respect to φ.
     pub(super) fn add_gradient(&mut self, grads: &Grads, factor: f64) -> Result<()> {
         for (sum, grad) in self.params.iter_mut().zip(grads.tensors()) {
             if let Some(grad) = grad {
@@ -47,7 +47,7 @@ impl Adjoint {
         Ok(())
     }
 
-    /// Adds H·v.
+    /// Adds H·v with the Hessian H of the loss at `params`.
     pub(super) fn add_hessian_product(
         &mut self,
         task: &dyn Task,
@@ -63,7 +63,7 @@ impl Adjoint {
     }
 }
 
-/// An optimizer's update s' = U(θ, s, g) with all that candle needs to differentiate it.
+/// An optimizer's update s' = U(θ, s, g), recorded for candle's autodiff.
 pub(super) struct RecordedUpdate {
     params: Vec<Var>,
     slots: Vec<Vec<Var>>,
@@ -71,11 +71,11 @@ pub(super) struct RecordedUpdate {
     after: Point,
 }
 
-/// What an adjoint of s' becomes.
+/// An adjoint of s', pulled back through the update.
 pub(super) struct PulledBack {
     pub point: Adjoint,
     pub grads: Vec<Tensor>,
-    /// Of θ, where it has variables.
+    /// The gradients of θ, if it consists of variables.
     pub store: GradStore,
 }
 
@@ -160,8 +160,8 @@ impl RecordedUpdate {
     }
 }
 
-/// One inner step s' = U(θ, (φ, a), ∇ℓ(φ)) of parameters φ and accumulators a on a minibatch, to
-/// first order around a point.
+/// One inner step s' = U(θ, (φ, a), ∇ℓ(φ)) of parameters φ and accumulators a on a minibatch,
+/// linearized at a point s = (φ, a).
 pub struct LinearizedStep<'a> {
     task: &'a dyn Task,
     params: Params,
@@ -170,10 +170,11 @@ pub struct LinearizedStep<'a> {
 }
 
 impl<'a> LinearizedStep<'a> {
-    /// Around (`params`, `state`), in their type: f64 for f64.
+    /// The step linearized at (`params`, `state`), in their dtype.
     ///
     /// # Errors
-    /// Those of the task and of candle; if the optimizer refuses the gradient.
+    /// Returns an error if the task or a tensor operation fails, or if the optimizer refuses
+    /// the gradient.
     pub fn new(
         task: &'a dyn Task,
         optimizer: &dyn LearnedOptimizer,
@@ -198,11 +199,11 @@ impl<'a> LinearizedStep<'a> {
         })
     }
 
-    /// Jᵀ·v with the Jacobian J = ∂s'/∂s, which has J's eigenvalues: (∂s + H·μ, ∂a) with the
-    /// adjoint μ of the gradient and the Hessian H of ℓ.
+    /// Jᵀ·v with the Jacobian J = ∂s'/∂s: (∂φ + H·μ, ∂a) with the adjoint μ of the gradient and
+    /// the Hessian H of ℓ. Jᵀ has the eigenvalues of J.
     ///
     /// # Errors
-    /// Those of the task and of candle.
+    /// Returns an error if the task or a tensor operation fails.
     pub fn transposed_product(&self, v: &Adjoint) -> Result<Adjoint> {
         let pulled = self.update.pull_back(v)?;
         let mut point = pulled.point;

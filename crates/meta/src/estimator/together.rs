@@ -4,18 +4,18 @@ use crate::{Comm, Result, exact_sum::ExactSum};
 
 use super::Estimate;
 
-/// What one task says.
+/// What one task contributes to an [`Estimate`], which is the mean over the tasks.
 pub struct Contribution {
     /// Its meta-gradient.
     pub gradient: Vec<f64>,
     /// Its meta-loss.
     pub meta_loss: f64,
-    /// Inner steps taken.
+    /// Inner steps taken; these are summed.
     pub inner_steps: u64,
 }
 
-/// The means over all `tasks`, of which this rank brings its own; `n` is how many
-/// meta-parameters there are. One sum over the ranks.
+/// The means over all `tasks`, given those of this rank; `n` is the number of
+/// meta-parameters. One sum over the ranks.
 pub fn mean_over_ranks(
     own: &[Contribution],
     n: usize,

@@ -1,25 +1,21 @@
-//! Evolution strategies on truncated unrolls, with antithetic pairs: persistent ones (PES,
-//! Vicol et al. 2021, arXiv 2112.13835) and plain ones.
+//! Evolution strategies on truncated unrolls, with antithetic pairs: persistent (PES) and
+//! plain.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
-
-use candle_core::{Device, Tensor};
-use lopt_core::{LearnedOptimizer, Streams, Workers};
-use lopt_tasks::TaskFamily;
+use candle_core::{DType, Device, Tensor};
+use lopt_core::LearnedOptimizer;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::{
-    Estimate, GradientEstimator, Snapshot,
+    Contribution, Driver, Estimator, OuterStep, Saved, Settings, Source,
     arithmetic::{es_gradient, pes_gradient},
-    networks::{counters, damaged, named, restored, take_prefixed},
-    perturbed::{HALVES, antithetic, contribution, perturbation, unperturbed},
-    together::{Contribution, mean_over_ranks},
-    unroll::{Source, Unroll, staggered},
+    config::Configuration,
+    pair::Pair,
+    snapshot::{NamedTensors, named},
+    unroll::Counters,
 };
-use crate::{Comm, Horizon, Result, share};
+use crate::{Horizon, Result};
 
-/// How evolution strategies unroll.
+/// Settings of [`TruncatedEs`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TruncatedConfig {
@@ -36,223 +32,179 @@ pub struct TruncatedConfig {
     pub sign: Option<f64>,
 }
 
+impl Configuration for TruncatedConfig {
+    fn settings(&self) -> Settings {
+        Settings {
+            tasks: self.tasks,
+            horizon: self.horizon,
+            truncation: Some(self.truncation),
+            sigma: Some(self.sigma),
+            sign: self.sign,
+        }
+    }
+
+    fn new(settings: &Settings) -> Self {
+        Self {
+            tasks: settings.tasks,
+            truncation: settings.truncation_or_default(),
+            sigma: settings.sigma_or_default(),
+            horizon: settings.horizon,
+            sign: settings.sign,
+        }
+    }
+}
+
 /// What becomes of a pair after a truncation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
-    /// PES: both halves go on, and the perturbations that they saw add up; unbiased.
+    /// PES: both halves continue from where they are.
     Persistent,
-    /// Truncated ES: both halves go on from where θ + ξ came; what earlier perturbations
-    /// did is forgotten, which is a bias towards the short term.
+    /// Truncated ES: both halves continue from where the half of θ + ξ is.
     Forgetful,
 }
 
-/// The estimator: `tasks` pairs of networks in the middle of their training.
+/// Evolution strategies on truncations: PES and truncated ES.
+///
+/// Each of `tasks` antithetic pairs of networks draws ξ ~ N(0, σ²) for the truncation, trains
+/// one network with θ + ξ and one with θ − ξ for `truncation` inner steps (default 50, σ 0.01)
+/// and contributes, from the mean losses L̄ of its halves,
+///
+/// * PES: ĝ = (L̄⁺ − L̄⁻)·Σξ / (2σ²) with the sum of the perturbations since the unroll
+///   started; unbiased for the smoothed meta-loss of whole unrolls, with a variance that grows
+///   with their length ([`pes_gradient`] also treats truncations with a reset);
+/// * truncated ES: ĝ = (L̄⁺ − L̄⁻)·ξ / (2σ²); biased towards the short term, because the
+///   influence of earlier perturbations is left out ([`es_gradient`]).
+///
+/// A pair is reset after `horizon` inner steps. At the start of a run, the i-th of N pairs
+/// counts as if i/N of its horizon were over, so that resets are spread in time.
+///
+/// Source: Vicol, Metz & Sohl-Dickstein 2021, arXiv 2112.13835, algorithms 1 and 2.
 pub struct TruncatedEs {
-    persistence: Persistence,
-    config: TruncatedConfig,
-    source: Source,
-    workers: Workers,
-    pairs: Vec<Pair>,
+    /// What distinguishes the two.
+    pub persistence: Persistence,
+    /// Their settings.
+    pub config: TruncatedConfig,
 }
 
-struct Pair {
-    unroll: Unroll,
+impl TruncatedEs {
+    /// Persistent evolution strategies.
+    pub fn pes(config: TruncatedConfig) -> Self {
+        Self {
+            persistence: Persistence::Persistent,
+            config,
+        }
+    }
+
+    /// Truncated evolution strategies.
+    pub fn es(config: TruncatedConfig) -> Self {
+        Self {
+            persistence: Persistence::Forgetful,
+            config,
+        }
+    }
+}
+
+/// A pair between truncations.
+pub struct Kept {
+    pair: Pair,
     /// The sum of the perturbations since the unroll started.
     accumulated: Vec<f64>,
 }
 
-impl TruncatedEs {
-    /// Fresh networks; the i-th of N pairs counts as if i/N of its horizon were over, so
-    /// that resets are spread in time.
-    ///
-    /// # Errors
-    /// Those of the tasks.
-    pub fn new(
-        persistence: Persistence,
-        config: TruncatedConfig,
-        seed: u64,
-        family: Arc<dyn TaskFamily>,
-        workers: Workers,
-        optimizer: &dyn LearnedOptimizer,
-        comm: &dyn Comm,
-    ) -> Result<Self> {
-        let source = Source {
-            streams: Streams::new(seed),
-            family,
-            horizon: config.horizon,
-        };
-        let both = unperturbed(optimizer)?;
-        let mut pairs = vec![];
-        for index in share(comm, config.tasks) {
-            let mut unroll = Unroll::start(index, 0, &source, both.clone())?;
-            unroll.inner_step = staggered(unroll.horizon, index, config.tasks);
-            pairs.push(Pair {
-                unroll,
-                accumulated: vec![0.0; optimizer.theta().values().len()],
-            });
-        }
-        Ok(Self {
-            persistence,
-            config,
-            source,
-            workers,
-            pairs,
+/// The halves of a pair, as checkpoints name them.
+const HALVES: [&str; 2] = ["plus/", "minus/"];
+
+impl Estimator for TruncatedEs {
+    const KEPT: Option<&'static str> = Some("pair");
+    type Unroll = Kept;
+    type Counters = Counters<[u64; 2]>;
+
+    fn settings(&self) -> Settings {
+        self.config.settings()
+    }
+
+    fn path(&self, source: &Source, optimizer: &dyn LearnedOptimizer) -> Result<String> {
+        Ok(Pair::start(0, 0, source, optimizer)?.halves[0].path())
+    }
+
+    fn start(&self, index: u64, source: &Source, optimizer: &dyn LearnedOptimizer) -> Result<Kept> {
+        let mut pair = Pair::start(index, 0, source, optimizer)?;
+        pair.episode.stagger(self.config.tasks);
+        Ok(Kept {
+            pair,
+            accumulated: vec![0.0; optimizer.theta().values().len()],
         })
     }
 
-    /// Starts its pairs as if these numbers of inner steps were over.
-    pub fn with_inner_steps(mut self, inner_steps: &[u64]) -> Self {
-        for (pair, &inner_step) in self.pairs.iter_mut().zip(inner_steps) {
-            pair.unroll.inner_step = inner_step;
-        }
-        self
-    }
-
-    /// [`GradientEstimator::estimate`] with given perturbations, one for each of its pairs.
-    ///
-    /// # Errors
-    /// As [`GradientEstimator::estimate`].
-    pub fn estimate_with(
-        &mut self,
-        optimizer: &dyn LearnedOptimizer,
-        perturbations: &[Vec<f32>],
-        comm: &dyn Comm,
-    ) -> Result<Estimate> {
-        let (persistence, config, source) = (self.persistence, &self.config, &self.source);
-        let job = |(pair, fresh): (&mut Pair, &Vec<f32>)| {
-            pair.advance(persistence, config, source, optimizer, fresh)
-        };
-        let jobs = self.pairs.iter_mut().zip(perturbations);
-        let own: Result<Vec<_>> = self.workers.map(jobs, job).into_iter().collect();
-        let n = optimizer.theta().values().len();
-        mean_over_ranks(&own?, n, self.config.tasks, comm)
-    }
-}
-
-impl Pair {
-    fn advance(
-        &mut self,
-        persistence: Persistence,
-        config: &TruncatedConfig,
-        source: &Source,
-        optimizer: &dyn LearnedOptimizer,
-        fresh: &[f32],
-    ) -> Result<Contribution> {
-        self.unroll.set_optimizers(antithetic(optimizer, fresh)?)?;
-        let records = self.unroll.truncation(source, config.truncation)?;
-        let fresh: Vec<f64> = fresh.iter().map(|&xi| f64::from(xi)).collect();
-        let (sigma, sign) = (config.sigma, config.sign);
-        let gradient = match persistence {
+    fn advance(&self, kept: &mut Kept, at: &OuterStep) -> Result<Contribution> {
+        let Kept { pair, accumulated } = kept;
+        let TruncatedConfig { sigma, sign, .. } = self.config;
+        let xi = at.perturbation(sigma);
+        pair.perturb(at.optimizer, &xi)?;
+        let records = pair.truncation(at.source, self.config.truncation)?;
+        let xi: Vec<f64> = xi.into_iter().map(f64::from).collect();
+        let gradient = match self.persistence {
             Persistence::Persistent => {
-                let (gradient, accumulated) =
-                    pes_gradient(&records, &self.accumulated, &fresh, sigma, sign);
-                self.accumulated = accumulated;
+                let (gradient, sum) = pes_gradient(&records, accumulated, &xi, sigma, sign);
+                *accumulated = sum;
                 gradient
             }
             Persistence::Forgetful => {
-                let [plus, minus] = &mut self.unroll.halves;
+                let [plus, minus] = &mut pair.halves;
                 minus.restore(&plus.params()?, plus.state()?)?;
-                es_gradient(&records, &fresh, sigma, sign)
+                es_gradient(&records, &xi, sigma, sign)
             }
         };
-        Ok(contribution(gradient, &records))
-    }
-}
-
-impl GradientEstimator for TruncatedEs {
-    fn path(&self) -> String {
-        let first = self.pairs.first();
-        first.map_or_else(String::new, |pair| pair.unroll.halves[0].path())
-    }
-
-    fn estimate(
-        &mut self,
-        optimizer: &dyn LearnedOptimizer,
-        outer_step: u64,
-        comm: &dyn Comm,
-    ) -> Result<Estimate> {
-        let n = optimizer.theta().values().len();
-        let (streams, sigma) = (self.source.streams, self.config.sigma);
-        let of_pair = |pair: &Pair| perturbation(streams, sigma, outer_step, pair.unroll.index, n);
-        let perturbations: Vec<_> = self.pairs.iter().map(of_pair).collect();
-        self.estimate_with(optimizer, &perturbations, comm)
-    }
-
-    fn snapshot(&self) -> Result<Snapshot> {
-        let mut tensors = vec![];
-        let mut counters = vec![];
-        for Pair {
-            unroll,
-            accumulated,
-        } in &self.pairs
-        {
-            let index = unroll.index;
-            let mut steps = [0; 2];
-            for ((half, side), step) in unroll.halves.iter().zip(HALVES).zip(&mut steps) {
-                let (params, state) = (half.params()?, half.state()?);
-                *step = state.step;
-                tensors.extend(named(&format!("pair{index}/{side}/"), &params, &state));
-            }
-            counters.push(json!({
-                "episode": unroll.episode,
-                "inner_step": unroll.inner_step,
-                "horizon": unroll.horizon,
-                "optimizer_steps": steps,
-            }));
-            let accumulated = Tensor::from_slice(accumulated, accumulated.len(), &Device::Cpu)?;
-            tensors.push((format!("pair{index}/perturbation"), accumulated));
-        }
-        Ok(Snapshot {
-            description: counters,
-            tensors,
+        let unmasked = 2 * records.iter().filter(|record| !record.masked).count();
+        let losses: f64 = records.iter().flat_map(|r| r.losses).map(f64::from).sum();
+        Ok(Contribution {
+            gradient,
+            meta_loss: losses / unmasked.max(2) as f64,
+            inner_steps: unmasked as u64,
         })
     }
 
-    fn restore(
-        &mut self,
-        description: &Value,
-        tensors: &mut BTreeMap<String, Tensor>,
-        optimizer: &dyn LearnedOptimizer,
-        path: &Path,
-    ) -> Result<()> {
-        let all: Vec<Counters> = counters(description, self.config.tasks, path)?;
-        let n = optimizer.theta().values().len();
-        let both = unperturbed(optimizer)?;
-        let mut pairs = vec![];
-        for index in self.pairs.iter().map(|pair| pair.unroll.index) {
-            let counters = &all[index as usize];
-            let episode = counters.episode;
-            let mut unroll = Unroll::start(index, episode, &self.source, both.clone())?;
-            unroll.inner_step = counters.inner_step;
-            unroll.horizon = counters.horizon;
-            let mut own = take_prefixed(tensors, &format!("pair{index}/"));
-            let accumulated = own
-                .remove("perturbation")
-                .and_then(|t| t.to_vec1::<f64>().ok())
-                .filter(|accumulated| accumulated.len() == n)
-                .ok_or_else(|| damaged(path, &format!("pair{index}/perturbation")))?;
-            for (side, half) in unroll.halves.iter_mut().enumerate() {
-                let mut of_half = take_prefixed(&mut own, &format!("{}/", HALVES[side]));
-                let (template, state) = (half.params()?, half.state()?);
-                let step = counters.optimizer_steps[side];
-                let (params, state) = restored(&template, state, step, &mut of_half, path)?;
-                half.restore(&params, state)?;
-            }
-            pairs.push(Pair {
-                unroll,
-                accumulated,
-            });
+    fn save(&self, kept: &Kept) -> Result<(Self::Counters, NamedTensors)> {
+        let mut tensors = vec![];
+        let mut steps = [0; 2];
+        for ((half, prefix), step) in kept.pair.halves.iter().zip(HALVES).zip(&mut steps) {
+            let (params, state) = (half.params()?, half.state()?);
+            *step = state.step;
+            tensors.extend(named(prefix, &params, &state));
         }
-        self.pairs = pairs;
-        Ok(())
+        let sum = Tensor::from_slice(&kept.accumulated, kept.accumulated.len(), &Device::Cpu)?;
+        tensors.push(("perturbation".to_owned(), sum));
+        Ok((kept.pair.episode.counters(steps), tensors))
+    }
+
+    fn restore(
+        &self,
+        index: u64,
+        counters: Self::Counters,
+        saved: &mut Saved,
+        source: &Source,
+        optimizer: &dyn LearnedOptimizer,
+    ) -> Result<Kept> {
+        let mut pair = Pair::start(index, counters.episode, source, optimizer)?;
+        pair.episode.restore(&counters);
+        let n = optimizer.theta().values().len();
+        let fits = |sum: &Tensor| sum.dims() == [n] && sum.dtype() == DType::F64;
+        let accumulated = saved.take("perturbation", fits)?.to_vec1()?;
+        let halves = pair.halves.iter_mut().zip(HALVES);
+        for ((half, prefix), step) in halves.zip(counters.optimizer_steps) {
+            let (params, state) = saved.network(prefix, &half.params()?, half.state()?, step)?;
+            half.restore(&params, state)?;
+        }
+        Ok(Kept { pair, accumulated })
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Counters {
-    episode: u64,
-    inner_step: u64,
-    horizon: u64,
-    optimizer_steps: [u64; 2],
+impl Driver<TruncatedEs> {
+    /// Starts this rank's pairs as if these numbers of inner steps were over.
+    pub fn with_inner_steps(mut self, inner_steps: &[u64]) -> Self {
+        for (kept, &inner_step) in self.unrolls.iter_mut().zip(inner_steps) {
+            kept.pair.episode.inner_step = inner_step;
+        }
+        self
+    }
 }
