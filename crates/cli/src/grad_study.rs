@@ -8,7 +8,6 @@ use clap::Args as ClapArgs;
 use lopt_core::{LearnedOptimizer, file};
 use lopt_meta::{GradStudy, Preset, RunConfig, STUDIED, StudyPoint};
 use lopt_plot::{Axis, Color, Figure, Item, Panel, Shape};
-use lopt_tasks::{MlpFamily, TaskFamily};
 
 use crate::{
     common::{Compute, learned, stop_flag},
@@ -72,8 +71,7 @@ pub fn run(args: Args) -> Result<bool> {
         seed: config.seed,
     };
     let device = args.compute.device()?;
-    let family = MlpFamily::new(&config.task, &mut args.compute.store(), &device)?;
-    let family: Arc<dyn TaskFamily> = Arc::new(family);
+    let family = config.task.load(&mut args.compute.store(), &device)?;
     let stop = stop_flag()?;
     let mut csv =
         "optimizer,estimator,length,norm,cosine,sample_cosine,deviation,largest\n".to_owned();

@@ -11,7 +11,7 @@ use lopt_eval::{Score, compare_with_adam};
 use lopt_meta::{
     EstimatorKind, Observer, Preset, Progress, Provenance, Resources, RunConfig, Trainer,
 };
-use lopt_tasks::{MlpTask, Task};
+use lopt_tasks::Task;
 
 use crate::{
     common::{Compute, learned, provenance, stop_flag, stop_flag_with},
@@ -143,8 +143,7 @@ pub fn run(args: Args) -> Result<bool> {
     }
     // The images are in memory already.
     let config = trainer.config();
-    let own_task = config.task.combinations().swap_remove(0);
-    let own_task = Arc::new(MlpTask::new(own_task, &mut store, &device)?);
+    let own_task = config.task.first_task()?.load(&mut store, &device)?.task;
     drop(store);
     announce(&trainer, workers.threads(), comm.size());
     train(&mut trainer, own_task, workers, comm.size())
@@ -201,8 +200,8 @@ fn announce(trainer: &Trainer, threads: usize, ranks: usize) {
         _ => format!("{ranks} ranks of {threads} threads"),
     };
     eprintln!(
-        "meta-training {:?} on {:?}, seed {}, {processes}; run directory {path}",
-        config.optimizer.kind, config.task.dataset, config.seed
+        "meta-training {:?} on {}, seed {}, {processes}; run directory {path}",
+        config.optimizer.kind, config.task, config.seed
     );
     eprintln!("inner steps: {}", trainer.inner_path());
     if trainer.outer_step() > 0 {

@@ -3,7 +3,7 @@ use std::path::Path;
 use lopt_blackbox::Blackbox;
 use lopt_core::{LearnedOptimizer, Purpose, Rng, Streams, log_uniform};
 use lopt_star::Star;
-use lopt_tasks::MlpFamilyConfig;
+use lopt_tasks::TaskFamilyConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::{Clip, Error, EstimatorConfig, EstimatorKind, OuterConfig, Result};
@@ -14,8 +14,8 @@ use crate::{Clip, Error, EstimatorConfig, EstimatorKind, OuterConfig, Result};
 pub struct RunConfig {
     /// Seed of all random streams.
     pub seed: u64,
-    /// What networks are trained on.
-    pub task: MlpFamilyConfig,
+    /// The task family that networks are trained on.
+    pub task: TaskFamilyConfig,
     /// What is meta-trained.
     pub optimizer: OptimizerConfig,
     /// How the meta-gradient is estimated.
@@ -403,7 +403,10 @@ mod tests {
                 max: 2000
             }
         );
-        assert_eq!(config.task.hidden, [vec![8], vec![16, 16]]);
+        let TaskFamilyConfig::Mlp(task) = config.task else {
+            panic!("{}", config.task);
+        };
+        assert_eq!(task.hidden, [vec![8], vec![16, 16]]);
         let star = config.optimizer.star.unwrap();
         assert_eq!(star.nominal, lopt_star::Nominal::Sgdm);
         assert!(!star.blackbox_term && star.magnitude_control);

@@ -10,7 +10,7 @@ use std::{
 
 use candle_core::Device;
 use lopt_core::{LearnedOptimizer, Optimizer, Theta, Workers};
-use lopt_tasks::{DataStore, MlpFamily, TaskFamily};
+use lopt_tasks::{DataStore, TaskFamily};
 use serde_json::json;
 
 use crate::{
@@ -345,7 +345,7 @@ impl Parts {
             workers,
             comm,
         } = resources;
-        let family = Arc::new(MlpFamily::new(&config.task, store, device)?);
+        let family = config.task.load(store, device)?;
         let optimizer = config.initial_optimizer()?.into();
         let (ranks, tasks) = (comm.size(), config.estimator.tasks());
         if ranks as u64 > tasks {

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DataConfig, DataStore, MlpConfig, MlpTask, ModelTask, ModelTaskConfig, Result, Task};
 
-/// Any task of the suites.
+/// Any task of this crate: the key `kind` is `mlp` or `model`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum TaskConfig {
-    /// A plain MLP, which has a native form.
+    /// A plain MLP on images.
     Mlp(MlpConfig),
-    /// Another network.
+    /// Another network, on images or text.
     Model(ModelTaskConfig),
 }
 
@@ -20,15 +20,15 @@ pub enum TaskConfig {
 pub struct LoadedTask {
     /// The task.
     pub task: Arc<dyn Task>,
-    /// How many images there are to train on and to test on, or bytes of text.
+    /// The number of training and of test images, or bytes of text.
     pub examples: [usize; 2],
 }
 
 impl TaskConfig {
-    /// Loads what the configuration names.
+    /// Loads the data and builds the task.
     ///
     /// # Errors
-    /// If the data are missing or the configuration makes no sense.
+    /// As [`MlpTask::new`] and [`ModelTask::new`].
     pub fn load(&self, store: &mut DataStore, device: &Device) -> Result<LoadedTask> {
         Ok(match self.clone() {
             TaskConfig::Mlp(config) => {
@@ -48,7 +48,7 @@ impl TaskConfig {
         })
     }
 
-    /// What its data are called, with the unit of [`LoadedTask::examples`].
+    /// The name of the data, and the unit of [`LoadedTask::examples`].
     pub fn data(&self) -> (String, &'static str) {
         match self.images() {
             Some((dataset, _)) => (dataset.to_string(), "images"),
@@ -56,7 +56,7 @@ impl TaskConfig {
         }
     }
 
-    /// Its images and their size, if it has any.
+    /// The data set and the image size, if the data are images.
     fn images(&self) -> Option<(DatasetName, usize)> {
         match self {
             TaskConfig::Mlp(config) => Some((config.dataset, config.image_size)),
@@ -71,12 +71,12 @@ impl TaskConfig {
         }
     }
 
-    /// Pixels of an image's side, if it has images.
+    /// The side of an image in pixels, if the data are images.
     pub fn image_size(&self) -> Option<usize> {
         self.images().map(|(_, size)| size)
     }
 
-    /// The network in a word or two, such as `mlp-32-32-relu`.
+    /// A short name of the network, such as `mlp-32-32-relu` or `conv-net`.
     pub fn network(&self) -> String {
         match self {
             TaskConfig::Mlp(config) => {
@@ -85,7 +85,7 @@ impl TaskConfig {
                 words.push(config.activation.name().to_owned());
                 words.join("-")
             }
-            TaskConfig::Model(config) => config.model.name().to_owned(),
+            TaskConfig::Model(config) => config.model.kind().name().to_owned(),
         }
     }
 

@@ -71,14 +71,20 @@ mod task;
 pub use activation::Activation;
 pub use config::{LoadedTask, TaskConfig};
 pub use error::{Error, Result};
-pub use family::{MlpFamily, MlpFamilyConfig, TaskFamily};
+pub use family::{
+    Mixture, MixtureConfig, MlpFamily, MlpFamilyConfig, ModelFamily, ModelFamilyConfig, TaskFamily,
+    TaskFamilyConfig, Weighted,
+};
 pub use images::{DataStore, Images};
 pub use initializer::Initializer;
 pub use mlp::{MlpConfig, MlpTask};
 pub use model_task::{DataConfig, ModelTask, ModelTaskConfig};
-pub use models::ModelConfig;
+pub use models::{
+    ConvNetConfig, LayerNormMlpConfig, LstmConfig, ModelConfig, ModelKind, ResNetConfig,
+    TransformerConfig,
+};
 pub use native::{NativeBatch, NativeTask, Workspace};
 pub use network::{Feed, Network, Step};
-pub use reparametrized::Reparametrized;
+pub use reparametrized::{Reparametrize, Reparametrized};
 pub use second_order::check_hessian;
 pub use task::{Batch, Split, Task, TestScore};

@@ -8,20 +8,21 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Activation, Batch, DataStore, Error, Images, Initializer, NativeBatch, NativeTask, Result,
-    Split, Task, TestScore, Workspace,
+    Activation, Batch, DataStore, Images, Initializer, NativeBatch, NativeTask, Result, Split,
+    Task, TestScore, Workspace,
     classification::{TestRun, inputs_and_labels, normalize},
+    error::at_least_1,
     second_order,
 };
 
-/// Test images that go through the network at once.
+/// Test images per forward pass.
 const TEST_CHUNK: usize = 1000;
 
-/// A multi-layer perceptron on images.
+/// The data, size and minibatches of an [`MlpTask`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MlpConfig {
-    /// What it classifies.
+    /// The data set.
     pub dataset: DatasetName,
     /// The embedded subset or the full set.
     pub source: Source,
@@ -31,7 +32,7 @@ pub struct MlpConfig {
     pub hidden: Vec<usize>,
     /// The nonlinearity.
     pub activation: Activation,
-    /// How weights start.
+    /// The initial distribution of the weights; biases start at 0.
     pub initializer: Initializer,
     /// Images per minibatch, drawn with replacement.
     pub batch_size: usize,
@@ -45,26 +46,33 @@ impl MlpConfig {
             .chain([images.classes])
             .collect()
     }
-
-    fn check(&self) -> Result<()> {
-        if self.batch_size == 0 {
-            return Err(Error::Config(
-                "batch-size is 0; it must be at least 1".to_owned(),
-            ));
-        }
-        if self.hidden.contains(&0) {
-            return Err(Error::Config(format!(
-                "hidden {:?} has a layer of width 0; leave the layer out instead",
-                self.hidden
-            )));
-        }
-        Ok(())
-    }
 }
 
-/// An MLP with its data: logits = W_L·a(… a(W_0·x + b_0) …) + b_L, cross-entropy loss.
+/// A multi-layer perceptron on images, with cross-entropy loss:
 ///
-/// Parameters are named `layer0/weight` \[in, out\], `layer0/bias` \[out\] and so on.
+/// logits = W_L·a(… a(W_0·x + b_0) …) + b_L.
+///
+/// Parameters: `layer0/weight` \[in, out\], `layer0/bias` \[out\] and so on; pixels are in
+/// \[0, 1\]. A batch is pixels \[batch, size·size·channels\] and labels \[batch\] of u32. On the
+/// CPU the task has a [`Task::native`] form.
+///
+/// ```
+/// use candle_core::Device;
+/// use lopt_core::{Purpose, Streams};
+/// use lopt_tasks::{DataStore, MlpTask, Split, Task, suite::Suite};
+///
+/// // 8×8 Fashion-MNIST, one hidden layer of 32, batches of 128.
+/// let (config, _) = Suite::Quick.base();
+/// let task = MlpTask::new(config, &mut DataStore::default(), &Device::Cpu)?;
+/// let mut rng = Streams::new(0).stream(Purpose::ParamsInit, 0, 0, 0);
+/// let params = task.init(&mut rng)?;
+/// let batch = Task::batch(&task, Split::Train, &mut rng)?;
+/// assert_eq!(params.get("layer0/weight")?.dims(), [64, 32]);
+/// assert_eq!(batch[0].dims(), [128, 64]);
+/// let (loss, _) = Task::loss_and_grad(&task, &params, &batch)?;
+/// assert!(loss < 4.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct MlpTask {
     config: MlpConfig,
     images: Arc<Images>,
@@ -81,12 +89,14 @@ struct LayerNames {
 }
 
 impl MlpTask {
-    /// Loads what the configuration names.
+    /// Loads the data and builds the network.
     ///
     /// # Errors
-    /// If the data are missing or the configuration makes no sense.
+    /// Returns an error if the data are missing or damaged, and an error that names the key if a
+    /// size is not valid.
     pub fn new(config: MlpConfig, store: &mut DataStore, device: &Device) -> Result<Self> {
-        config.check()?;
+        at_least_1("batch-size", &[config.batch_size])?;
+        at_least_1("hidden", &config.hidden)?;
         let images = store.images(config.dataset, config.source, config.image_size)?;
         let sizes = config.sizes(&images);
         let layers = sizes
@@ -113,7 +123,7 @@ impl MlpTask {
         &self.config
     }
 
-    /// How many images there are to train on and to test on.
+    /// The number of training and of test images.
     pub fn images(&self) -> [usize; 2] {
         [Split::Train, Split::Test].map(|split| self.images.labels(split).len())
     }
@@ -132,11 +142,11 @@ impl MlpTask {
         Ok(x)
     }
 
-    /// The gradient of the loss in the parameters, in name order, in candle ops that can be
-    /// differentiated once more: candle's own gradients cannot.
+    /// The gradient of the loss with respect to the parameters, in name order, in candle ops that
+    /// can be differentiated again; candle's own gradients cannot.
     fn gradient(&self, params: &Params, batch: &Batch) -> lopt_core::Result<Vec<Tensor>> {
         let [pixels, labels] = inputs_and_labels(batch)?;
-        // Inputs of the layers, and their sums before the nonlinearity.
+        // Each layer's inputs, and its outputs before the nonlinearity.
         let mut inputs = vec![pixels.clone()];
         let mut sums: Vec<Tensor> = vec![];
         for layer in &self.layers {
@@ -178,7 +188,7 @@ impl MlpTask {
     }
 }
 
-/// How many numbers each parameter has.
+/// The number of elements of each parameter.
 fn sizes(layers: &[LayerNames]) -> impl Iterator<Item = (&String, usize)> {
     layers.iter().flat_map(|layer| {
         [
@@ -188,7 +198,7 @@ fn sizes(layers: &[LayerNames]) -> impl Iterator<Item = (&String, usize)> {
     })
 }
 
-/// Where each layer's parameters are when all lie one after the other in name order.
+/// Each layer's offsets in memory that holds all parameters in name order.
 fn kernel_layers(layers: &[LayerNames]) -> Vec<mlp::Layer> {
     let sizes: BTreeMap<&String, usize> = sizes(layers).collect();
     let start = |name: &String| {
@@ -272,7 +282,7 @@ impl Task for MlpTask {
         )?)
     }
 
-    /// By the gradient in candle ops: right in any process.
+    /// Differentiates the gradient in candle ops, which is right in any process.
     fn hessian_vector(
         &self,
         params: &Params,

@@ -1,6 +1,6 @@
-//! Tasks whose networks are not MLPs.
+//! Tasks whose networks are not plain MLPs.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use candle_core::{Device, Tensor};
 use lopt_core::{Params, Rng};
@@ -11,41 +11,56 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Batch, DataStore, Error, Images, Result, Split, Task, TestScore,
     classification::{TestRun, inputs_and_labels, normalize},
-    models::{Input, Model, ModelConfig},
+    error::at_least_1,
+    models::{Image, Input, Model, ModelConfig, Tokens},
 };
 
-/// A byte is a token.
+/// Each byte is a token.
 const VOCABULARY: usize = 256;
-/// Test rows that go through the network at once.
+/// Test images or windows per forward pass.
 const TEST_CHUNK: usize = 100;
-/// Windows of a text's test part that are looked at.
+/// Windows of the test text that [`Task::test`] uses.
 const TEST_WINDOWS: usize = 200;
 
-/// What a [`ModelTask`] learns from.
+/// The data of a [`ModelTask`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "kind")]
 pub enum DataConfig {
-    /// To classify.
+    /// Images to classify.
     Images {
-        /// Which.
+        /// The data set.
         dataset: DatasetName,
         /// The embedded subset or the full set.
         source: Source,
         /// Images are reduced to size×size by area averaging.
         image_size: usize,
     },
-    /// To predict each byte from those before it: [`lopt_datasets::text()`].
+    /// The text [`lopt_datasets::text()`], of which each byte is predicted from those before it.
     Text {
-        /// Bytes of a window.
+        /// Bytes of each window.
         length: usize,
     },
 }
 
-/// A network that is no plain MLP, and its data.
+/// The name in a few words: `mnist-8px` or `text of 32 bytes`.
+impl fmt::Display for DataConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Images {
+                dataset,
+                image_size,
+                ..
+            } => write!(f, "{dataset}-{image_size}px"),
+            Self::Text { length } => write!(f, "text of {length} bytes"),
+        }
+    }
+}
+
+/// The data, network and minibatches of a [`ModelTask`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ModelTaskConfig {
-    /// What it learns from.
+    /// The data.
     pub data: DataConfig,
     /// The network.
     pub model: ModelConfig,
@@ -53,7 +68,33 @@ pub struct ModelTaskConfig {
     pub batch_size: usize,
 }
 
-/// A network in candle ops with its data; cross-entropy loss, gradients by candle's autodiff.
+/// A network in candle ops with its data and cross-entropy loss; gradients by candle's autodiff.
+///
+/// See the variants of [`ModelConfig`] for the networks and their parameters. A batch of images is
+/// pixels in \[0, 1\], \[batch, size·size·channels\], and labels \[batch\]; a batch of text is
+/// bytes \[batch, length\] and the bytes that follow them \[batch·length\], both of u32.
+///
+/// ```
+/// use candle_core::Device;
+/// use lopt_core::{Purpose, Streams};
+/// use lopt_tasks::{DataConfig, DataStore, LstmConfig, ModelConfig, ModelTask, ModelTaskConfig};
+/// use lopt_tasks::{Split, Task};
+///
+/// let config = ModelTaskConfig {
+///     data: DataConfig::Text { length: 8 },
+///     model: ModelConfig::Lstm(LstmConfig { embedding: 4, hidden: 6 }),
+///     batch_size: 2,
+/// };
+/// let task = ModelTask::new(config, &mut DataStore::default(), &Device::Cpu)?;
+/// let mut rng = Streams::new(0).stream(Purpose::ParamsInit, 0, 0, 0);
+/// let params = task.init(&mut rng)?;
+/// let batch = task.batch(Split::Train, &mut rng)?;
+/// assert_eq!(batch[0].dims(), [2, 8]);
+/// let (loss, _) = task.loss_and_grad(&params, &batch)?;
+/// // Untrained: about ln 256.
+/// assert!((loss - 5.5).abs() < 1.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct ModelTask {
     config: ModelTaskConfig,
     data: Data,
@@ -67,15 +108,13 @@ enum Data {
 }
 
 impl ModelTask {
-    /// Loads what the configuration names.
+    /// Loads the data and builds the network.
     ///
     /// # Errors
-    /// If the data are missing, or the configuration makes no sense.
+    /// Returns an error if the data are missing or damaged, and an error that names the key or the
+    /// model if a size is not valid or the model cannot read such data.
     pub fn new(config: ModelTaskConfig, store: &mut DataStore, device: &Device) -> Result<Self> {
-        if config.batch_size == 0 {
-            let problem = "batch-size is 0; it must be at least 1";
-            return Err(Error::Config(problem.to_owned()));
-        }
+        at_least_1("batch-size", &[config.batch_size])?;
         let (data, input) = match config.data {
             DataConfig::Images {
                 dataset,
@@ -84,21 +123,19 @@ impl ModelTask {
             } => {
                 let images = store.images(dataset, source, side)?;
                 let channels = images.features / (side * side);
-                (Data::Images(images), Input::Image { side, channels })
+                (Data::Images(images), Input::Image(Image { side, channels }))
             }
             DataConfig::Text { length } => {
                 let text = store.text()?;
                 if length == 0 || length >= text.test.len() {
                     return Err(Error::Config(format!(
-                        "windows of {length} bytes; the text takes 1 to {}",
+                        "`length` is {length}; windows of this text have 1 to {} bytes",
                         text.test.len() - 1
                     )));
                 }
                 let vocabulary = VOCABULARY;
-                (
-                    Data::Text { text, length },
-                    Input::Tokens { vocabulary, length },
-                )
+                let tokens = Tokens { vocabulary, length };
+                (Data::Text { text, length }, Input::Tokens(tokens))
             }
         };
         let model = config.model.build(input, data.classes(), device)?;
@@ -110,7 +147,7 @@ impl ModelTask {
         })
     }
 
-    /// How many images there are to train on and to test on, or bytes of text.
+    /// The number of training and of test images, or bytes of text.
     pub fn examples(&self) -> [usize; 2] {
         [Split::Train, Split::Test].map(|split| match &self.data {
             Data::Images(images) => images.labels(split).len(),
@@ -118,7 +155,12 @@ impl ModelTask {
         })
     }
 
-    /// Inputs of the rows, and a label for each prediction.
+    /// The number of parameter tensors.
+    pub fn parameter_tensors(&self) -> usize {
+        self.model.parameters().len()
+    }
+
+    /// The rows' inputs, and a label for each prediction.
     fn tensors(&self, split: Split, rows: &[u32]) -> lopt_core::Result<Batch> {
         let (inputs, labels) = match &self.data {
             Data::Images(images) => {
@@ -149,7 +191,7 @@ impl ModelTask {
         ])
     }
 
-    /// How many rows there are.
+    /// The number of images, or of windows of text.
     fn rows(&self, split: Split) -> u32 {
         let n = match &self.data {
             Data::Images(images) => images.labels(split).len(),
@@ -201,7 +243,7 @@ impl Task for ModelTask {
         normalize(loss, self.data.classes())
     }
 
-    /// Of all test images, or of 200 windows at equal distances in the test text.
+    /// The score on all test images, or on 200 evenly spaced windows of the test text.
     fn test(&self, params: &Params) -> lopt_core::Result<Option<TestScore>> {
         let n = self.rows(Split::Test);
         let rows: Vec<u32> = match &self.data {
@@ -222,18 +264,11 @@ impl Task for ModelTask {
     }
 
     fn name(&self) -> String {
-        let data = match self.config.data {
-            DataConfig::Images {
-                dataset,
-                image_size,
-                ..
-            } => format!("{dataset}-{image_size}px"),
-            DataConfig::Text { length } => format!("text of {length} bytes"),
-        };
-        format!(
-            "{data} {} batch {}",
-            self.config.model.name(),
-            self.config.batch_size
-        )
+        let ModelTaskConfig {
+            data,
+            model,
+            batch_size,
+        } = &self.config;
+        format!("{data} {} batch {batch_size}", model.kind().name())
     }
 }

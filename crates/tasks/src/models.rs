@@ -1,4 +1,7 @@
-//! Networks other than MLPs, in candle ops.
+//! Networks other than plain MLPs, in candle ops.
+//!
+//! A model is one file, which holds its configuration ([`Architecture`]) and its network
+//! ([`Model`]), and one entry of [`models!`].
 
 mod conv_net;
 mod layer_norm_mlp;
@@ -7,72 +10,193 @@ mod ops;
 mod res_net;
 mod transformer;
 
+pub use conv_net::ConvNetConfig;
+pub use layer_norm_mlp::LayerNormMlpConfig;
+pub use lstm::LstmConfig;
+pub use res_net::ResNetConfig;
+pub use transformer::TransformerConfig;
+
 use candle_core::{Device, Tensor};
 use lopt_core::{Params, Rng, normal};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// A network and its size.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "kind")]
-pub enum ModelConfig {
-    /// An MLP with a layer normalisation before each ReLU, on images.
-    LayerNormMlp {
-        /// Widths of the hidden layers.
-        hidden: Vec<usize>,
-    },
-    /// 3×3 convolutions and ReLUs on images, each after the first with stride 2; then the mean
-    /// over what is left of the image, and a dense layer.
-    ConvNet {
-        /// Of each convolution.
-        channels: Vec<usize>,
-    },
-    /// A residual network (He et al. 2016) on images: a convolution, then for each stage a block
-    /// x + conv(relu(norm(conv(relu(norm x))))), with a convolution of stride 2 between stages.
-    /// Normalisation is over the channels of each pixel, which has no state.
-    ResNet {
-        /// Of each stage.
-        channels: Vec<usize>,
-    },
-    /// An LSTM (Hochreiter and Schmidhuber 1997) that predicts the next byte of a text.
-    Lstm {
-        /// Numbers that stand for a byte.
-        embedding: usize,
-        /// Hidden units.
-        hidden: usize,
-    },
-    /// A decoder-only transformer (Vaswani et al. 2017; normalisation first) that predicts the
-    /// next byte of a text.
-    Transformer {
-        /// Numbers that stand for a byte and its position.
-        width: usize,
-        /// Attention heads.
-        heads: usize,
-        /// Blocks of attention and a two-layer network of 4·width.
-        layers: usize,
-    },
+/// Defines [`ModelConfig`] and [`ModelKind`] from one entry for each model: its variant, its
+/// configuration and its name in files.
+macro_rules! models {
+    ($($(#[$doc:meta])* $model:ident($config:ty) = $name:literal;)+) => {
+        /// A network and its size: the model's own keys, and `kind`.
+        ///
+        /// ```
+        /// let text = r#"{ "kind": "conv-net", "channels": [8, 16] }"#;
+        /// let model: lopt_tasks::ModelConfig = serde_json::from_str(text)?;
+        /// assert_eq!(model.kind().name(), "conv-net");
+        /// # Ok::<(), serde_json::Error>(())
+        /// ```
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        pub enum ModelConfig {
+            $($(#[$doc])* #[serde(rename = $name)] $model($config),)+
+        }
+
+        /// An architecture without its size.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum ModelKind {
+            $($(#[$doc])* #[serde(rename = $name)] $model,)+
+        }
+
+        impl ModelConfig {
+            /// The architecture.
+            pub fn kind(&self) -> ModelKind {
+                match self {
+                    $(Self::$model(_) => ModelKind::$model,)+
+                }
+            }
+
+            fn architecture(&self) -> &dyn Architecture {
+                match self {
+                    $(Self::$model(config) => config,)+
+                }
+            }
+        }
+
+        impl ModelKind {
+            /// All architectures.
+            pub const ALL: &[Self] = &[$(Self::$model,)+];
+
+            /// The name in configurations, such as `conv-net`.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$model => $name,)+
+                }
+            }
+
+            /// The model of that size.
+            ///
+            /// # Errors
+            /// Returns an error if the architecture has no such size.
+            pub(crate) fn of_size(self, size: Size) -> Result<ModelConfig> {
+                Ok(match self {
+                    $(Self::$model => ModelConfig::$model(<$config>::of_size(size)?),)+
+                })
+            }
+        }
+    };
 }
 
-/// What goes into a network.
+models! {
+    /// An MLP with layer normalization, on images.
+    LayerNormMlp(LayerNormMlpConfig) = "layer-norm-mlp";
+    /// A convolutional network, on images.
+    ConvNet(ConvNetConfig) = "conv-net";
+    /// A residual network, on images.
+    ResNet(ResNetConfig) = "res-net";
+    /// An LSTM language model.
+    Lstm(LstmConfig) = "lstm";
+    /// A decoder-only transformer language model.
+    Transformer(TransformerConfig) = "transformer";
+}
+
+/// A size in the terms that all architectures of a family share.
+#[derive(Clone, Copy)]
+pub(crate) struct Size {
+    pub width: usize,
+    pub depth: usize,
+    /// Attention heads.
+    pub heads: Option<usize>,
+}
+
+impl Size {
+    /// `width` and `depth`, for architectures without attention heads.
+    fn without_heads(self) -> Result<(usize, usize)> {
+        match self.heads {
+            None => Ok((self.width, self.depth)),
+            Some(_) => Err(Error::Config(
+                "`heads` has no effect on this model; remove it".to_owned(),
+            )),
+        }
+    }
+}
+
+/// The configuration of one architecture.
+pub(crate) trait Architecture {
+    /// The configuration of that size.
+    fn of_size(size: Size) -> Result<Self>
+    where
+        Self: Sized;
+
+    /// The network for these inputs and this number of classes.
+    fn build(&self, input: Input, classes: usize, device: &Device) -> Result<Box<dyn Model>>;
+}
+
+/// The input of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
-    /// \[batch, side·side·channels\], row by row, the channels of a pixel together.
-    Image { side: usize, channels: usize },
-    /// \[batch, length\] of u32.
-    Tokens { vocabulary: usize, length: usize },
+    Image(Image),
+    Tokens(Tokens),
 }
 
-/// A function of inputs and parameters.
+/// \[batch, side·side·channels\], row by row, the channels of a pixel together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Image {
+    pub side: usize,
+    pub channels: usize,
+}
+
+/// \[batch, length\] of u32 below `vocabulary`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tokens {
+    pub vocabulary: usize,
+    pub length: usize,
+}
+
+impl Input {
+    fn image(self) -> Result<Image> {
+        match self {
+            Self::Image(image) => Ok(image),
+            Self::Tokens(_) => Err(Error::Config(
+                "this model reads images, but the data are text".to_owned(),
+            )),
+        }
+    }
+
+    fn tokens(self) -> Result<Tokens> {
+        match self {
+            Self::Tokens(tokens) => Ok(tokens),
+            Self::Image(_) => Err(Error::Config(
+                "this model reads text, but the data are images".to_owned(),
+            )),
+        }
+    }
+}
+
+/// A network: a function of inputs and parameters.
 pub(crate) trait Model: Send + Sync {
     /// All parameters.
     fn parameters(&self) -> Vec<Parameter>;
 
-    /// \[predictions, classes\]: a prediction for each image, or for each token of each row.
+    /// \[predictions, classes\]: one prediction for each image, or for each token of each row.
     fn logits(&self, params: &Params, input: &Tensor) -> lopt_core::Result<Tensor>;
 }
 
-/// A parameter tensor at the start.
+impl ModelConfig {
+    /// The network for these inputs and this number of classes.
+    ///
+    /// # Errors
+    /// Returns an error that names the model if a size is not valid or it cannot read such inputs.
+    pub(crate) fn build(
+        &self,
+        input: Input,
+        classes: usize,
+        device: &Device,
+    ) -> Result<Box<dyn Model>> {
+        let built = self.architecture().build(input, classes, device);
+        built.map_err(|error| error.within(self.kind().name()))
+    }
+}
+
+/// A parameter tensor and its distribution at the start of training.
 pub(crate) struct Parameter {
     name: String,
     shape: Vec<usize>,
@@ -94,7 +218,7 @@ impl Parameter {
         }
     }
 
-    /// N(0, gain/fan-in), where all dimensions but the last are the inputs.
+    /// N(0, gain/fan-in); all dimensions but the last are inputs.
     fn weight(name: impl Into<String>, shape: &[usize], gain: f32) -> Self {
         let fan_in: usize = shape[..shape.len() - 1].iter().product();
         Self::normal(name, shape, (gain / fan_in as f32).sqrt())
@@ -109,6 +233,7 @@ impl Parameter {
         }
     }
 
+    /// The parameter's name and a sample of its initial value.
     pub(crate) fn sample(
         &self,
         rng: &mut Rng,
@@ -121,114 +246,5 @@ impl Parameter {
         };
         let tensor = Tensor::from_vec(values, &*self.shape, &Device::Cpu)?.to_device(device)?;
         Ok((self.name.clone(), tensor))
-    }
-}
-
-impl ModelConfig {
-    /// The network for such inputs.
-    pub(crate) fn build(
-        &self,
-        input: Input,
-        classes: usize,
-        device: &Device,
-    ) -> Result<Box<dyn Model>> {
-        self.check()?;
-        Ok(match (self, input) {
-            (Self::LayerNormMlp { hidden }, Input::Image { side, channels }) => {
-                let sizes = std::iter::once(side * side * channels)
-                    .chain(hidden.iter().copied())
-                    .chain([classes]);
-                Box::new(layer_norm_mlp::LayerNormMlp::new(sizes.collect()))
-            }
-            (
-                Self::ConvNet {
-                    channels: of_layers,
-                },
-                Input::Image { side, channels },
-            ) => Box::new(conv_net::ConvNet::new(
-                side, channels, of_layers, classes, device,
-            )?),
-            (
-                Self::ResNet {
-                    channels: of_stages,
-                },
-                Input::Image { side, channels },
-            ) => Box::new(res_net::ResNet::new(
-                side, channels, of_stages, classes, device,
-            )?),
-            (&Self::Lstm { embedding, hidden }, Input::Tokens { vocabulary, .. }) => {
-                Box::new(lstm::Lstm::new(vocabulary, embedding, hidden))
-            }
-            (
-                &Self::Transformer {
-                    width,
-                    heads,
-                    layers,
-                },
-                Input::Tokens { vocabulary, length },
-            ) => Box::new(transformer::Transformer::new(
-                transformer::Sizes {
-                    vocabulary,
-                    length,
-                    width,
-                    heads,
-                    layers,
-                },
-                device,
-            )?),
-            (_, Input::Image { .. }) => {
-                return Err(Error::Config(format!(
-                    "a model of kind `{}` reads text, not images",
-                    self.name()
-                )));
-            }
-            (_, Input::Tokens { .. }) => {
-                return Err(Error::Config(format!(
-                    "a model of kind `{}` reads images, not text",
-                    self.name()
-                )));
-            }
-        })
-    }
-
-    /// As configurations spell it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::LayerNormMlp { .. } => "layer-norm-mlp",
-            Self::ConvNet { .. } => "conv-net",
-            Self::ResNet { .. } => "res-net",
-            Self::Lstm { .. } => "lstm",
-            Self::Transformer { .. } => "transformer",
-        }
-    }
-
-    fn check(&self) -> Result<()> {
-        let sizes = match self {
-            Self::LayerNormMlp { hidden: list } => list.clone(),
-            Self::ConvNet { channels } | Self::ResNet { channels } => {
-                if channels.is_empty() {
-                    let problem = "`channels` is empty; name the channels of one layer at least";
-                    return Err(Error::Config(format!("{}: {problem}", self.name())));
-                }
-                channels.clone()
-            }
-            &Self::Lstm { embedding, hidden } => vec![embedding, hidden],
-            &Self::Transformer {
-                width,
-                heads,
-                layers,
-            } => {
-                if heads == 0 || !width.is_multiple_of(heads) {
-                    return Err(Error::Config(format!(
-                        "transformer: width {width} cannot be divided among {heads} heads"
-                    )));
-                }
-                vec![width, layers]
-            }
-        };
-        match sizes.contains(&0) {
-            true => Err(Error::Config(format!("{}: a size is 0", self.name()))),
-            false => Ok(()),
-        }
     }
 }

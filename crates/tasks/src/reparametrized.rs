@@ -1,25 +1,116 @@
-//! Reparametrised tasks: augmentation for meta-training.
+//! Reparametrized tasks: augmentation for meta-training.
 
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use lopt_core::{Error, Grads, Params, Result, Rng};
+use lopt_core::{Error, Grads, Params, Result, Rng, log_uniform};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{Batch, NativeBatch, NativeTask, Split, Task, TestScore, Workspace};
 
-/// The same function in other units: tensor i of φ is c_i times tensor i of what is trained, φ'.
-/// The loss of φ' is ℓ(c·φ'), its gradient c·∇ℓ, its start that of φ over c.
+/// How a family draws the factors of [`Reparametrized`] tasks: log-uniform in \[low, high\].
 ///
-/// An optimizer sees larger or smaller parameters and gradients, for which steps of another size
-/// are right: learned optimizers generalise better when meta-trained so (Celo, arXiv
-/// 2501.12670).
+/// In TOML, `reparametrize = [0.1, 10.0]` or `reparametrize = { shared = [0.1, 10.0] }`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Reparametrize {
+    /// One factor for each parameter tensor.
+    PerTensor([f64; 2]),
+    /// One factor for all tensors of a task.
+    Shared {
+        /// The lowest and the highest factor.
+        shared: [f64; 2],
+    },
+}
+
+impl Reparametrize {
+    fn range(&self) -> [f64; 2] {
+        match *self {
+            Self::PerTensor(range) | Self::Shared { shared: range } => range,
+        }
+    }
+
+    /// Refuses ranges without a logarithm.
+    pub(crate) fn check(&self) -> crate::Result<()> {
+        let [low, high] = self.range();
+        if 0.0 < low && low <= high && high.is_finite() {
+            return Ok(());
+        }
+        Err(crate::Error::Config(format!(
+            "`reparametrize` is [{low}, {high}]; it must be [low, high] with 0 < low ≤ high, \
+             such as [0.1, 10.0]"
+        )))
+    }
+
+    /// The task with factors drawn for its `tensors` parameter tensors.
+    pub(crate) fn apply(self, task: Arc<dyn Task>, tensors: usize, rng: &mut Rng) -> Arc<dyn Task> {
+        let [low, high] = self.range();
+        let mut draw = || log_uniform(rng, low, high) as f32;
+        let factors = match self {
+            Self::PerTensor(_) => (0..tensors).map(|_| draw()).collect(),
+            Self::Shared { .. } => vec![draw(); tensors],
+        };
+        Arc::new(Reparametrized::new(task, factors))
+    }
+}
+
+impl<'de> Deserialize<'de> for Reparametrize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Shared {
+            shared: [f64; 2],
+        }
+        let value = toml::Value::deserialize(deserializer)?;
+        let parsed = match value.is_table() {
+            true => Shared::deserialize(value).map(|Shared { shared }| Self::Shared { shared }),
+            false => <[f64; 2]>::deserialize(value).map(Self::PerTensor),
+        };
+        parsed.map_err(|error| {
+            D::Error::custom(format!(
+                "`reparametrize` must be [low, high] or {{ shared = [low, high] }}: {}",
+                error.message()
+            ))
+        })
+    }
+}
+
+/// The same task in other units:
+///
+/// ℓ'(φ') = ℓ(c·φ'), ∇ℓ'(φ') = c·∇ℓ(c·φ'), φ'₀ = φ₀/c,
+///
+/// where tensor i of φ' has its own factor cᵢ.
+///
+/// An optimizer sees larger or smaller parameters and gradients, for which other step sizes are
+/// right. Learned optimizers that are meta-trained so generalize better (Celo, arXiv 2501.12670).
+///
+/// ```
+/// use std::sync::Arc;
+/// use candle_core::Device;
+/// use lopt_core::{Purpose, Streams};
+/// use lopt_tasks::{DataStore, MlpTask, Reparametrized, Split, Task, suite::Suite};
+///
+/// let (config, _) = Suite::Quick.base();
+/// let task = Arc::new(MlpTask::new(config, &mut DataStore::default(), &Device::Cpu)?);
+/// // layer0/bias, layer0/weight, layer1/bias, layer1/weight
+/// let scaled = Reparametrized::new(task.clone(), vec![1.0, 10.0, 1.0, 0.1]);
+///
+/// let rng = || Streams::new(0).stream(Purpose::ParamsInit, 0, 0, 0);
+/// let batch = Task::batch(&*task, Split::Train, &mut rng())?;
+/// let loss = task.loss(&task.init(&mut rng())?, &batch)?.to_scalar::<f32>()?;
+/// let same = scaled.loss(&scaled.init(&mut rng())?, &batch)?.to_scalar::<f32>()?;
+/// assert!((loss - same).abs() < 1e-5);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Reparametrized {
     task: Arc<dyn Task>,
     factors: Vec<f32>,
 }
 
 impl Reparametrized {
-    /// One factor c for each parameter tensor, in name order.
+    /// `task` with one factor c > 0 for each parameter tensor, in name order.
+    ///
+    /// A number of factors other than that of the tensors is an error of the task's methods.
     pub fn new(task: Arc<dyn Task>, factors: Vec<f32>) -> Self {
         Self { task, factors }
     }
@@ -34,7 +125,7 @@ impl Reparametrized {
         Ok(self.factors.iter().map(|&c| f64::from(c)))
     }
 
-    /// φ of φ'.
+    /// φ = c·φ'.
     fn original(&self, params: &Params) -> Result<Params> {
         params.with_tensors(self.scaled(params.tensors())?)
     }

@@ -5,7 +5,8 @@ use lopt_datasets::{DatasetName, Source};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Activation, DataConfig, Initializer, MlpConfig, ModelConfig, ModelTaskConfig, TaskConfig,
+    Activation, ConvNetConfig, DataConfig, Initializer, LayerNormMlpConfig, LstmConfig, MlpConfig,
+    ModelConfig, ModelTaskConfig, ResNetConfig, TaskConfig, TransformerConfig,
 };
 
 /// A list of tasks.
@@ -184,24 +185,24 @@ fn beyond_mlps() -> Vec<Entry> {
     let fashion = images(DatasetName::FashionMnist, Source::Embedded, 8);
     let cifar = images(DatasetName::Cifar10, Source::Full, 16);
     let text = DataConfig::Text { length: 32 };
-    let layer_norm = ModelConfig::LayerNormMlp {
+    let layer_norm = ModelConfig::LayerNormMlp(LayerNormMlpConfig {
         hidden: vec![32, 32],
-    };
-    let conv_net = ModelConfig::ConvNet {
+    });
+    let conv_net = ModelConfig::ConvNet(ConvNetConfig {
         channels: vec![8, 16, 16],
-    };
-    let res_net = ModelConfig::ResNet {
+    });
+    let res_net = ModelConfig::ResNet(ResNetConfig {
         channels: vec![8, 16],
-    };
-    let lstm = ModelConfig::Lstm {
+    });
+    let lstm = ModelConfig::Lstm(LstmConfig {
         embedding: 32,
         hidden: 64,
-    };
-    let transformer = ModelConfig::Transformer {
+    });
+    let transformer = ModelConfig::Transformer(TransformerConfig {
         width: 32,
         heads: 4,
         layers: 2,
-    };
+    });
     let entry = |name: &str, data: &DataConfig, model: ModelConfig, batch_size| Entry {
         group: "architecture".to_owned(),
         name: name.to_owned(),

@@ -1,22 +1,52 @@
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use lopt_core::{Params, Result};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    Model, Parameter,
+    Architecture, Image, Input, Model, Parameter, Size,
     ops::{dense, dense_parameters, layer_norm, layer_norm_parameters},
 };
+use crate::error::at_least_1;
 
-/// Dense layers, each but the last followed by a normalisation and a ReLU.
-pub struct LayerNormMlp {
+/// An MLP with layer normalization (Ba et al. 2016, arXiv 1607.06450) on images:
+///
+/// x ← relu(norm(W·x + b)) for each hidden layer; logits = W·x + b.
+///
+/// Parameters: `layer0/weight` \[in, out\], `layer0/bias` \[out\], `norm0/gain`, `norm0/bias`
+/// \[out\] and so on; the last layer has no norm. Weights start as N(0, 2/in) (He et al. 2015),
+/// gains at 1, biases at 0.
+///
+/// In a family, a width and a depth give `hidden = [width; depth]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerNormMlpConfig {
+    /// Widths of the hidden layers; empty for logistic regression.
+    pub hidden: Vec<usize>,
+}
+
+impl Architecture for LayerNormMlpConfig {
+    fn of_size(size: Size) -> crate::Result<Self> {
+        let (width, depth) = size.without_heads()?;
+        Ok(Self {
+            hidden: vec![width; depth],
+        })
+    }
+
+    fn build(&self, input: Input, classes: usize, _: &Device) -> crate::Result<Box<dyn Model>> {
+        at_least_1("hidden", &self.hidden)?;
+        let Image { side, channels } = input.image()?;
+        let sizes = [&[side * side * channels], &*self.hidden, &[classes]].concat();
+        Ok(Box::new(LayerNormMlp { sizes }))
+    }
+}
+
+struct LayerNormMlp {
     /// Inputs, hidden layers, classes.
     sizes: Vec<usize>,
 }
 
 impl LayerNormMlp {
-    pub fn new(sizes: Vec<usize>) -> Self {
-        Self { sizes }
-    }
-
     fn layers(&self) -> usize {
         self.sizes.len() - 1
     }

@@ -1,28 +1,66 @@
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use candle_nn::ops::sigmoid;
 use lopt_core::{Params, Result};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    Model, Parameter,
+    Architecture, Input, Model, Parameter, Size,
     ops::{dense, dense_parameters},
 };
+use crate::{Error, error::at_least_1};
 
-/// i, f, o = σ(…), g = tanh(…) of x·W + h·U + b; c ← σ(f + 1)·c + i·g; h ← o·tanh c. Both start
-/// at 0.
-pub struct Lstm {
+/// An LSTM (Hochreiter and Schmidhuber 1997) of one layer that predicts the next byte of a text.
+/// For each byte, with its embedding x:
+///
+/// \[i, f, o, g\] = x·W + h·U + b; c ← σ(f + 1)·c + σ(i)·tanh(g); h ← σ(o)·tanh(c);
+/// logits = h·V + d,
+///
+/// with c = h = 0 at the start of each window.
+///
+/// Parameters: `embedding` \[256, embedding\], `input/weight` W \[embedding, 4·hidden\],
+/// `input/bias` b \[4·hidden\], `recurrent/weight` U \[hidden, 4·hidden\], `head/weight` V
+/// \[hidden, 256\], `head/bias` d \[256\]. The embedding starts as N(0, 1), weights as
+/// N(0, 1/in), biases at 0.
+///
+/// In a family, a width gives `embedding = hidden = width`; the depth must be 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LstmConfig {
+    /// Size of a byte's embedding.
+    pub embedding: usize,
+    /// Hidden units.
+    pub hidden: usize,
+}
+
+impl Architecture for LstmConfig {
+    fn of_size(size: Size) -> crate::Result<Self> {
+        match size.without_heads()? {
+            (width, 1) => Ok(Self {
+                embedding: width,
+                hidden: width,
+            }),
+            (_, depth) => Err(Error::Config(format!(
+                "`depth` is {depth}; the LSTM has one layer, so it must be 1"
+            ))),
+        }
+    }
+
+    fn build(&self, input: Input, _classes: usize, _: &Device) -> crate::Result<Box<dyn Model>> {
+        at_least_1("embedding", &[self.embedding])?;
+        at_least_1("hidden", &[self.hidden])?;
+        Ok(Box::new(Lstm {
+            vocabulary: input.tokens()?.vocabulary,
+            embedding: self.embedding,
+            hidden: self.hidden,
+        }))
+    }
+}
+
+struct Lstm {
     vocabulary: usize,
     embedding: usize,
     hidden: usize,
-}
-
-impl Lstm {
-    pub fn new(vocabulary: usize, embedding: usize, hidden: usize) -> Self {
-        Self {
-            vocabulary,
-            embedding,
-            hidden,
-        }
-    }
 }
 
 impl Model for Lstm {

@@ -1,17 +1,17 @@
-//! What the networks are made of, all differentiable.
+//! The layers that networks are built from, in differentiable candle ops.
 
 use candle_core::{D, Device, Tensor};
 use lopt_core::{Params, Result};
 
 use super::Parameter;
 
-/// x·NAME/weight + NAME/bias, over the last dimension of a matrix.
+/// x·NAME/weight + NAME/bias: \[rows, in\] → \[rows, out\].
 pub fn dense(params: &Params, name: &str, x: &Tensor) -> Result<Tensor> {
     let product = x.matmul(params.get(&format!("{name}/weight"))?)?;
     Ok(product.broadcast_add(params.get(&format!("{name}/bias"))?)?)
 }
 
-/// The parameters of [`dense`], N(0, gain/inputs).
+/// The parameters of [`dense`]; weights start as N(0, gain/inputs).
 pub fn dense_parameters(name: &str, inputs: usize, outputs: usize, gain: f32) -> [Parameter; 2] {
     [
         Parameter::weight(format!("{name}/weight"), &[inputs, outputs], gain),
@@ -28,7 +28,7 @@ pub fn layer_norm(params: &Params, name: &str, x: &Tensor) -> Result<Tensor> {
     Ok(scaled.broadcast_add(params.get(&format!("{name}/bias"))?)?)
 }
 
-/// The parameters of [`layer_norm`].
+/// The parameters of [`layer_norm`]; gains start at 1, biases at 0.
 pub fn layer_norm_parameters(name: &str, size: usize) -> [Parameter; 2] {
     [
         Parameter::constant(format!("{name}/gain"), &[size], 1.0),
@@ -36,26 +36,26 @@ pub fn layer_norm_parameters(name: &str, size: usize) -> [Parameter; 2] {
     ]
 }
 
-/// 3×3 convolutions of images of one size, with zeros around them.
+/// 3×3 convolutions, padded with zeros, of images of one size.
 ///
-/// Images are \[batch, side·side, channels\]. Every pixel's neighbourhood is gathered by one
-/// index, so that convolution and its gradients are matrix products.
+/// Images are \[batch, side·side, channels\]. One index gathers every pixel's neighborhood, so
+/// that a convolution and its gradients are matrix products.
 pub struct Convolution {
-    /// \[9·out·out\] of pixels; the last one of the padded image is zero.
+    /// \[9·out·out\]: pixels of the image; index side·side is the padding.
     index: Tensor,
-    /// Pixels of what comes out.
+    /// Side of the output.
     pub side: usize,
 }
 
 impl Convolution {
-    /// Of every `stride`-th pixel in every `stride`-th row.
+    /// A convolution centered on every `stride`-th pixel of every `stride`-th row.
     pub fn new(side: usize, stride: usize, device: &Device) -> Result<Self> {
         let out = side.div_ceil(stride);
         let zero = side * side;
         let mut index = Vec::with_capacity(9 * out * out);
         for centre in (0..out * out).map(|i| (i / out * stride, i % out * stride)) {
             for (dy, dx) in (0..9).map(|k| (k / 3, k % 3)) {
-                // One row and column before the centre's is outside at 0.
+                // Coordinates of the padded image, which starts one row and column earlier.
                 let (y, x) = (centre.0 + dy, centre.1 + dx);
                 let inside = (1..=side).contains(&y) && (1..=side).contains(&x);
                 index.push(if inside { (y - 1) * side + x - 1 } else { zero } as u32);
@@ -67,7 +67,7 @@ impl Convolution {
         })
     }
 
-    /// x * NAME/kernel + NAME/bias.
+    /// x ∗ NAME/kernel + NAME/bias: \[batch, side·side, in\] → \[batch, out·out, out-channels\].
     pub fn apply(&self, params: &Params, name: &str, x: &Tensor) -> Result<Tensor> {
         let (n, _, channels) = x.dims3()?;
         let kernel = params.get(&format!("{name}/kernel"))?;
@@ -82,7 +82,8 @@ impl Convolution {
     }
 }
 
-/// The parameters of [`Convolution::apply`]: a kernel \[3, 3, inputs, outputs\], N(0, 2/(9·inputs)).
+/// The parameters of [`Convolution::apply`]: the kernel \[3, 3, inputs, outputs\] starts as
+/// N(0, 2/(9·inputs)), the bias at 0.
 pub fn convolution_parameters(name: &str, inputs: usize, outputs: usize) -> [Parameter; 2] {
     [
         Parameter::weight(format!("{name}/kernel"), &[3, 3, inputs, outputs], 2.0),
@@ -97,7 +98,7 @@ mod tests {
 
     use super::*;
 
-    /// Against candle's own convolution, with its gradients.
+    /// The outputs and gradients equal those of candle's own convolution.
     #[test]
     fn convolutions_are_candles() {
         let device = Device::Cpu;

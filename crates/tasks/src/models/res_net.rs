@@ -1,51 +1,90 @@
 use candle_core::{Device, Tensor};
 use lopt_core::{Params, Result};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    Model, Parameter,
+    Architecture, Image, Input, Model, Parameter, Size,
     ops::{
         Convolution, convolution_parameters, dense, dense_parameters, layer_norm,
         layer_norm_parameters,
     },
 };
+use crate::error::{at_least_1, not_empty};
 
-/// Stages of a residual block each.
-pub struct ResNet {
+/// A residual network with pre-activation (He et al. 2016, arXiv 1603.05027) on images. For each
+/// stage:
+///
+/// x ← conv(x); x ← x + conv(relu(norm(conv(relu(norm(x)))))),
+///
+/// and at the end logits = W·mean(relu(norm(x))) + b. Convolutions are 3×3; the first of each stage
+/// but stage 0 has stride 2. Layer normalization over the channels of each pixel takes the place of
+/// batch normalization, because it has no state.
+///
+/// Parameters: `stage0/enter/kernel`, `stage0/a/kernel`, `stage0/b/kernel` \[3, 3, in, out\] with
+/// their `bias` \[out\], `stage0/a/norm/gain`, `stage0/a/norm/bias` \[channels\] and so on,
+/// `norm/gain`, `norm/bias`, `head/weight` \[channels, classes\], `head/bias` \[classes\].
+/// Kernels start as N(0, 2/(9·in)) (He et al. 2015), the head as N(0, 1/in), gains at 1, biases
+/// at 0.
+///
+/// In a family, a width and a depth give `channels = [width; depth]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResNetConfig {
+    /// Channels of each stage; at least one.
+    pub channels: Vec<usize>,
+}
+
+impl Architecture for ResNetConfig {
+    fn of_size(size: Size) -> crate::Result<Self> {
+        let (width, depth) = size.without_heads()?;
+        at_least_1("depth", &[depth])?;
+        Ok(Self {
+            channels: vec![width; depth],
+        })
+    }
+
+    fn build(
+        &self,
+        input: Input,
+        classes: usize,
+        device: &Device,
+    ) -> crate::Result<Box<dyn Model>> {
+        not_empty("channels", &self.channels)?;
+        at_least_1("channels", &self.channels)?;
+        let net = ResNet::new(input.image()?, &self.channels, classes, device)?;
+        Ok(Box::new(net))
+    }
+}
+
+struct ResNet {
     side: usize,
-    /// Of the image, then of each stage.
+    /// Channels of the image, then of each stage.
     channels: Vec<usize>,
     stages: Vec<Stage>,
     classes: usize,
 }
 
 struct Stage {
-    /// From the stage before, or from the image.
+    /// From the previous stage or the image.
     enter: Convolution,
     within: Convolution,
 }
 
 impl ResNet {
-    pub fn new(
-        side: usize,
-        channels: usize,
-        of_stages: &[usize],
-        classes: usize,
-        device: &Device,
-    ) -> Result<Self> {
+    fn new(image: Image, of_stages: &[usize], classes: usize, device: &Device) -> Result<Self> {
         let mut stages: Vec<Stage> = vec![];
         for _ in of_stages {
             let enter = match stages.last() {
-                None => Convolution::new(side, 1, device)?,
+                None => Convolution::new(image.side, 1, device)?,
                 Some(before) => Convolution::new(before.within.side, 2, device)?,
             };
             let within = Convolution::new(enter.side, 1, device)?;
             stages.push(Stage { enter, within });
         }
         Ok(Self {
-            side,
-            channels: std::iter::once(channels)
-                .chain(of_stages.iter().copied())
-                .collect(),
+            side: image.side,
+            channels: [&[image.channels], of_stages].concat(),
             stages,
             classes,
         })

@@ -2,50 +2,101 @@ use candle_core::{D, Device, Tensor};
 use candle_nn::ops::softmax;
 use lopt_core::{Params, Result};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    Model, Parameter,
+    Architecture, Input, Model, Parameter, Size, Tokens,
     ops::{dense, dense_parameters, layer_norm, layer_norm_parameters},
 };
+use crate::{Error, error::at_least_1};
 
-pub struct Sizes {
-    pub vocabulary: usize,
-    pub length: usize,
+/// A decoder-only transformer (Vaswani et al. 2017, arXiv 1706.03762; normalization first) that
+/// predicts the next byte of a text. x is the sum of a byte's embedding and its position's; for each
+/// layer:
+///
+/// x ← x + attention(norm(x)); x ← x + W₂·gelu(W₁·norm(x)),
+///
+/// and at the end logits = V·norm(x) + d. Each position attends to itself and to those before it.
+///
+/// Parameters: `embedding` \[256, width\], `position` \[length, width\]; for each layer
+/// `block0/qkv` \[width, 3·width\], `block0/out` \[width, width\], `block0/up`
+/// \[width, 4·width\], `block0/down` \[4·width, width\], each a `weight` with a `bias`, and
+/// `block0/norm1`, `block0/norm2`, each a `gain` and a `bias` \[width\]; `norm` and `head`.
+/// Embeddings start as N(0, 0.1²), weights as N(0, 1/in), those of `out` and `down` as
+/// N(0, 1/(2·layers·in)), gains at 1, biases at 0.
+///
+/// In a family, the width is `width`, the depth is `layers`, and `heads` is a list as well.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransformerConfig {
+    /// Size of the embedding of a byte and its position.
     pub width: usize,
+    /// Attention heads; a divisor of `width`.
     pub heads: usize,
+    /// Blocks of attention and a two-layer network of 4·width.
     pub layers: usize,
 }
 
-/// x ← x + attention(norm x); x ← x + W₂·gelu(W₁·norm x); a position attends to itself and
-/// those before it.
-pub struct Transformer {
-    sizes: Sizes,
+impl Architecture for TransformerConfig {
+    fn of_size(size: Size) -> crate::Result<Self> {
+        at_least_1("depth", &[size.depth])?;
+        let heads = size.heads.ok_or_else(|| {
+            Error::Config("`heads` is missing; a transformer needs it, such as [4]".to_owned())
+        });
+        Ok(Self {
+            width: size.width,
+            heads: heads?,
+            layers: size.depth,
+        })
+    }
+
+    fn build(
+        &self,
+        input: Input,
+        _classes: usize,
+        device: &Device,
+    ) -> crate::Result<Box<dyn Model>> {
+        at_least_1("width", &[self.width])?;
+        at_least_1("heads", &[self.heads])?;
+        at_least_1("layers", &[self.layers])?;
+        if !self.width.is_multiple_of(self.heads) {
+            return Err(Error::Config(format!(
+                "`width` {} cannot be divided among {} `heads`",
+                self.width, self.heads
+            )));
+        }
+        let model = Transformer::new(self.clone(), input.tokens()?, device)?;
+        Ok(Box::new(model))
+    }
+}
+
+struct Transformer {
+    config: TransformerConfig,
+    tokens: Tokens,
     /// \[length, length\]: 0 where a position may look, else a large negative number.
     mask: Tensor,
 }
 
 impl Transformer {
-    pub fn new(sizes: Sizes, device: &Device) -> Result<Self> {
-        let length = sizes.length;
+    fn new(config: TransformerConfig, tokens: Tokens, device: &Device) -> Result<Self> {
+        let length = tokens.length;
         let at = |(row, column): (usize, usize)| if column > row { -1e9f32 } else { 0.0 };
         let mask = (0..length * length).map(|i| at((i / length, i % length)));
         let mask = Tensor::from_vec(mask.collect::<Vec<_>>(), (length, length), &Device::Cpu)?;
         Ok(Self {
-            sizes,
+            config,
+            tokens,
             mask: mask.to_device(device)?,
         })
     }
 
     /// x \[batch·length, width\].
     fn attention(&self, params: &Params, name: &str, x: &Tensor) -> Result<Tensor> {
-        let Sizes {
-            length,
-            width,
-            heads,
-            ..
-        } = self.sizes;
+        let TransformerConfig { width, heads, .. } = self.config;
+        let length = self.tokens.length;
         let n = x.dim(0)? / length;
         let all = dense(params, &format!("{name}/qkv"), x)?;
-        // [batch, heads, length, width of a head]
+        // [batch, heads, length, width/heads]
         let part = |index: usize| {
             all.narrow(1, index * width, width)?
                 .reshape((n, length, heads, width / heads))?
@@ -65,18 +116,13 @@ impl Transformer {
 
 impl Model for Transformer {
     fn parameters(&self) -> Vec<Parameter> {
-        let Sizes {
-            vocabulary,
-            length,
-            width,
-            layers,
-            ..
-        } = self.sizes;
+        let Tokens { vocabulary, length } = self.tokens;
+        let TransformerConfig { width, layers, .. } = self.config;
         let mut all = vec![
             Parameter::normal("embedding", &[vocabulary, width], 0.1),
             Parameter::normal("position", &[length, width], 0.1),
         ];
-        // What goes back into x starts smaller, the more layers add to it.
+        // The more layers add to x, the smaller each starts.
         let gain = 1.0 / (2 * layers) as f32;
         for layer in 0..layers {
             let name = format!("block{layer}");
@@ -109,13 +155,13 @@ impl Model for Transformer {
 
     fn logits(&self, params: &Params, input: &Tensor) -> Result<Tensor> {
         let (n, length) = input.dims2()?;
-        let width = self.sizes.width;
+        let TransformerConfig { width, layers, .. } = self.config;
         let tokens = input.flatten_all()?;
         let embedded = params.get("embedding")?.index_select(&tokens, 0)?;
         let embedded = embedded.reshape((n, length, width))?;
         let positioned = embedded.broadcast_add(params.get("position")?)?;
         let mut x = positioned.reshape((n * length, width))?;
-        for layer in 0..self.sizes.layers {
+        for layer in 0..layers {
             let name = format!("block{layer}");
             let normed = layer_norm(params, &format!("{name}/norm1"), &x)?;
             x = (x + self.attention(params, &name, &normed)?)?;
