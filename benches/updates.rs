@@ -8,7 +8,7 @@ use lopt_adam::Adam;
 use lopt_benches::updates::{FusedSteps, OpSteps, Tensors, star};
 use lopt_blackbox::Blackbox;
 use lopt_core::Optimizer;
-use lopt_kernels::{Isa, per_param::step_features};
+use lopt_kernels::{Isa, per_param::features::step_features};
 
 fn updates(c: &mut Criterion) {
     let (adam, blackbox, star) = (Adam::new(1e-3), Blackbox::untrained(), star());

@@ -4,7 +4,8 @@ use std::{fmt, sync::Arc};
 
 use candle_core::{Device, Tensor};
 use lopt_core::{
-    Grads, LearnedOptimizer, Optimizer, Params, Purpose, Result, Rng, State, Streams, Theta,
+    Grads, LearnedOptimizer, Optimizer, Params, Purpose, Result, Rng, State, StepContext, Streams,
+    Theta,
 };
 use lopt_datasets::{DatasetName, Source};
 use lopt_star::Star;
@@ -170,8 +171,14 @@ impl Optimizer for WithoutFused {
         self.0.init(params)
     }
 
-    fn update(&self, state: &mut State, params: &mut Params, grads: &Grads) -> Result<()> {
-        self.0.update(state, params, grads)
+    fn update(
+        &self,
+        context: &StepContext,
+        state: &mut State,
+        params: &mut Params,
+        grads: &Grads,
+    ) -> Result<()> {
+        self.0.update(context, state, params, grads)
     }
 
     fn learning_rate(&self) -> f64 {
@@ -180,6 +187,10 @@ impl Optimizer for WithoutFused {
 
     fn set_learning_rate(&mut self, learning_rate: f64) {
         self.0.set_learning_rate(learning_rate);
+    }
+
+    fn as_learned(&self) -> Option<&dyn LearnedOptimizer> {
+        Some(self)
     }
 }
 
@@ -196,10 +207,11 @@ impl LearnedOptimizer for WithoutFused {
     fn update_with(
         &self,
         theta: &[Tensor],
+        context: &StepContext,
         state: &mut State,
         params: &mut Params,
         grads: &Grads,
     ) -> Result<()> {
-        self.0.update_with(theta, state, params, grads)
+        self.0.update_with(theta, context, state, params, grads)
     }
 }

@@ -2,7 +2,8 @@
 
 use candle_core::{Device, Tensor};
 use lopt_core::{
-    FusedUpdate, Grads, LearnedOptimizer, Optimizer, Params, Purpose, State, Streams, normal,
+    FusedUpdate, Grads, LearnedOptimizer, Optimizer, Params, Purpose, State, StepContext, Streams,
+    normal,
 };
 use lopt_star::{Config, Star};
 
@@ -75,6 +76,7 @@ pub fn four_sizes() -> [Tensors; 4] {
 /// Steps of a fused update.
 pub struct FusedSteps {
     update: Box<dyn FusedUpdate>,
+    learning_rate: f64,
     step: u64,
     p: Vec<Vec<f32>>,
     g: Vec<Vec<f32>>,
@@ -100,6 +102,7 @@ impl FusedSteps {
         let slots = state.slots.iter();
         Self {
             update,
+            learning_rate: optimizer.learning_rate(),
             step: 0,
             p: params.tensors().iter().map(values).collect(),
             g: grads.tensors().iter().flatten().map(values).collect(),
@@ -111,9 +114,11 @@ impl FusedSteps {
 
     /// One step of all tensors.
     pub fn step(&mut self) {
+        let context = StepContext::new(self.step, self.learning_rate);
+        self.update.begin_step(&context, &mut []);
         let tensors = self.p.iter_mut().zip(&self.g).zip(&mut self.slots);
         for (index, ((p, g), slots)) in tensors.enumerate() {
-            self.update.update(self.step, index, p, g, slots);
+            self.update.update(index, p, g, slots);
         }
         self.step += 1;
     }
@@ -147,7 +152,7 @@ impl<'a> OpSteps<'a> {
     /// Never: the gradients are finite.
     pub fn step(&mut self) {
         let (state, params) = (&mut self.state, &mut self.params);
-        let done = self.optimizer.update(state, params, &self.grads);
+        let done = self.optimizer.step(state, params, &self.grads);
         done.expect("a step");
     }
 }

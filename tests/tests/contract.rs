@@ -5,8 +5,8 @@ use candle_nn::Optimizer as _;
 use lopt_adam::Adam;
 use lopt_blackbox::Blackbox;
 use lopt_core::{
-    DropIn, DropInConfig, Fused, Grads, LearnedOptimizer, NonFinite, Optimizer, Params, Purpose,
-    State, Streams, normal,
+    Backend, DropIn, DropInConfig, Fused, Grads, LearnedOptimizer, NonFinite, Optimizer, Params,
+    Purpose, State, StepContext, Streams, normal,
 };
 use lopt_star::{Config, Magnitude, Nominal, Star};
 use lopt_tests::relative_error;
@@ -46,6 +46,18 @@ pub fn learned() -> Vec<(String, Box<dyn LearnedOptimizer>)> {
         (
             "star with another MLP".to_owned(),
             star(|c| c.hidden = vec![8]),
+        ),
+        (
+            "star with three hidden layers".to_owned(),
+            star(|c| c.hidden = vec![8, 4, 6]),
+        ),
+        (
+            "star without a hidden layer".to_owned(),
+            star(|c| c.hidden = vec![]),
+        ),
+        (
+            "star with wide layers".to_owned(),
+            star(|c| c.hidden = vec![16, 16]),
         ),
     ];
     for nominal in [
@@ -129,7 +141,7 @@ fn run(optimizer: &dyn Optimizer, steps: u64) -> (State, Params) {
     let mut state = optimizer.init(&params).unwrap();
     for step in 0..steps {
         let grads = grads(step, SCALES[step as usize % SCALES.len()]);
-        optimizer.update(&mut state, &mut params, &grads).unwrap();
+        optimizer.step(&mut state, &mut params, &grads).unwrap();
     }
     (state, params)
 }
@@ -168,7 +180,7 @@ fn a_bad_gradient_is_refused_by_name_and_changes_nothing() {
             let mut tensors = grads(9, 1.0).tensors().to_vec();
             tensors[3] = Some(Tensor::full(bad, (5, 3), &Device::Cpu).unwrap());
             let error = optimizer
-                .update(&mut state, &mut params, &Grads::new(tensors))
+                .step(&mut state, &mut params, &Grads::new(tensors))
                 .unwrap_err();
             assert!(
                 error.is_bad_gradient() && error.to_string().contains("`p3`"),
@@ -177,7 +189,7 @@ fn a_bad_gradient_is_refused_by_name_and_changes_nothing() {
         }
         let missing = Grads::new(vec![None; 2]);
         assert!(
-            optimizer.update(&mut state, &mut params, &missing).is_err(),
+            optimizer.step(&mut state, &mut params, &missing).is_err(),
             "{name}"
         );
         assert_eq!(
@@ -197,7 +209,7 @@ fn a_parameter_without_gradient_stays_as_it_is() {
         tensors[4] = None;
         let before = (bits(params.tensors()), state_bits(&state));
         optimizer
-            .update(&mut state, &mut params, &Grads::new(tensors))
+            .step(&mut state, &mut params, &Grads::new(tensors))
             .unwrap();
         let after = (bits(params.tensors()), state_bits(&state));
         assert_eq!(before.0[4], after.0[4], "{name}");
@@ -216,8 +228,8 @@ fn state_that_was_saved_and_loaded_goes_on_alike() {
         loaded.load(optimizer.kind(), &params, &path).unwrap();
         let mut again = params.clone();
         let next = grads(3, 1.0);
-        optimizer.update(&mut state, &mut params, &next).unwrap();
-        optimizer.update(&mut loaded, &mut again, &next).unwrap();
+        optimizer.step(&mut state, &mut params, &next).unwrap();
+        optimizer.step(&mut loaded, &mut again, &next).unwrap();
         assert_eq!(bits(params.tensors()), bits(again.tensors()), "{name}");
         assert_eq!(
             (state.step, state_bits(&state)),
@@ -270,7 +282,7 @@ fn the_learning_rate_scales_the_step() {
             let mut params = start.clone();
             let mut state = optimizer.init(&params).unwrap();
             optimizer
-                .update(&mut state, &mut params, &grads(0, 1.0))
+                .step(&mut state, &mut params, &grads(0, 1.0))
                 .unwrap();
             let moved = (params.get("p3").unwrap() - start.get("p3").unwrap()).unwrap();
             moved.flatten_all().unwrap().to_vec1::<f32>().unwrap()
@@ -313,7 +325,7 @@ fn the_drop_in_takes_the_functional_steps_and_goes_down() {
         for _ in 0..200 {
             let store = quadratic(&var).backward().unwrap();
             let grads = Grads::new(vec![store.get(&var).cloned()]);
-            optimizer.update(&mut state, &mut params, &grads).unwrap();
+            optimizer.step(&mut state, &mut params, &grads).unwrap();
             drop_in.step(&store).unwrap();
             // By the kernels and in candle ops: each rounds for itself.
             let error = relative_error(var.as_tensor(), &params.tensors()[0]);
@@ -389,8 +401,9 @@ fn views_of_one_tensor_are_trained() {
     let copy = params.with_tensors(vec![view(0).copy().unwrap()]).unwrap();
     let gradient = Grads::new(vec![Some(view(1).copy().unwrap())]);
     let mut own = Fused::new(&star, &copy).unwrap().unwrap();
-    fused.step_params(&params, &grads).unwrap();
-    own.step_params(&copy, &gradient).unwrap();
+    let context = StepContext::new(0, 1.0);
+    fused.step(&star, &context, &params, &grads).unwrap();
+    own.step(&star, &context, &copy, &gradient).unwrap();
     assert_eq!(bits(params.tensors()), bits(copy.tensors()));
 }
 
@@ -479,7 +492,13 @@ fn the_update_is_differentiable_in_theta() {
                 let grads = [vec![3], vec![4, 3]]
                     .map(|shape| Some(random(&shape, 8, step, 1.0).to_dtype(DType::F64).unwrap()));
                 optimizer
-                    .update_with(theta, &mut state, &mut params, &Grads::new(grads.into()))
+                    .update_with(
+                        theta,
+                        &StepContext::new(step, 1.0),
+                        &mut state,
+                        &mut params,
+                        &Grads::new(grads.into()),
+                    )
                     .unwrap();
             }
             let sums = params
@@ -566,7 +585,7 @@ fn a_long_training_does_not_keep_its_history() {
                 .sum_all()
                 .unwrap();
             let grads = Grads::from_store(&vars, &loss.backward().unwrap());
-            optimizer.update(&mut state, &mut params, &grads).unwrap();
+            optimizer.step(&mut state, &mut params, &grads).unwrap();
             let slots = state.slots.iter().flatten().map(|slot| &slot.value);
             for tensor in params.tensors().iter().chain(slots) {
                 assert!(!tensor.track_op(), "{}", optimizer.kind());

@@ -13,7 +13,7 @@ fn theta_survives_a_round_trip_and_the_same_theta_gives_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
     let mut theta = Star::untrained().theta().clone();
-    theta.provenance = json!({"seed": 3});
+    let theta = theta.with_provenance(json!({"seed": 3}));
     theta.save(&a).unwrap();
     theta.save(&b).unwrap();
     assert_eq!(fs::read(&a).unwrap(), fs::read(&b).unwrap());

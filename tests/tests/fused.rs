@@ -6,7 +6,8 @@ use candle_core::{DType, Device, Tensor};
 use lopt_adam::Adam;
 use lopt_blackbox::Blackbox;
 use lopt_core::{
-    Fused, FusedUpdate, Grads, LearnedOptimizer, Optimizer, Params, Purpose, State, Streams,
+    Backend, Fused, FusedUpdate, Grads, LearnedOptimizer, Optimizer, Params, Purpose, State,
+    StepContext, Streams,
 };
 use lopt_kernels::Isa;
 use lopt_star::{Config, Magnitude, Nominal, Star};
@@ -67,6 +68,13 @@ fn grads(step: u64) -> Grads {
     Grads::new(all.collect())
 }
 
+/// A step at the optimizer's own learning rate.
+fn step(fused: &mut Fused, optimizer: &dyn Optimizer, params: &Params, grads: &Grads) {
+    let context = StepContext::new(fused.steps(), optimizer.learning_rate());
+    let new = fused.step(optimizer, &context, params, grads).unwrap();
+    assert!(new.is_none(), "steps are taken in place");
+}
+
 type ByIsa = Box<dyn Fn(Isa, &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>>>;
 
 fn star(name: &str, change: impl FnOnce(&mut Config)) -> (String, Box<dyn Optimizer>, ByIsa) {
@@ -105,6 +113,9 @@ fn all() -> Vec<(String, Box<dyn Optimizer>, ByIsa)> {
             c.precondition_blackbox = false
         }),
         star("without blackbox term", |c| c.blackbox_term = false),
+        star("hidden 8", |c| c.hidden = vec![8, 8]),
+        star("hidden 16", |c| c.hidden = vec![16, 16]),
+        star("hidden 32", |c| c.hidden = vec![32, 32]),
         star("with a time limit", |c| c.time_limit = Some(3)),
         star("nominal per tensor", |c| {
             c.nominal_magnitude = Magnitude::PerTensor
@@ -157,13 +168,15 @@ fn every_fused_update_is_the_candle_op_path() {
             for t in 0..10 {
                 let grads = grads(t);
                 let (before, before_state) = (params.clone(), state.clone());
-                optimizer.update(&mut state, &mut params, &grads).unwrap();
+                optimizer.step(&mut state, &mut params, &grads).unwrap();
+                let context = StepContext::new(t, optimizer.learning_rate());
+                fused.begin_step(&context, &mut []);
                 for (index, shape) in SHAPES.iter().enumerate() {
                     let mut p = values(&before.tensors()[index]);
                     let g = values(grads.tensors()[index].as_ref().unwrap());
                     let slots = &before_state.slots[index];
                     let mut slots: Vec<_> = slots.iter().map(|s| values(&s.value)).collect();
-                    fused.update(t, index, &mut p, &g, &mut slots);
+                    fused.update(index, &mut p, &g, &mut slots);
                     let at = format!("{isa} {name}, step {t}, shape {shape:?}");
                     // A step that nearly cancels its parameter has the parameter's own error.
                     let old = largest(&before.tensors()[index]);
@@ -199,7 +212,9 @@ fn the_same_input_gives_the_same_bits() {
                     let mut slots: Vec<_> = slots.iter().map(|s| values(&s.value)).collect();
                     for t in 0..3 {
                         let g = values(grads(t).tensors()[index].as_ref().unwrap());
-                        fused.update(t, index, &mut p, &g, &mut slots);
+                        let context = StepContext::new(t, optimizer.learning_rate());
+                        fused.begin_step(&context, &mut []);
+                        fused.update(index, &mut p, &g, &mut slots);
                     }
                     bits.extend(p.iter().map(|x| x.to_bits()));
                 }
@@ -230,7 +245,7 @@ fn star_switched_off_is_the_blackbox_bit_for_bit() {
         let copies = params.tensors().iter().map(|t| t.copy().unwrap());
         let params = params.with_tensors(copies.collect()).unwrap();
         for t in 0..6 {
-            fused.step_params(&params, &grads(t)).unwrap();
+            step(&mut fused, optimizer, &params, &grads(t));
         }
         let all = params.tensors().iter().flat_map(values);
         all.map(f32::to_bits).collect::<Vec<_>>()
@@ -258,7 +273,7 @@ fn what_has_no_kernel_is_told() {
     let other = Star::init(config, 1.0, &mut rng).unwrap();
     assert!(Fused::new(&other, &params()).unwrap().is_none());
     let fused = Fused::new(&Star::untrained(), &params()).unwrap().unwrap();
-    assert_eq!(fused.kernel(), Isa::best().name());
+    assert_eq!(fused.path(), Isa::best().name());
 }
 
 /// A state goes to tensors and back without a change, and only where it fits.
@@ -269,7 +284,7 @@ fn states_survive_the_way_to_tensors_and_back() {
         let copies = params.tensors().iter().map(|t| t.copy().unwrap());
         let params = params.with_tensors(copies.collect()).unwrap();
         let mut fused = Fused::new(&*optimizer, &params).unwrap().unwrap();
-        fused.step_params(&params, &grads(0)).unwrap();
+        step(&mut fused, &*optimizer, &params, &grads(0));
         let state = fused.state().unwrap();
         assert_eq!(state.step, 1);
         let bits = |state: &State| -> Vec<Vec<u64>> {
@@ -278,11 +293,11 @@ fn states_survive_the_way_to_tensors_and_back() {
                 .map(|s| flat(&s.value).iter().map(|x| x.to_bits()).collect())
                 .collect()
         };
-        fused.step_params(&params, &grads(1)).unwrap();
-        fused.set_state(&state).unwrap();
+        step(&mut fused, &*optimizer, &params, &grads(1));
+        fused.set_state(state.clone()).unwrap();
         assert_eq!(bits(&fused.state().unwrap()), bits(&state), "{name}");
         let smaller = Params::new([("w".to_owned(), tensor(&[3], 0, 0, 1.0))]).unwrap();
-        assert!(fused.set_state(&optimizer.init(&smaller).unwrap()).is_err());
+        assert!(fused.set_state(optimizer.init(&smaller).unwrap()).is_err());
     }
 }
 
@@ -299,8 +314,8 @@ fn time_stops_at_the_limit() {
         let mut fused = Fused::new(&*optimizer, &params).unwrap().unwrap();
         let mut state = fused.state().unwrap();
         state.step = start;
-        fused.set_state(&state).unwrap();
-        fused.step_params(&params, &grads(0)).unwrap();
+        fused.set_state(state.clone()).unwrap();
+        step(&mut fused, &*optimizer, &params, &grads(0));
         let updated = params
             .tensors()
             .iter()
@@ -311,9 +326,7 @@ fn time_stops_at_the_limit() {
         params = fresh;
         let mut state = optimizer.init(&params).unwrap();
         state.step = start;
-        optimizer
-            .update(&mut state, &mut params, &grads(0))
-            .unwrap();
+        optimizer.step(&mut state, &mut params, &grads(0)).unwrap();
         assert_eq!(state.step, start + 1);
         let all = params
             .tensors()

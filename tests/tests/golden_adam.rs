@@ -25,7 +25,7 @@ fn compare(file: &str, dtype: DType, tolerance: f64) {
     let mut params: Params = params(&inputs, dtype);
     let mut state = adam.init(&params).unwrap();
     for step in 1..=12 {
-        adam.update(&mut state, &mut params, &grads(&inputs, step - 1, dtype))
+        adam.step(&mut state, &mut params, &grads(&inputs, step - 1, dtype))
             .unwrap();
         if ![1, 2, 12].contains(&step) {
             continue;

@@ -12,7 +12,7 @@ use lopt_meta::{
 use lopt_tasks::{Batch, Split, Task};
 use lopt_tests::{Golden, flat, relative_error};
 
-use crate::inner_weight_decay::WithWeightDecay;
+use crate::inner_weight_decay::with_weight_decay;
 
 /// The largest |a − b| relative to the largest |b|.
 fn error(ours: &[f64], golden: &[f64]) -> f64 {
@@ -187,7 +187,7 @@ fn perturbations(golden: &Golden, prefix: &str) -> Vec<Vec<f32>> {
 /// f32 losses holds to about 1e-4 of its largest entry.
 fn truncations(persistence: Persistence, name: &str) {
     let golden = Golden::open("pes_es_pipeline_f32");
-    let optimizer = WithWeightDecay::new(&golden, "theta", golden.metadata("lopt"));
+    let optimizer = with_weight_decay(&golden, "theta", golden.metadata("lopt"));
     let config = TruncatedConfig {
         tasks: 3,
         truncation: 10,
@@ -266,7 +266,7 @@ fn es_truncations() {
 #[test]
 fn whole_unrolls() {
     let golden = Golden::open("pes_es_pipeline_f32");
-    let optimizer = WithWeightDecay::new(&golden, "theta", golden.metadata("lopt"));
+    let optimizer = with_weight_decay(&golden, "theta", golden.metadata("lopt"));
     for (name, loss) in [
         ("full_es_avg", UnrollLoss::Mean),
         ("full_es_last", UnrollLoss::Last),

@@ -15,7 +15,7 @@ use lopt_star::Star;
 use lopt_tests::{Golden, params, relative_error, theta};
 use serde_json::{Value, json};
 
-use crate::inner_weight_decay::WithWeightDecay;
+use crate::inner_weight_decay::with_weight_decay;
 
 /// What neither the paper nor lopt has: the blackbox term scaled by its own gradient.
 const SELF_NORMALIZED: [&str; 2] = ["big_selfnormalize@main", "big_selfnormalize_normalize@main"];
@@ -73,7 +73,7 @@ pub fn optimizer(inputs: &Golden, settings: &Value) -> Box<dyn LearnedOptimizer>
         Box::new(blackbox(inputs, settings))
     } else if weight_decay > 0.0 {
         let prefix = settings["theta"].as_str().unwrap();
-        Box::new(WithWeightDecay::new(inputs, prefix, kwargs))
+        Box::new(with_weight_decay(inputs, prefix, kwargs))
     } else {
         Box::new(star(inputs, settings))
     }
@@ -97,7 +97,7 @@ fn compare(precision: &str, dtype: DType, tolerance: f64) {
                 .iter()
                 .map(|(_, g)| Some(g.get(step - 1).unwrap().to_dtype(dtype).unwrap()));
             optimizer
-                .update(&mut state, &mut params, &Grads::new(at_step.collect()))
+                .step(&mut state, &mut params, &Grads::new(at_step.collect()))
                 .unwrap();
             for (name, p) in params.iter() {
                 let key = format!("{tag}/step{step}/{name}");

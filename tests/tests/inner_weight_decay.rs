@@ -1,9 +1,10 @@
 //! STAR with the reference's inner weight decay, which is not in the paper.
 
 use candle_core::Tensor;
-use lopt_core::{Grads, LearnedOptimizer, Optimizer, Params, Result, State, Theta};
-use lopt_per_param::{Evaluation, PerParam};
+use lopt_core::Result;
+use lopt_per_param::{Evaluation, Learned, Rule};
 use lopt_tests::{Golden, theta};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The reference's `MLPNomLOpt` with all four outputs of its MLP: direction d and
@@ -12,31 +13,28 @@ use serde_json::Value;
 /// Δφ = −\[ β_b · exp(e₀ · m_b) · d · r + β_g · exp(e₁ · m_g) · g̃ + wd · exp(e₂ · m_r) · φ \],
 /// r = (v + 1e-6)^{-1/2}, g̃ the mean of the preconditioned momenta; m_r is 0 without the
 /// regularisation controller. Other settings of the reference are refused.
-#[derive(Clone)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct WithWeightDecay {
-    theta: Theta,
     settings: Value,
 }
 
+/// θ below `prefix`, and the reference's names of its settings.
+pub fn with_weight_decay(
+    golden: &Golden,
+    prefix: &str,
+    settings: &Value,
+) -> Learned<WithWeightDecay> {
+    for needed in ["nominal_controller", "normalize_blackbox"] {
+        assert_eq!(settings[needed], true, "{needed}");
+    }
+    assert_eq!(settings["selfnormalize_blackbox"], false);
+    assert_eq!(settings["nominal_grad_estimator"], "AdamAggMo");
+    let (kind, heads) = (WithWeightDecay::KIND, 4);
+    Learned::new(theta(golden, prefix, kind, settings.clone(), heads)).unwrap()
+}
+
 impl WithWeightDecay {
-    /// θ below `prefix`, and the reference's names of its settings.
-    pub fn new(golden: &Golden, prefix: &str, settings: &Value) -> Self {
-        for needed in ["nominal_controller", "normalize_blackbox"] {
-            assert_eq!(settings[needed], true, "{needed}");
-        }
-        assert_eq!(settings["selfnormalize_blackbox"], false);
-        assert_eq!(settings["nominal_grad_estimator"], "AdamAggMo");
-        let kind = "star with inner weight decay";
-        Self {
-            theta: theta(golden, prefix, kind, settings.clone(), 4),
-            settings: settings.clone(),
-        }
-    }
-
-    fn per_param() -> PerParam {
-        PerParam::new(&[4, 4], 4)
-    }
-
     fn is(&self, key: &str) -> bool {
         self.settings[key].as_bool().unwrap()
     }
@@ -55,8 +53,16 @@ impl WithWeightDecay {
         };
         Ok((magnitude * exp)?.exp()?)
     }
+}
 
-    fn delta(&self, evaluation: &Evaluation) -> Result<Tensor> {
+impl Rule for WithWeightDecay {
+    const KIND: &'static str = "star with inner weight decay";
+
+    fn heads(&self) -> usize {
+        4
+    }
+
+    fn step(&self, evaluation: &Evaluation) -> Result<Tensor> {
         let mut decay_magnitude = evaluation.head(3)?;
         if !self.is("regularization_controller") {
             decay_magnitude = decay_magnitude.zeros_like()?;
@@ -89,53 +95,6 @@ impl WithWeightDecay {
             let factor = self.factor(magnitude, index, aggregate)?;
             step = (step + (term.broadcast_mul(&factor)? * self.number(scale))?)?;
         }
-        Ok(step.neg()?)
-    }
-}
-
-impl Optimizer for WithWeightDecay {
-    fn kind(&self) -> &'static str {
-        "star with inner weight decay"
-    }
-
-    fn init(&self, params: &Params) -> Result<State> {
-        Self::per_param().init_state(params)
-    }
-
-    fn update(&self, state: &mut State, params: &mut Params, grads: &Grads) -> Result<()> {
-        let p = &params.tensors()[0];
-        let theta = self.theta.tensors(p.dtype(), p.device())?;
-        self.update_with(&theta, state, params, grads)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        1.0
-    }
-
-    fn set_learning_rate(&mut self, _: f64) {}
-}
-
-impl LearnedOptimizer for WithWeightDecay {
-    fn theta(&self) -> &Theta {
-        &self.theta
-    }
-
-    fn with_values(&self, values: Vec<f32>) -> Result<Box<dyn LearnedOptimizer>> {
-        Ok(Box::new(Self {
-            theta: self.theta.with_values(values)?,
-            ..self.clone()
-        }))
-    }
-
-    fn update_with(
-        &self,
-        theta: &[Tensor],
-        state: &mut State,
-        params: &mut Params,
-        grads: &Grads,
-    ) -> Result<()> {
-        Self::per_param().step(theta, state, params, grads, |evaluation| {
-            self.delta(evaluation)
-        })
+        Ok(step)
     }
 }

@@ -1,5 +1,6 @@
 //! The tests that need more than one crate, in one binary.
 
+mod backend;
 mod contract;
 mod files;
 mod fused;

@@ -278,8 +278,9 @@ fn meta_gradients_are_differences_of_meta_losses() {
                     losses.push(value.to_scalar::<f64>().unwrap());
                     let (_, grads) = Chain.loss_and_grad(&params, &batch(t)).unwrap();
                     let grads = Grads::new(grads.tensors().to_vec());
+                    let context = StepContext::new(t as u64, 1.0);
                     optimizer
-                        .update_with(theta, &mut state, &mut params, &grads)
+                        .update_with(theta, &context, &mut state, &mut params, &grads)
                         .unwrap();
                 }
                 let sum: f64 = losses[..steps].iter().sum();

@@ -7,7 +7,7 @@ use lopt_adam::Adam;
 use lopt_blackbox::Blackbox;
 use lopt_core::{LearnedOptimizer, Optimizer, Purpose, Streams};
 use lopt_datasets::{DatasetName, Source};
-use lopt_star::Star;
+use lopt_star::{Star, pretrained_multi};
 use lopt_tasks::{
     Activation, DataStore, Feed, Initializer, MlpConfig, MlpTask, Network, Split, Task,
 };
@@ -17,10 +17,10 @@ fn pretrained_optimizers_tell_where_they_come_from() {
     let (star, blackbox) = (Star::pretrained(), Blackbox::pretrained());
     assert_eq!(star.theta().values().len(), 202);
     assert_eq!(blackbox.theta().values().len(), 197);
-    let multi = Star::pretrained_multi();
+    let multi = pretrained_multi();
     assert_eq!(star.theta().values(), Star::default().theta().values());
     for theta in [star.theta(), multi.theta(), blackbox.theta()] {
-        let provenance = &theta.provenance;
+        let provenance = theta.provenance();
         assert_eq!(provenance["configuration"]["task"]["source"], "full");
         assert_eq!(
             provenance["configuration"]["optimizer"]["kind"],
@@ -78,6 +78,6 @@ fn pretrained_optimizers_train() {
     let adam = final_loss(Arc::new(Adam::new(1e-3)), steps);
     assert!(star < untrained && star < adam, "{star} {untrained} {adam}");
     assert!(star < blackbox && blackbox < 1.0, "{star} {blackbox}");
-    let multi = final_loss(Arc::new(Star::pretrained_multi()), steps);
+    let multi = final_loss(Arc::new(pretrained_multi()), steps);
     assert!(multi < adam, "{multi} {adam}");
 }

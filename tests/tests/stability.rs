@@ -8,7 +8,7 @@ use lopt_core::{LearnedOptimizer, Params, Purpose, Rng, State, Streams};
 use lopt_datasets::{DatasetName, Source};
 use lopt_stability::{
     Effort, eigenvalues, leading_eigenvalues,
-    training::{Jacobian, Study, Subject},
+    training::{Jacobian, Study},
 };
 use lopt_star::Star;
 use lopt_tasks::{
@@ -31,14 +31,11 @@ fn tiny() -> Arc<dyn Task> {
 }
 
 /// A fresh STAR with a blackbox term, and a fresh blackbox.
-fn subjects() -> [(&'static str, Subject); 2] {
+fn subjects() -> [(&'static str, Arc<dyn LearnedOptimizer>); 2] {
     let star = Star::init(Default::default(), 1.0, &mut rng(5)).unwrap();
     [
-        ("star", Subject::star(star).unwrap()),
-        (
-            "blackbox",
-            Subject::blackbox(Arc::new(Blackbox::untrained())),
-        ),
+        ("star", Arc::new(star)),
+        ("blackbox", Arc::new(Blackbox::untrained())),
     ]
 }
 
@@ -47,9 +44,13 @@ fn rng(seed: u64) -> Rng {
 }
 
 /// After some steps of training.
-fn trained(task: &Arc<dyn Task>, subject: &Subject, steps: u64) -> (Params, State, Batch) {
+fn trained(
+    task: &Arc<dyn Task>,
+    optimizer: &Arc<dyn LearnedOptimizer>,
+    steps: u64,
+) -> (Params, State, Batch) {
     let params = task.init(&mut rng(0)).unwrap();
-    let mut network = Network::start(task.clone(), params, subject.optimizer.clone()).unwrap();
+    let mut network = Network::start(task.clone(), params, optimizer.clone()).unwrap();
     let mut feed = Feed::default();
     for t in 0..steps {
         network.draw(Split::Train, &mut rng(t), &mut feed).unwrap();
@@ -65,7 +66,7 @@ fn values(t: &Tensor) -> Vec<f64> {
 }
 
 fn pack(params: &Params, state: &State) -> Vec<f64> {
-    let slots = state.slots.iter().flatten().map(|slot| &slot.value);
+    let slots = state.all_slots().map(|slot| &slot.value);
     params
         .tensors()
         .iter()
@@ -91,7 +92,7 @@ fn step(
     let tensors = like.0.tensors().iter().map(&mut next).collect();
     let mut params = like.0.with_tensors(tensors).unwrap();
     let mut state = like.1.clone();
-    for slot in state.slots.iter_mut().flatten() {
+    for slot in state.all_slots_mut() {
         slot.value = next(&slot.value);
     }
     let batch: Batch = batch
@@ -102,7 +103,7 @@ fn step(
         })
         .collect();
     let (_, grads) = task.loss_and_grad(&params, &batch).unwrap();
-    optimizer.update(&mut state, &mut params, &grads).unwrap();
+    optimizer.step(&mut state, &mut params, &grads).unwrap();
     pack(&params, &state)
 }
 
@@ -211,11 +212,8 @@ fn a_study_follows_a_run() {
 #[test]
 fn shares_are_of_the_terms() {
     let task = tiny();
-    let [(_, subject), _] = subjects();
-    let nominal = Subject {
-        optimizer: subject.nominal.clone().unwrap(),
-        ..subject
-    };
+    let [(_, star), _] = subjects();
+    let nominal = star.nominal_only().unwrap().unwrap().into();
     let study = Study {
         seed: 0,
         steps: vec![2],

@@ -302,7 +302,7 @@ fn adam_learns_fashion_mnist() {
     for t in 0..300 {
         let batch = task.batch(Split::Train, &mut rng(10 + t)).unwrap();
         let (_, grads) = task.loss_and_grad(&params, &batch).unwrap();
-        adam.update(&mut state, &mut params, &grads).unwrap();
+        adam.step(&mut state, &mut params, &grads).unwrap();
     }
     let after = task.test(&params).unwrap().unwrap();
     assert!(

@@ -43,7 +43,7 @@ impl Contender {
         let identity = json!({
             "configuration": theta.config(),
             "learning-rate": optimizer.learning_rate(),
-            "provenance": theta.provenance,
+            "provenance": theta.provenance(),
             "theta": theta.values(),
         });
         Self {

@@ -69,7 +69,8 @@ pub fn train(
 ) -> Result<Curve> {
     let stream = |what, t| Streams::new(seed).stream(Purpose::Evaluation, what, 0, t);
     let params = task.init(&mut stream(0, 0))?;
-    let mut network = Network::start(task.clone(), params, optimizer.clone())?;
+    let network = Network::start(task.clone(), params, optimizer.clone())?;
+    let mut network = network.with_horizon(steps);
     let mut feed = Feed::default();
     let mut curve = Curve {
         losses: Vec::with_capacity(steps as usize),

@@ -1,23 +1,44 @@
+//! What determines a meta-training run.
+
+mod optimizer;
+mod overrides;
+
 use std::path::Path;
 
-use lopt_blackbox::Blackbox;
-use lopt_core::{LearnedOptimizer, Purpose, Rng, Streams, log_uniform};
-use lopt_star::Star;
-use lopt_tasks::TaskFamilyConfig;
-use serde::{Deserialize, Serialize};
+use candle_core::Device;
+use lopt_core::{Rng, log_uniform};
+use lopt_tasks::{DataStore, TaskFamilyConfig};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned, de::Error as _};
 
-use crate::{Clip, Error, EstimatorConfig, EstimatorKind, OuterConfig, Result};
+use crate::{
+    Clip, Error, EstimatorConfig, EstimatorKind, OuterConfig, Resources, Result, SavedRun, Trainer,
+    registry::LEARNED,
+};
 
-/// Everything that determines a meta-training run.
+pub use optimizer::OptimizerConfig;
+
+/// How θ is meta-trained, whatever the task family and the optimizer.
+///
+/// ```
+/// use lopt_meta::TrainerConfig;
+///
+/// let config: TrainerConfig = toml::from_str(
+///     r#"
+///     seed = 0
+///     estimator = { kind = "pes", tasks = 8, truncation = 50, sigma = 0.01, horizon = { kind = "constant", steps = 500 } }
+///     outer = { steps = 1000, learning-rate = 3e-3, weight-decay = 0.1, decay = "decoupled", clip = { kind = "off" }, warm-up = 0, schedule = "cosine" }
+///     held-out = { every = 100, unrolls = 4, horizon = 500 }
+///     checkpoint = { every = 20, keep = 3 }
+///     "#,
+/// )?;
+/// assert_eq!(config.estimator.tasks(), 8);
+/// # Ok::<(), toml::de::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RunConfig {
+pub struct TrainerConfig {
     /// Seed of all random streams.
     pub seed: u64,
-    /// The task family that networks are trained on.
-    pub task: TaskFamilyConfig,
-    /// What is meta-trained.
-    pub optimizer: OptimizerConfig,
     /// How the meta-gradient is estimated.
     pub estimator: EstimatorConfig,
     /// How θ follows it.
@@ -28,40 +49,59 @@ pub struct RunConfig {
     pub checkpoint: CheckpointConfig,
 }
 
-/// The learned optimizer and its start.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct OptimizerConfig {
-    /// Which.
-    pub kind: Kind,
-    /// Factor on the initial weights of the MLP's last layer; 1 is the reference.
-    pub last_layer_scale: f32,
-    /// STAR's switches, if they differ from the paper's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub star: Option<lopt_star::Config>,
-    /// The blackbox's constants, if they differ from the reference's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub blackbox: Option<lopt_blackbox::Config>,
+/// The configuration that a run directory keeps as `config.toml`, and each θ of the run as part of
+/// its provenance: a [`TrainerConfig`], or one with more in it.
+pub trait Configuration: Serialize {
+    /// The part that the trainer follows.
+    fn trainer(&self) -> &TrainerConfig;
 }
 
-/// A learned optimizer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// 202 meta-parameters.
-    Star,
-    /// 197 meta-parameters.
-    Blackbox,
-}
-
-impl Kind {
-    /// As θ files name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Star => lopt_star::KIND,
-            Kind::Blackbox => lopt_blackbox::KIND,
-        }
+impl Configuration for TrainerConfig {
+    fn trainer(&self) -> &TrainerConfig {
+        self
     }
+}
+
+/// A whole run with its task family and its optimizer, as a TOML file describes it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunConfig {
+    /// Seed, estimator, outer loop, held-out evaluation and checkpoints.
+    #[serde(flatten)]
+    pub trainer: TrainerConfig,
+    /// The task family that networks are trained on.
+    pub task: TaskFamilyConfig,
+    /// What is meta-trained.
+    pub optimizer: OptimizerConfig,
+}
+
+impl Configuration for RunConfig {
+    fn trainer(&self) -> &TrainerConfig {
+        &self.trainer
+    }
+}
+
+impl<'de> Deserialize<'de> for RunConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut table = toml::Table::deserialize(deserializer)?;
+        let mut parse = || {
+            let (task, optimizer) = (
+                section(&mut table, "task")?,
+                section(&mut table, "optimizer")?,
+            );
+            let trainer = TrainerConfig::deserialize(std::mem::take(&mut table));
+            Ok(Self {
+                trainer: trainer.map_err(|e| e.message().to_owned())?,
+                task,
+                optimizer,
+            })
+        };
+        parse().map_err(|e: String| D::Error::custom(e))
+    }
+}
+
+fn section<T: DeserializeOwned>(table: &mut toml::Table, key: &str) -> Result<T, String> {
+    let section = table.remove(key).ok_or(format!("missing field `{key}`"))?;
+    T::deserialize(section).map_err(|e: toml::de::Error| format!("in `{key}`: {}", e.message()))
 }
 
 /// How the best θ is chosen.
@@ -136,15 +176,53 @@ impl Preset {
     }
 }
 
+impl TrainerConfig {
+    /// Checks the ranges of all values.
+    ///
+    /// # Errors
+    /// Returns [`Error::Config`] with the first key whose value is out of range.
+    pub fn check(&self) -> Result<()> {
+        let require = |ok: bool, key: &str, must: &str| {
+            if ok {
+                Ok(())
+            } else {
+                Err(Error::Config(format!("`{key}` must be {must}")))
+            }
+        };
+        let positive = |x: f64| x > 0.0 && x.is_finite();
+        self.estimator.check()?;
+        let outer = &self.outer;
+        let rate_ok = positive(outer.learning_rate);
+        require(rate_ok, "outer.learning-rate", "positive and finite")?;
+        let decay_ok = outer.weight_decay >= 0.0 && outer.weight_decay.is_finite();
+        require(decay_ok, "outer.weight-decay", "at least 0 and finite")?;
+        let clip_ok = match outer.clip {
+            Clip::PerCoordinate { max } | Clip::GlobalNorm { max } => positive(max),
+            Clip::Off => true,
+        };
+        require(clip_ok, "outer.clip.max", "positive and finite")?;
+        for (key, value) in [
+            ("held-out.every", self.held_out.every),
+            ("held-out.unrolls", self.held_out.unrolls),
+            ("held-out.horizon", self.held_out.horizon),
+            ("checkpoint.every", self.checkpoint.every),
+            ("checkpoint.keep", self.checkpoint.keep as u64),
+        ] {
+            require(value >= 1, key, "at least 1")?;
+        }
+        Ok(())
+    }
+}
+
 impl RunConfig {
     /// Parses TOML, exchanges the estimator for one of another kind if asked to, and applies
     /// `overrides`, each `key.path=value` with a TOML value (text without quotes is taken as
-    /// a string; without a value the key is removed). Where one sets `optimizer.kind`, the text's
-    /// settings of the other optimizer are left out. `origin` names the text in messages.
+    /// a string; without a value the key is removed). If one sets `optimizer.kind`, the text's
+    /// sections of other optimizers are left out. `origin` names the text in messages.
     ///
     /// # Errors
-    /// If the text or an override is no TOML, a key is unknown or missing, or a value is
-    /// out of range.
+    /// Returns [`Error::Config`] if the text or an override is no TOML, a key is unknown or
+    /// missing, or a value is out of range.
     pub fn parse(
         text: &str,
         origin: &str,
@@ -168,22 +246,23 @@ impl RunConfig {
         let optimizer = table.get_mut("optimizer");
         if let (Some(kind), Some(toml::Value::Table(optimizer))) = (kind, optimizer) {
             let kind = kind.trim().trim_matches('"');
-            for other in ["star", "blackbox"].iter().filter(|other| **other != kind) {
-                optimizer.remove(*other);
+            for other in LEARNED.iter().filter(|other| other.name() != kind) {
+                optimizer.remove(other.name());
             }
         }
         for text in overrides {
-            apply_override(&mut table, text)?;
+            overrides::apply(&mut table, text)?;
         }
         let config = Self::deserialize(table).map_err(|e| {
             let with = if overrides.is_empty() {
                 ""
             } else {
-                " with the command line's values"
+                " with its overrides"
             };
-            Error::Config(format!("{origin}{with}: {e}"))
+            Error::Config(format!("{origin}{with}: {}", e.message()))
         })?;
-        config.check()?;
+        config.trainer.check()?;
+        config.optimizer.check()?;
         Ok(config)
     }
 
@@ -200,168 +279,63 @@ impl RunConfig {
         Self::parse(&text, &path.display().to_string(), estimator, overrides)
     }
 
-    /// As TOML.
+    /// The configuration as TOML.
     ///
     /// # Errors
-    /// None in practice.
+    /// Returns an error if a number does not fit TOML's.
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string_pretty(self).map_err(|e| Error::Config(e.to_string()))
+        to_toml(self)
     }
 
-    /// The optimizer with its initial θ.
+    /// Starts the run in a new directory; see [`Trainer::start`].
     ///
     /// # Errors
-    /// None in practice.
-    pub fn initial_optimizer(&self) -> Result<Box<dyn LearnedOptimizer>> {
-        let mut rng = Streams::new(self.seed).stream(Purpose::ThetaInit, 0, 0, 0);
-        let OptimizerConfig {
-            kind,
-            last_layer_scale,
-            star,
-            blackbox,
-        } = self.optimizer.clone();
-        Ok(match kind {
-            Kind::Star => Box::new(Star::init(
-                star.unwrap_or_default(),
-                last_layer_scale,
-                &mut rng,
-            )?),
-            Kind::Blackbox => Box::new(Blackbox::init(
-                blackbox.unwrap_or_default(),
-                last_layer_scale,
-                &mut rng,
-            )?),
-        })
+    /// As [`Trainer::start`], or if data are missing.
+    pub fn start(
+        &self,
+        path: &Path,
+        store: &mut DataStore,
+        device: &Device,
+        resources: Resources,
+    ) -> Result<Trainer> {
+        let family = self.task.load(store, device)?;
+        let optimizer = self.optimizer.initial(self.trainer.seed)?;
+        Trainer::start(family, optimizer, self, path, resources)
     }
 
-    fn check(&self) -> Result<()> {
-        let require = |ok: bool, key: &str, must: &str| {
-            if ok {
-                Ok(())
-            } else {
-                Err(Error::Config(format!("`{key}` must be {must}")))
-            }
-        };
-        let positive = |x: f64| x > 0.0 && x.is_finite();
-        self.estimator.check()?;
-        let outer = &self.outer;
-        require(
-            positive(outer.learning_rate),
-            "outer.learning-rate",
-            "positive and finite",
-        )?;
-        let decay_ok = outer.weight_decay >= 0.0 && outer.weight_decay.is_finite();
-        require(decay_ok, "outer.weight-decay", "at least 0 and finite")?;
-        let clip_ok = match outer.clip {
-            Clip::PerCoordinate { max } | Clip::GlobalNorm { max } => positive(max),
-            Clip::Off => true,
-        };
-        require(clip_ok, "outer.clip.max", "positive and finite")?;
-        let scale = self.optimizer.last_layer_scale;
-        require(scale.is_finite(), "optimizer.last-layer-scale", "finite")?;
-        let moves = self.optimizer.kind == Kind::Star || scale != 0.0;
-        let must = "other than 0 for the blackbox, which would not move; 1.0 is the reference";
-        require(moves, "optimizer.last-layer-scale", must)?;
-        let star = self.optimizer.star.as_ref().map(|star| &star.multipliers);
-        let blackbox = self.optimizer.blackbox.as_ref();
-        for (key, value) in [
-            (
-                "star.multipliers.nominal-step",
-                star.map(|m| m.nominal_step),
-            ),
-            ("star.multipliers.nominal-exp", star.map(|m| m.nominal_exp)),
-            (
-                "star.multipliers.blackbox-step",
-                star.map(|m| m.blackbox_step),
-            ),
-            (
-                "star.multipliers.blackbox-exp",
-                star.map(|m| m.blackbox_exp),
-            ),
-            (
-                "blackbox.step-multiplier",
-                blackbox.map(|b| b.step_multiplier),
-            ),
-            (
-                "blackbox.exp-multiplier",
-                blackbox.map(|b| b.exp_multiplier),
-            ),
-        ] {
-            let finite = value.is_none_or(f64::is_finite);
-            require(finite, &format!("optimizer.{key}"), "finite")?;
-        }
-        for (key, value) in [
-            ("held-out.every", self.held_out.every),
-            ("held-out.unrolls", self.held_out.unrolls),
-            ("held-out.horizon", self.held_out.horizon),
-            ("checkpoint.every", self.checkpoint.every),
-            ("checkpoint.keep", self.checkpoint.keep as u64),
-        ] {
-            require(value >= 1, key, "at least 1")?;
-        }
-        self.check_optimizer()
-    }
-
-    /// A section of the other optimizer would do nothing.
-    fn check_optimizer(&self) -> Result<()> {
-        let stray = match self.optimizer.kind {
-            Kind::Star => self
-                .optimizer
-                .blackbox
-                .is_some()
-                .then_some(("blackbox", "star")),
-            Kind::Blackbox => self
-                .optimizer
-                .star
-                .is_some()
-                .then_some(("star", "blackbox")),
-        };
-        match stray {
-            Some((section, kind)) => Err(Error::Config(format!(
-                "`optimizer.{section}` has no effect when `optimizer.kind` is \"{kind}\"; remove one of them"
-            ))),
-            None => Ok(()),
-        }
+    /// Resumes the run of a directory, with the configuration in it; see [`Trainer::resume`].
+    ///
+    /// # Errors
+    /// As [`SavedRun::open`] and [`Trainer::resume`], or if data are missing.
+    pub fn resume(
+        path: &Path,
+        store: &mut DataStore,
+        device: &Device,
+        resources: Resources,
+    ) -> Result<(Self, Trainer)> {
+        let saved = SavedRun::open(path, &*resources.comm)?;
+        let config = Self::parse(saved.text(), "the run's configuration", None, &[])?;
+        let family = config.task.load(store, device)?;
+        let optimizer = config.optimizer.initial(config.trainer.seed)?;
+        let trainer = Trainer::resume(family, optimizer, &config, saved, resources)?;
+        Ok((config, trainer))
     }
 }
 
-/// Sets `key.path=value` in a table.
-fn apply_override(table: &mut toml::Table, text: &str) -> Result<()> {
-    let problem = |what: &str| Error::Config(format!("`--set {text}`: {what}"));
-    let (path, value) = text
-        .split_once('=')
-        .ok_or_else(|| problem("say key.path=value, for example outer.steps=500"))?;
-    let mut keys: Vec<&str> = path.trim().split('.').collect();
-    let last = keys
-        .pop()
-        .filter(|key| !key.is_empty())
-        .ok_or_else(|| problem("no key"))?;
-    let mut at = table;
-    for key in keys {
-        at = at
-            .entry(key)
-            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
-            .as_table_mut()
-            .ok_or_else(|| problem(&format!("`{key}` is a value, not a section")))?;
-    }
-    match value.trim() {
-        "" => at.remove(last),
-        value => at.insert(last.to_owned(), parse_value(value)),
-    };
-    Ok(())
-}
-
-fn parse_value(text: &str) -> toml::Value {
-    let parsed = format!("value = {text}").parse::<toml::Table>();
-    parsed
-        .ok()
-        .and_then(|mut table| table.remove("value"))
-        .unwrap_or_else(|| toml::Value::String(text.to_owned()))
+pub(crate) fn to_toml(config: &impl Serialize) -> Result<String> {
+    toml::to_string_pretty(config).map_err(|e| Error::Config(e.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
+    use lopt_core::{Purpose, Streams};
+
     use super::*;
+
+    /// A value of the optimizer's section.
+    fn of_optimizer(config: &RunConfig, key: &str) -> serde_json::Value {
+        config.optimizer.config.as_ref().unwrap()[key].clone()
+    }
 
     fn quick(overrides: &[&str]) -> Result<RunConfig> {
         let overrides: Vec<String> = overrides.iter().map(|&o| o.to_owned()).collect();
@@ -390,27 +364,24 @@ mod tests {
             "optimizer.star.time-limit=",
         ])
         .unwrap();
+        assert_eq!(of_optimizer(&quick(&[]).unwrap(), "time-limit"), 500);
+        assert_eq!(config.trainer.seed, 7);
+        assert_eq!(config.trainer.outer.learning_rate, 3e-4);
         assert_eq!(
-            quick(&[]).unwrap().optimizer.star.unwrap().time_limit,
-            Some(500)
-        );
-        assert_eq!(config.seed, 7);
-        assert_eq!(config.outer.learning_rate, 3e-4);
-        assert_eq!(
-            config.estimator.horizon(),
+            config.trainer.estimator.horizon(),
             Horizon::LogUniform {
                 min: 100,
                 max: 2000
             }
         );
-        let TaskFamilyConfig::Mlp(task) = config.task else {
+        let TaskFamilyConfig::Mlp(task) = &config.task else {
             panic!("{}", config.task);
         };
         assert_eq!(task.hidden, [vec![8], vec![16, 16]]);
-        let star = config.optimizer.star.unwrap();
-        assert_eq!(star.nominal, lopt_star::Nominal::Sgdm);
-        assert!(!star.blackbox_term && star.magnitude_control);
-        assert_eq!(star.time_limit, None);
+        assert_eq!(of_optimizer(&config, "nominal"), "sgdm");
+        assert_eq!(of_optimizer(&config, "blackbox-term"), false);
+        assert_eq!(of_optimizer(&config, "magnitude-control"), true);
+        assert!(of_optimizer(&config, "time-limit").is_null());
         let missing = quick(&["outer.steps="]).unwrap_err().to_string();
         assert!(missing.contains("`steps`"), "{missing}");
     }
@@ -422,18 +393,13 @@ mod tests {
             let overrides: Vec<_> = overrides.iter().map(ToString::to_string).collect();
             RunConfig::parse(Preset::Quick.text(), "preset quick", None, &overrides)
         };
-        assert!(parse(&[]).unwrap().optimizer.star.is_some());
+        assert!(parse(&[]).unwrap().optimizer.config.is_some());
         for kind in ["optimizer.kind=blackbox", "optimizer.kind=\"blackbox\""] {
             let config = parse(&[kind, "optimizer.last-layer-scale=1.0"]).unwrap();
-            assert!(config.optimizer.star.is_none());
+            assert!(config.optimizer.config.is_none());
         }
-        assert!(
-            parse(&["optimizer.kind=star"])
-                .unwrap()
-                .optimizer
-                .star
-                .is_some()
-        );
+        let star = parse(&["optimizer.kind=star"]).unwrap();
+        assert!(star.optimizer.config.is_some());
         // Those that somebody sets are not.
         let both = [
             "optimizer.kind=blackbox",
@@ -454,11 +420,12 @@ mod tests {
             let config = of(kind, &["estimator.tasks=3"]).unwrap();
             let again = RunConfig::parse(&config.to_toml().unwrap(), "again", None, &[]);
             assert_eq!(config, again.unwrap());
-            assert_eq!(config.estimator.tasks(), 3);
-            assert_eq!(config.estimator.horizon(), Horizon::Constant { steps: 500 });
+            assert_eq!(config.trainer.estimator.tasks(), 3);
+            let constant = Horizon::Constant { steps: 500 };
+            assert_eq!(config.trainer.estimator.horizon(), constant);
         }
         let full = of(FullEs, &["estimator.loss=min", "estimator.clip=0.5"]).unwrap();
-        let EstimatorConfig::FullEs(full) = full.estimator else {
+        let EstimatorConfig::FullEs(full) = full.trainer.estimator else {
             panic!("{full:?}");
         };
         assert_eq!((full.sigma, full.clip), (0.01, Some(0.5)));

@@ -65,7 +65,8 @@ impl HeldOut {
         let stream = |what, t| self.streams.stream(Purpose::HeldOut, index, what, t);
         let task: Arc<dyn Task> = self.family.sample(&mut stream(0, 0));
         let params = task.init(&mut stream(1, 0))?;
-        let mut network = Network::start(task.clone(), params, optimizer.clone())?;
+        let network = Network::start(task.clone(), params, optimizer.clone())?;
+        let mut network = network.with_horizon(self.config.horizon);
         let mut feed = Feed::default();
         let mut losses = vec![];
         for t in 0..self.config.horizon {

@@ -5,7 +5,10 @@
 //! strategies from the losses at perturbed θ ([`TruncatedEs`], which is PES or truncated ES, and
 //! [`FullEs`]), or backpropagation through the inner loop ([`Backprop`], [`meta_gradient`]). The
 //! outer loop ([`Trainer`]) follows it with AdamW ([`OuterOptimizer`]) and keeps a run directory
-//! ([`RunDir`]) from which it resumes after any interruption, bit for bit.
+//! ([`RunDir`]) from which it resumes after any interruption, bit for bit. The trainer takes any
+//! [`TaskFamily`](lopt_tasks::TaskFamily) and any
+//! [`LearnedOptimizer`](lopt_core::LearnedOptimizer); [`RunConfig`] makes both from TOML, with the
+//! optimizers of the [`registry`].
 
 mod comm;
 mod config;
@@ -15,12 +18,14 @@ mod exact_sum;
 mod grad_study;
 mod held_out;
 mod outer;
+pub mod registry;
 mod run_dir;
 mod trainer;
 
 pub use comm::{Alone, Comm, share};
 pub use config::{
-    CheckpointConfig, HeldOutConfig, Horizon, Kind, OptimizerConfig, Preset, RunConfig,
+    CheckpointConfig, Configuration, HeldOutConfig, Horizon, OptimizerConfig, Preset, RunConfig,
+    TrainerConfig,
 };
 pub use error::{Error, Result};
 pub use estimator::{
@@ -34,4 +39,4 @@ pub use grad_study::{GradStudy, STUDIED, StudyPoint};
 pub use held_out::{HeldOut, HeldOutScore};
 pub use outer::{Clip, Decay, OuterConfig, OuterOptimizer, Schedule};
 pub use run_dir::{Checkpoint, Provenance, RunDir};
-pub use trainer::{Observer, Progress, Resources, Trainer};
+pub use trainer::{Observer, Progress, Resources, SavedRun, Trainer};

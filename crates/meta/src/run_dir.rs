@@ -9,7 +9,7 @@ use lopt_core::{Error as CoreError, LearnedOptimizer, Theta, file};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Error, GradientEstimator, HeldOutScore, OuterOptimizer, Result, RunConfig, Snapshot};
+use crate::{Error, GradientEstimator, HeldOutScore, OuterOptimizer, Result, Snapshot};
 
 /// The program that made a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,17 @@ pub struct Provenance {
     pub commit: String,
     /// Instructions of the CPU kernels, on which the bits of the results depend.
     pub kernels: String,
+}
+
+impl Default for Provenance {
+    /// This version of the library, built from an unknown commit.
+    fn default() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: "unknown".to_owned(),
+            kernels: lopt_kernels::Isa::best().to_string(),
+        }
+    }
 }
 
 /// A run directory.
@@ -65,16 +76,16 @@ pub(crate) struct Resumed {
 const CHECKPOINT: &str = "checkpoint";
 
 impl RunDir {
-    /// A new run directory with its configuration.
+    /// A new run directory with its configuration, a TOML text.
     ///
     /// # Errors
-    /// If there is something in it already, or it cannot be written.
-    pub fn create(path: &Path, config: &RunConfig, provenance: &Provenance) -> Result<Self> {
+    /// Returns an error if the directory is not empty or cannot be written.
+    pub fn create(path: &Path, config: &str, provenance: &Provenance) -> Result<Self> {
         fs::create_dir_all(path).map_err(CoreError::io("create", path))?;
         if !is_free(path)? {
             return Err(problem(
                 path,
-                "is not empty; continue that run with --resume, or name another directory",
+                "is not empty; resume the run in it, or name another directory",
             ));
         }
         let lock = lock(path)?;
@@ -84,7 +95,7 @@ impl RunDir {
             serde_json::to_string_pretty(provenance).map_err(|e| problem(path, &e.to_string()))?;
         file::write_atomically(&path.join("run.json"), json.as_bytes())?;
         // Last, because `open` takes its presence for a complete directory.
-        file::write_atomically(&path.join("config.toml"), config.to_toml()?.as_bytes())?;
+        file::write_atomically(&path.join("config.toml"), config.as_bytes())?;
         Ok(Self {
             path: path.to_owned(),
             metrics: None,
@@ -92,26 +103,26 @@ impl RunDir {
         })
     }
 
-    /// An existing run directory and its configuration.
+    /// An existing run directory and its configuration, a TOML text.
     ///
     /// # Errors
-    /// If it is none, or another process works in it.
-    pub fn open(path: &Path) -> Result<(Self, RunConfig)> {
+    /// Returns an error if the directory holds no run, or another process works in it.
+    pub fn open(path: &Path) -> Result<(Self, String)> {
         let config = path.join("config.toml");
         if !config.is_file() {
             return Err(problem(
                 path,
-                "is no run directory: it has no config.toml. Start a new run, without --resume",
+                "is no run directory: it has no config.toml; start a new run instead of resuming",
             ));
         }
-        let config = RunConfig::load(&config, None, &[])?;
+        let text = fs::read_to_string(&config).map_err(CoreError::io("read", &config))?;
         let run = Self {
             path: path.to_owned(),
             metrics: None,
             _lock: lock(path)?,
         };
         run.remove_unfinished();
-        Ok((run, config))
+        Ok((run, text))
     }
 
     /// Where it is.

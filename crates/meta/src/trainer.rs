@@ -8,14 +8,14 @@ use std::{
     time::Instant,
 };
 
-use candle_core::Device;
 use lopt_core::{LearnedOptimizer, Optimizer, Theta, Workers};
-use lopt_tasks::{DataStore, TaskFamily};
-use serde_json::json;
+use lopt_tasks::TaskFamily;
+use serde_json::{Value, json};
 
 use crate::{
-    Checkpoint, Comm, Error, Estimate, GradientEstimator, HeldOut, HeldOutScore, OuterOptimizer,
-    Provenance, Result, RunConfig, RunDir, outer::norm, run_dir::restore,
+    Alone, Checkpoint, Comm, Configuration, Error, Estimate, GradientEstimator, HeldOut,
+    HeldOutScore, OuterOptimizer, Provenance, Result, RunDir, TrainerConfig, config::to_toml,
+    outer::norm, run_dir::restore,
 };
 
 /// What an [`Observer`] is told after each outer step.
@@ -46,12 +46,18 @@ impl Observer for () {
     fn on_step(&mut self, _: &Progress) {}
 }
 
-/// The outer loop of one run.
+/// The outer loop of one run, for any task family and any learned optimizer.
+///
+/// It estimates the meta-gradient, follows it with the outer optimizer, keeps the best θ by
+/// held-out training, and writes metrics and checkpoints to a run directory.
+/// [`RunConfig::start`](crate::RunConfig::start) makes one from a TOML file.
 ///
 /// Several ranks each have one and call the same functions; rank 0 keeps the run directory.
 /// An error on one of them leaves the others waiting: the caller ends them all.
 pub struct Trainer {
-    config: RunConfig,
+    config: TrainerConfig,
+    /// The whole configuration, for the provenance of θ.
+    description: Value,
     path: PathBuf,
     /// On rank 0.
     run: Option<RunDir>,
@@ -66,61 +72,100 @@ pub struct Trainer {
     inner_steps: u64,
 }
 
-/// What a run computes with.
-pub struct Resources<'a> {
-    /// Where data come from.
-    pub store: &'a mut DataStore,
-    /// Where tensors live.
-    pub device: &'a Device,
+/// What a run computes with. The default is one process with a thread for each processor.
+pub struct Resources {
     /// Threads of this process.
     pub workers: Workers,
     /// The processes that take part.
     pub comm: Rc<dyn Comm>,
+    /// This program.
+    pub provenance: Provenance,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self {
+            workers: Workers::new(None),
+            comm: Rc::new(Alone),
+            provenance: Provenance::default(),
+        }
+    }
+}
+
+/// A run directory that was opened to be resumed. On ranks other than 0 it holds what rank 0 has
+/// read.
+pub struct SavedRun {
+    path: PathBuf,
+    run: Option<RunDir>,
+    text: String,
+}
+
+impl SavedRun {
+    /// Opens and locks a run directory on rank 0, which sends the configuration to the others.
+    ///
+    /// # Errors
+    /// Returns an error if the directory holds no run or is in use.
+    pub fn open(path: &Path, comm: &dyn Comm) -> Result<Self> {
+        let (run, text) = match comm.rank() {
+            0 => RunDir::open(path).map(|(run, text)| (Some(run), text))?,
+            _ => (None, String::new()),
+        };
+        let text = comm.broadcast(text.into_bytes())?;
+        Ok(Self {
+            path: path.to_owned(),
+            run,
+            text: String::from_utf8_lossy(&text).into_owned(),
+        })
+    }
+
+    /// Its `config.toml`.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
 }
 
 impl Trainer {
-    /// Starts a run in a new directory. Data are loaded and the optimizer is made before
-    /// anything is written.
+    /// Starts a run in a new directory.
     ///
     /// # Errors
-    /// If the configuration or its data cannot be used, there are more ranks than tasks, or
-    /// the directory cannot be written or is not empty.
+    /// Returns an error if a value of the configuration is out of range, there are more ranks than
+    /// tasks, or the directory is not empty or cannot be written.
     pub fn start(
+        family: Arc<dyn TaskFamily>,
+        optimizer: Box<dyn LearnedOptimizer>,
+        config: &impl Configuration,
         path: &Path,
-        config: RunConfig,
-        provenance: Provenance,
         resources: Resources,
     ) -> Result<Self> {
-        let parts = Parts::new(&config, resources)?;
-        let first = parts.comm.rank() == 0;
-        let run = first.then(|| RunDir::create(path, &config, &provenance));
-        let mut trainer = Self::assemble(path, run.transpose()?, config, provenance, parts)?;
-        if let Some(run) = &mut trainer.run {
+        let mut trainer = Self::assemble(family, optimizer, config, path, resources)?;
+        if trainer.comm.rank() == 0 {
+            let mut run = RunDir::create(path, &to_toml(config)?, &trainer.provenance)?;
             run.open_metrics(0)?;
+            trainer.run = Some(run);
         }
         trainer.save_checkpoint()?;
         Ok(trainer)
     }
 
-    /// Goes on with the run in a directory, from its newest good checkpoint. `here` is this
-    /// program; rank 0 knows which one started the run.
+    /// Resumes a run from its newest good checkpoint, with the family, the optimizer and the
+    /// configuration that it was started with. The provenance of its θ remains that of the program
+    /// that started it.
     ///
     /// # Errors
-    /// If the directory is no run, is in use, or its checkpoints are damaged.
-    pub fn resume(path: &Path, here: Provenance, resources: Resources) -> Result<Self> {
-        let comm = resources.comm.clone();
-        let mut provenance = here;
-        let (mut run, mut text) = (None, String::new());
-        if comm.rank() == 0 {
-            let (opened, config) = RunDir::open(path)?;
-            provenance = opened.provenance()?;
-            text = config.to_toml()?;
-            run = Some(opened);
+    /// Returns an error if the checkpoints are damaged, or belong to another configuration.
+    pub fn resume(
+        family: Arc<dyn TaskFamily>,
+        optimizer: Box<dyn LearnedOptimizer>,
+        config: &impl Configuration,
+        saved: SavedRun,
+        mut resources: Resources,
+    ) -> Result<Self> {
+        let SavedRun { path, run, .. } = saved;
+        if let Some(run) = &run {
+            resources.provenance = run.provenance()?;
         }
-        let text = String::from_utf8_lossy(&comm.broadcast(text.into_bytes())?).into_owned();
-        let config = RunConfig::parse(&text, "the run's configuration", None, &[])?;
-        let parts = Parts::new(&config, resources)?;
-        let mut trainer = Self::assemble(path, run, config, provenance, parts)?;
+        let mut trainer = Self::assemble(family, optimizer, config, &path, resources)?;
+        trainer.run = run;
         trainer.take_checkpoint()?;
         Ok(trainer)
     }
@@ -151,32 +196,43 @@ impl Trainer {
     }
 
     fn assemble(
+        family: Arc<dyn TaskFamily>,
+        optimizer: Box<dyn LearnedOptimizer>,
+        described: &impl Configuration,
         path: &Path,
-        run: Option<RunDir>,
-        config: RunConfig,
-        provenance: Provenance,
-        parts: Parts,
+        resources: Resources,
     ) -> Result<Self> {
-        let Parts {
-            family,
-            optimizer,
+        let Resources {
             workers,
             comm,
-        } = parts;
+            provenance,
+        } = resources;
+        let config = described.trainer().clone();
+        config.check()?;
+        let (ranks, tasks) = (comm.size(), config.estimator.tasks());
+        if ranks as u64 > tasks {
+            return Err(Error::Config(format!(
+                "{ranks} ranks for {tasks} tasks: each rank needs one; set estimator.tasks to                  {ranks} or more"
+            )));
+        }
+        let seed = config.seed;
+        let estimator =
+            config
+                .estimator
+                .start(seed, family.clone(), workers, &*optimizer, &*comm)?;
+        let description =
+            serde_json::to_value(described).map_err(|e| Error::Config(e.to_string()))?;
         let n = optimizer.theta().values().len();
-        let (seed, of_run) = (config.seed, family.clone());
-        let estimator = config
-            .estimator
-            .start(seed, of_run, workers, &*optimizer, &*comm)?;
         Ok(Self {
             outer: OuterOptimizer::new(config.outer.clone(), n),
             inner_path: estimator.path(),
             estimator,
-            held_out: HeldOut::new(config.held_out.clone(), config.seed, family, workers),
-            optimizer,
+            held_out: HeldOut::new(config.held_out.clone(), seed, family, workers),
+            optimizer: optimizer.into(),
             config,
+            description,
             path: path.to_owned(),
-            run,
+            run: None,
             comm,
             provenance,
             best: None,
@@ -184,8 +240,8 @@ impl Trainer {
         })
     }
 
-    /// The configuration.
-    pub fn config(&self) -> &RunConfig {
+    /// What the trainer follows.
+    pub fn config(&self) -> &TrainerConfig {
         &self.config
     }
 
@@ -301,16 +357,15 @@ impl Trainer {
 
     /// θ with where it comes from.
     fn theta(&self) -> Theta {
-        let mut theta = self.optimizer.theta().clone();
-        theta.provenance = json!({
+        let provenance = json!({
             "version": self.provenance.version,
             "commit": self.provenance.commit,
             "outer_step": self.outer.step,
             "inner_steps": self.inner_steps,
             "held_out_best": self.best,
-            "configuration": self.config,
+            "configuration": self.description,
         });
-        theta
+        self.optimizer.theta().clone().with_provenance(provenance)
     }
 
     fn save_checkpoint(&self) -> Result<()> {
@@ -326,39 +381,5 @@ impl Trainer {
             inner_steps: self.inner_steps,
         };
         run.save_checkpoint(checkpoint, self.config.checkpoint.keep)
-    }
-}
-
-/// What can be made without a run directory.
-struct Parts {
-    family: Arc<dyn TaskFamily>,
-    optimizer: Arc<dyn LearnedOptimizer>,
-    workers: Workers,
-    comm: Rc<dyn Comm>,
-}
-
-impl Parts {
-    fn new(config: &RunConfig, resources: Resources) -> Result<Self> {
-        let Resources {
-            store,
-            device,
-            workers,
-            comm,
-        } = resources;
-        let family = config.task.load(store, device)?;
-        let optimizer = config.initial_optimizer()?.into();
-        let (ranks, tasks) = (comm.size(), config.estimator.tasks());
-        if ranks as u64 > tasks {
-            return Err(Error::Config(format!(
-                "{ranks} ranks for {tasks} tasks: each rank needs one; set \
-                 estimator.tasks={ranks} or more"
-            )));
-        }
-        Ok(Self {
-            family,
-            optimizer,
-            workers,
-            comm,
-        })
     }
 }

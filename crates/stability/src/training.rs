@@ -15,51 +15,12 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use lopt_core::{LearnedOptimizer, Optimizer, Params, Purpose, Rng, State, Streams, normal};
+use lopt_core::{LearnedOptimizer, Params, Purpose, Rng, State, Streams, normal};
 use lopt_meta::{Adjoint, LinearizedStep};
-use lopt_star::{Config, Nominal, Star};
 use lopt_tasks::{Batch, Feed, Network, Split, Step, Task};
 use nalgebra::DVector;
 
 use crate::{Effort, Error, Leading, Result, leading_eigenvalues};
-
-/// An optimizer in the study.
-#[derive(Clone)]
-pub struct Subject {
-    /// It.
-    pub optimizer: Arc<dyn LearnedOptimizer>,
-    /// The same without its blackbox term, if it has a nominal one.
-    pub nominal: Option<Arc<dyn LearnedOptimizer>>,
-}
-
-impl Subject {
-    /// A blackbox, which has no nominal term.
-    pub fn blackbox(optimizer: Arc<dyn LearnedOptimizer>) -> Self {
-        Self {
-            optimizer,
-            nominal: None,
-        }
-    }
-
-    /// A STAR.
-    ///
-    /// # Errors
-    /// None in practice.
-    pub fn star(star: Star) -> Result<Self> {
-        let config = Config {
-            blackbox_term: false,
-            ..star.config().clone()
-        };
-        let nominal: Option<Arc<dyn LearnedOptimizer>> = match config.nominal {
-            Nominal::Off => None,
-            _ => Some(Arc::new(star.with_config(config)?)),
-        };
-        Ok(Self {
-            optimizer: Arc::new(star),
-            nominal,
-        })
-    }
-}
 
 /// A point of a run and what the step from there does.
 #[derive(Clone, Debug)]
@@ -97,7 +58,7 @@ impl Study {
     pub fn run(
         &self,
         task: &Arc<dyn Task>,
-        subject: &Subject,
+        optimizer: &Arc<dyn LearnedOptimizer>,
         on_point: &mut dyn FnMut(&Point) -> bool,
     ) -> Result<Vec<Point>> {
         if !self.steps.is_sorted_by(|a, b| a < b) {
@@ -105,8 +66,7 @@ impl Study {
         }
         let stream = |what, t| Streams::new(self.seed).stream(Purpose::Stability, what, 0, t);
         let params = task.init(&mut stream(0, 0))?;
-        let optimizer: Arc<dyn Optimizer> = subject.optimizer.clone();
-        let mut network = Network::start(task.clone(), params, optimizer)?;
+        let mut network = Network::start(task.clone(), params, optimizer.clone())?;
         let mut feed = Feed::default();
         let mut points = vec![];
         let mut t = 0;
@@ -122,7 +82,7 @@ impl Study {
             let (params, state) = (network.params()?, network.state()?);
             let batch = task.batch(Split::Train, &mut stream(1, t))?;
             let mut rng = stream(2, t);
-            let point = self.point(&**task, subject, &params, &state, batch, &mut rng)?;
+            let point = self.point(&**task, &**optimizer, &params, &state, batch, &mut rng)?;
             let go_on = on_point(&point);
             points.push(point);
             if !go_on {
@@ -139,7 +99,7 @@ impl Study {
     pub fn point(
         &self,
         task: &dyn Task,
-        subject: &Subject,
+        optimizer: &dyn LearnedOptimizer,
         params: &Params,
         state: &State,
         batch: Batch,
@@ -148,24 +108,24 @@ impl Study {
         let (loss, grads) = task.loss_and_grad(params, &batch)?;
         let after = |optimizer: &dyn LearnedOptimizer| -> Result<Vec<f64>> {
             let (mut params, mut state) = (params.clone(), state.clone());
-            optimizer.update(&mut state, &mut params, &grads)?;
+            optimizer.step(&mut state, &mut params, &grads)?;
             flat(params.tensors())
         };
         let before = flat(params.tensors())?;
-        let whole = after(&*subject.optimizer)?;
+        let whole = after(optimizer)?;
         let distance = |a: &[f64], b: &[f64]| {
             let squares = a.iter().zip(b).map(|(a, b)| (a - b).powi(2));
             squares.sum::<f64>().sqrt()
         };
-        let nominal_share = match &subject.nominal {
+        let nominal_share = match optimizer.nominal_only()? {
             None => 0.0,
             Some(nominal) => {
-                let by_nominal = after(&**nominal)?;
+                let by_nominal = after(&*nominal)?;
                 let nominal = distance(&by_nominal, &before);
                 nominal / (nominal + distance(&whole, &by_nominal)).max(f64::MIN_POSITIVE)
             }
         };
-        let jacobian = Jacobian::new(task, &*subject.optimizer, params, state, &batch)?;
+        let jacobian = Jacobian::new(task, optimizer, params, state, &batch)?;
         let start = DVector::from_fn(jacobian.dimension(), |_, _| f64::from(normal(rng)));
         let leading = leading_eigenvalues(start, self.effort, |x| jacobian.transposed_product(x))?;
         Ok(Point {
@@ -189,7 +149,7 @@ pub struct Jacobian<'a> {
     units: DVector<f64>,
     /// Shapes of parameters and slots.
     params: Vec<Vec<usize>>,
-    slots: Vec<Vec<Vec<usize>>>,
+    slots: Vec<Vec<usize>>,
     like: Tensor,
 }
 
@@ -210,17 +170,14 @@ impl<'a> Jacobian<'a> {
         };
         let (params, state, batch) = in_f64(params, state, batch)?;
         let mut units = vec![1.0; params.numel()];
-        for slot in state.slots.iter().flatten() {
+        for slot in state.all_slots() {
             units.extend(units_of(&flat(std::slice::from_ref(&slot.value))?));
         }
-        let of_slots = |slots: &Vec<lopt_core::Slot>| {
-            let shapes = slots.iter().map(|slot| slot.value.dims().to_vec());
-            shapes.collect()
-        };
+        let shapes = state.all_slots().map(|slot| slot.value.dims().to_vec());
         Ok(Self {
             units: DVector::from_vec(units),
             params: params.shapes(),
-            slots: state.slots.iter().map(of_slots).collect(),
+            slots: shapes.collect(),
             like,
             step: LinearizedStep::new(task, optimizer, &params, &state, batch)?,
         })
@@ -253,15 +210,10 @@ impl<'a> Jacobian<'a> {
             )?)
         };
         let params = self.params.iter().map(&mut next).collect::<Result<_>>()?;
-        let mut slots = vec![];
-        for shapes in &self.slots {
-            slots.push(shapes.iter().map(&mut next).collect::<Result<_>>()?);
-        }
+        let slots = self.slots.iter().map(&mut next).collect::<Result<_>>()?;
         let product = self.step.transposed_product(&Adjoint { params, slots })?;
         let mut values = flat(&product.params)?;
-        for slots in &product.slots {
-            values.extend(flat(slots)?);
-        }
+        values.extend(flat(&product.slots)?);
         Ok(DVector::from_vec(values).component_mul(&self.units))
     }
 }
@@ -285,7 +237,7 @@ fn in_f64(params: &Params, state: &State, batch: &Batch) -> Result<(Params, Stat
         tensors.iter().map(double).collect()
     };
     let mut state = state.clone();
-    for slot in state.slots.iter_mut().flatten() {
+    for slot in state.all_slots_mut() {
         slot.value = double(&slot.value)?;
     }
     let params = params.with_tensors(all(params.tensors())?)?;

@@ -43,7 +43,7 @@
 //! for _ in 0..4000 {
 //!     let batch = Line.batch(Split::Train, &mut rng)?;
 //!     let (_, grads) = Line.loss_and_grad(&params, &batch)?;
-//!     star.update(&mut state, &mut params, &grads)?;
+//!     star.step(&mut state, &mut params, &grads)?;
 //! }
 //! let w = params.get("w")?.flatten_all()?.to_vec1::<f32>()?[0];
 //! assert!((w - 3.0).abs() < 0.1, "{w}");

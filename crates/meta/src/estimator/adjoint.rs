@@ -11,7 +11,7 @@
 //! between, so that memory grows as √T.
 
 use candle_core::{DType, Tensor, Var};
-use lopt_core::{Grads, LearnedOptimizer, Params, State};
+use lopt_core::{Grads, LearnedOptimizer, Params, State, StepContext};
 use lopt_tasks::{Batch, Task};
 
 use super::inner_step::{Adjoint, Point, RecordedUpdate};
@@ -140,9 +140,15 @@ struct Unroll<'a> {
 }
 
 impl Unroll<'_> {
+    fn context(&self, state: &State, loss: f32) -> StepContext {
+        StepContext::new(state.step, self.optimizer.learning_rate()).with_loss(loss)
+    }
+
     fn advance(&self, t: usize, at: &mut Point) -> Result<Step> {
         let (loss, grads) = self.task.loss_and_grad(&at.params, &(self.batch)(t)?)?;
-        let updated = self.optimizer.update(&mut at.state, &mut at.params, &grads);
+        let context = self.context(&at.state, loss);
+        let (state, params) = (&mut at.state, &mut at.params);
+        let updated = self.optimizer.update(&context, state, params, &grads);
         let refused = match updated {
             Err(error) if error.is_bad_gradient() => true,
             other => {
@@ -183,7 +189,9 @@ impl Unroll<'_> {
     ) -> Result<()> {
         if !step.refused {
             let tensors: Vec<_> = theta.vars.iter().map(|v| v.as_tensor().clone()).collect();
-            let update = RecordedUpdate::new(self.optimizer, &tensors, point, &step.grads)?;
+            let context = self.context(&point.state, step.loss);
+            let (optimizer, grads) = (self.optimizer, &step.grads);
+            let update = RecordedUpdate::new(optimizer, &tensors, &context, point, grads)?;
             let pulled = update.pull_back(adjoint)?;
             *adjoint = pulled.point;
             for (sum, var) in gradient.iter_mut().zip(&theta.vars) {

@@ -1,7 +1,7 @@
 //! One inner step, differentiated.
 
 use candle_core::{Tensor, Var, backprop::GradStore};
-use lopt_core::{Grads, LearnedOptimizer, Params, State};
+use lopt_core::{Grads, LearnedOptimizer, Params, State, StepContext};
 use lopt_tasks::{Batch, Task};
 
 use crate::Result;
@@ -19,21 +19,17 @@ pub(super) struct Point {
 pub struct Adjoint {
     /// One tensor for each parameter.
     pub params: Vec<Tensor>,
-    /// One tensor for each slot of each parameter.
-    pub slots: Vec<Vec<Tensor>>,
+    /// One tensor for each slot, in the order of [`State::all_slots`].
+    pub slots: Vec<Tensor>,
 }
 
 impl Adjoint {
     pub(super) fn zero(at: &Point) -> Result<Self> {
-        let mut slots = vec![];
-        for of_param in &at.state.slots {
-            let zeros = of_param.iter().map(|slot| slot.value.zeros_like());
-            slots.push(zeros.collect::<candle_core::Result<_>>()?);
-        }
+        let slots = at.state.all_slots().map(|slot| slot.value.zeros_like());
         let params = at.params.tensors().iter().map(Tensor::zeros_like);
         Ok(Self {
             params: params.collect::<candle_core::Result<_>>()?,
-            slots,
+            slots: slots.collect::<candle_core::Result<_>>()?,
         })
     }
 
@@ -66,7 +62,7 @@ impl Adjoint {
 /// An optimizer's update s' = U(θ, s, g), recorded for candle's autodiff.
 pub(super) struct RecordedUpdate {
     params: Vec<Var>,
-    slots: Vec<Vec<Var>>,
+    slots: Vec<Var>,
     grads: Vec<Option<Var>>,
     after: Point,
 }
@@ -83,20 +79,17 @@ impl RecordedUpdate {
     pub fn new(
         optimizer: &dyn LearnedOptimizer,
         theta: &[Tensor],
+        context: &StepContext,
         at: &Point,
         grads: &Grads,
     ) -> Result<Self> {
         let (mut after, params) = at.params.tracked()?;
         let mut slots = vec![];
         let mut state = at.state.clone();
-        for of_param in &mut state.slots {
-            let mut of_slots = vec![];
-            for slot in of_param {
-                let var = Var::from_tensor(&slot.value)?;
-                slot.value = var.as_tensor().clone();
-                of_slots.push(var);
-            }
-            slots.push(of_slots);
+        for slot in state.all_slots_mut() {
+            let var = Var::from_tensor(&slot.value)?;
+            slot.value = var.as_tensor().clone();
+            slots.push(var);
         }
         let grads: Vec<Option<Var>> = grads
             .tensors()
@@ -106,6 +99,7 @@ impl RecordedUpdate {
         let tracked = |var: &Var| var.as_tensor().clone();
         optimizer.update_with(
             theta,
+            context,
             &mut state,
             &mut after,
             &Grads::new(
@@ -129,10 +123,9 @@ impl RecordedUpdate {
     /// The derivatives of Σ ⟨adjoint, s'⟩.
     pub fn pull_back(&self, adjoint: &Adjoint) -> Result<PulledBack> {
         let of_params = self.after.params.tensors().iter().zip(&adjoint.params);
-        let slots = self.after.state.slots.iter().flatten();
-        let of_slots = slots.map(|slot| &slot.value);
+        let of_slots = self.after.state.all_slots().map(|slot| &slot.value);
         let mut along = vec![];
-        for (value, weight) in of_params.chain(of_slots.zip(adjoint.slots.iter().flatten())) {
+        for (value, weight) in of_params.chain(of_slots.zip(&adjoint.slots)) {
             along.push((value * weight)?.sum_all()?);
         }
         let store = Tensor::stack(&along, 0)?.sum_all()?.backward()?;
@@ -147,10 +140,9 @@ impl RecordedUpdate {
         };
         let grads = self.grads.iter().zip(&self.params).map(of_grad);
         let grads = grads.collect::<candle_core::Result<_>>()?;
-        let slots = self.slots.iter().map(|vars| all(vars));
         let point = Adjoint {
             params: all(&self.params)?,
-            slots: slots.collect::<candle_core::Result<_>>()?,
+            slots: all(&self.slots)?,
         };
         Ok(PulledBack {
             point,
@@ -182,7 +174,9 @@ impl<'a> LinearizedStep<'a> {
         state: &State,
         batch: Batch,
     ) -> Result<Self> {
-        let (_, grads) = task.loss_and_grad(params, &batch)?;
+        let (loss, grads) = task.loss_and_grad(params, &batch)?;
+        let rate = optimizer.learning_rate();
+        let context = StepContext::new(state.step, rate).with_loss(loss);
         let theta = match params.tensors().first() {
             Some(p) => optimizer.theta().tensors(p.dtype(), p.device())?,
             None => vec![],
@@ -195,7 +189,7 @@ impl<'a> LinearizedStep<'a> {
             task,
             params: params.clone(),
             batch,
-            update: RecordedUpdate::new(optimizer, &theta, &at, &grads)?,
+            update: RecordedUpdate::new(optimizer, &theta, &context, &at, &grads)?,
         })
     }
 

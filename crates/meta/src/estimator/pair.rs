@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lopt_core::{LearnedOptimizer, Optimizer, Params};
-use lopt_tasks::{Feed, Network, Split, Task};
+use lopt_tasks::{Feed, Network, Split};
 
 use super::unroll::{Episode, Source};
 use crate::Result;
@@ -38,8 +38,10 @@ impl Pair {
         optimizer: &dyn LearnedOptimizer,
     ) -> Result<Self> {
         let (episode, params) = Episode::start(index, episode, source)?;
+        let unperturbed = optimizer.with_values(optimizer.theta().values().to_vec())?;
+        let optimizer: Arc<dyn LearnedOptimizer> = unperturbed.into();
         Ok(Self {
-            halves: halves(&episode.task, &params, unperturbed(optimizer)?)?,
+            halves: halves(&episode, &params, [optimizer.clone(), optimizer])?,
             episode,
             feed: Feed::default(),
         })
@@ -47,8 +49,10 @@ impl Pair {
 
     /// Continues with θ ± ξ.
     pub fn perturb(&mut self, optimizer: &dyn LearnedOptimizer, xi: &[f32]) -> Result<()> {
-        for (half, optimizer) in self.halves.iter_mut().zip(antithetic(optimizer, xi)?) {
-            half.set_optimizer(optimizer)?;
+        let theta = optimizer.theta().values();
+        for (half, sign) in self.halves.iter_mut().zip([1.0, -1.0]) {
+            let shifted = theta.iter().zip(xi).map(|(w, xi)| w + sign * xi);
+            half.set_theta(&shifted.collect::<Vec<f32>>())?;
         }
         Ok(())
     }
@@ -62,7 +66,7 @@ impl Pair {
             let optimizers = self.halves.each_ref().map(|half| half.optimizer().clone());
             let next = self.episode.episode + 1;
             let (episode, params) = Episode::start(self.episode.index, next, source)?;
-            self.halves = halves(&episode.task, &params, optimizers)?;
+            self.halves = halves(&episode, &params, optimizers)?;
             self.episode = episode;
             return Ok(StepRecord {
                 losses: [0.0; 2],
@@ -91,31 +95,14 @@ impl Pair {
 }
 
 fn halves(
-    task: &Arc<dyn Task>,
+    episode: &Episode,
     params: &Params,
     optimizers: [Arc<dyn Optimizer>; 2],
 ) -> Result<[Network; 2]> {
-    let [plus, minus] =
-        optimizers.map(|optimizer| Network::start(task.clone(), params.clone(), optimizer));
-    Ok([plus?, minus?])
-}
-
-/// The optimizers with θ + ξ and θ − ξ.
-fn antithetic(optimizer: &dyn LearnedOptimizer, xi: &[f32]) -> Result<[Arc<dyn Optimizer>; 2]> {
-    let shifted = |sign: f32| {
-        let pairs = optimizer.theta().values().iter().zip(xi);
-        copy(optimizer, pairs.map(|(w, xi)| w + sign * xi).collect())
+    let start = |optimizer| -> Result<Network> {
+        let network = Network::start(episode.task.clone(), params.clone(), optimizer)?;
+        Ok(network.with_horizon(episode.horizon))
     };
-    Ok([shifted(1.0)?, shifted(-1.0)?])
-}
-
-/// The optimizer with θ itself, for both halves.
-fn unperturbed(optimizer: &dyn LearnedOptimizer) -> Result<[Arc<dyn Optimizer>; 2]> {
-    let copy = copy(optimizer, optimizer.theta().values().to_vec())?;
-    Ok([copy.clone(), copy])
-}
-
-fn copy(optimizer: &dyn LearnedOptimizer, theta: Vec<f32>) -> Result<Arc<dyn Optimizer>> {
-    let copy: Arc<dyn LearnedOptimizer> = optimizer.with_values(theta)?.into();
-    Ok(copy)
+    let [plus, minus] = optimizers.map(start);
+    Ok([plus?, minus?])
 }

@@ -1,0 +1,123 @@
+use lopt_core::{LearnedOptimizer, Purpose, Streams};
+use lopt_per_param::Kind;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::SerializeMap};
+use serde_json::Value;
+
+use crate::{Error, Result, registry};
+
+/// The learned optimizer that is meta-trained, and its start. In TOML:
+///
+/// ```toml
+/// [optimizer]
+/// kind = "star"
+/// last-layer-scale = 0.0
+///
+/// [optimizer.star] # optional: the section of the kind has its configuration
+/// time-limit = 500
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct OptimizerConfig {
+    /// Which optimizer.
+    pub kind: Kind,
+    /// Factor on the initial weights of the MLP's last layer; 1 is the reference.
+    pub last_layer_scale: f32,
+    /// The optimizer's configuration with all its values, if it is not the default one.
+    pub config: Option<Value>,
+}
+
+impl OptimizerConfig {
+    /// The optimizer with its initial θ, by the run's seed.
+    ///
+    /// # Errors
+    /// Returns an error if the configuration does not fit the kind.
+    pub fn initial(&self, seed: u64) -> Result<Box<dyn LearnedOptimizer>> {
+        let mut rng = Streams::new(seed).stream(Purpose::ThetaInit, 0, 0, 0);
+        let (config, scale) = (self.config.as_ref(), self.last_layer_scale);
+        Ok(self.kind.init(config, scale, &mut rng)?)
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        let scale = self.last_layer_scale;
+        let problem = |must: &str| {
+            let problem = format!("`optimizer.last-layer-scale` must be {must}");
+            Err(Error::Config(problem))
+        };
+        if !scale.is_finite() {
+            return problem("finite");
+        }
+        if scale == 0.0 && self.kind.last_layer_scale() != 0.0 {
+            let kind = self.kind.name();
+            let why = "which would not move; 1.0 is the reference";
+            return problem(&format!("other than 0 for `{kind}`, {why}"));
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for OptimizerConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("kind", self.kind.name())?;
+        map.serialize_entry("last-layer-scale", &self.last_layer_scale)?;
+        if let Some(config) = &self.config {
+            map.serialize_entry(self.kind.name(), config)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for OptimizerConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut table = toml::Table::deserialize(deserializer)?;
+        parse(&mut table).map_err(D::Error::custom)
+    }
+}
+
+fn parse(table: &mut toml::Table) -> Result<OptimizerConfig, String> {
+    let mut take = |key: &str| table.remove(key).ok_or(format!("missing field `{key}`"));
+    let kind = take("kind")?;
+    let kind = kind
+        .as_str()
+        .ok_or("`kind` must be text, such as \"star\"")?;
+    let kind = registry::kind(kind).map_err(|e| e.to_string())?;
+    let scale = f32::deserialize(take("last-layer-scale")?);
+    let last_layer_scale = scale.map_err(|e| format!("`last-layer-scale`: {}", e.message()))?;
+    let config = table.remove(kind.name());
+    if let Some(config) = &config {
+        check_finite(config, &format!("optimizer.{}", kind.name()))?;
+    }
+    if let Some(other) = table.keys().next() {
+        return Err(match registry::kind(other) {
+            Ok(_) => format!(
+                "`optimizer.{other}` has no effect when `optimizer.kind` is \"{}\"; remove one of \
+                 them",
+                kind.name()
+            ),
+            Err(_) => format!(
+                "unknown field `{other}`, expected `kind`, `last-layer-scale` or `{}`",
+                kind.name()
+            ),
+        });
+    }
+    let checked = config.map(|config| {
+        let json = serde_json::to_value(config).map_err(|e| e.to_string())?;
+        kind.check_config(&json).map_err(|e| e.to_string())
+    });
+    Ok(OptimizerConfig {
+        kind,
+        last_layer_scale,
+        config: checked.transpose()?,
+    })
+}
+
+/// Refuses NaN and ±inf anywhere in a section.
+fn check_finite(value: &toml::Value, key: &str) -> Result<(), String> {
+    match value {
+        toml::Value::Float(x) if !x.is_finite() => Err(format!("`{key}` must be finite")),
+        toml::Value::Table(table) => table
+            .iter()
+            .try_for_each(|(name, value)| check_finite(value, &format!("{key}.{name}"))),
+        toml::Value::Array(values) => values.iter().try_for_each(|value| check_finite(value, key)),
+        _ => Ok(()),
+    }
+}

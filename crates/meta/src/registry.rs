@@ -1,0 +1,39 @@
+//! The learned optimizers that configurations and files can name.
+
+use std::path::Path;
+
+use lopt_core::{LearnedOptimizer, Theta};
+use lopt_per_param::Kind;
+
+use crate::{Error, Result};
+
+/// Every kind, by its rule. To add a learned optimizer, write its rule and add a line here; an
+/// optimizer from another crate needs no line, see [`crate::Trainer::start`].
+pub const LEARNED: [Kind; 2] = [
+    Kind::pretrained_of::<lopt_star::Config>(),
+    Kind::pretrained_of::<lopt_blackbox::Config>(),
+];
+
+/// The kind of this name.
+///
+/// # Errors
+/// Returns [`Error::Config`] with the names that exist if there is none of this name.
+pub fn kind(name: &str) -> Result<Kind> {
+    let found = LEARNED.into_iter().find(|kind| kind.name() == name);
+    found.ok_or_else(|| {
+        let names: Vec<_> = LEARNED.iter().map(Kind::name).collect();
+        let names = names.join(", ");
+        Error::Config(format!("no learned optimizer `{name}`; available: {names}"))
+    })
+}
+
+/// The optimizer of a θ file, of whichever kind the file names.
+///
+/// # Errors
+/// Returns an error if the file cannot be read or is damaged, or if θ does not fit the
+/// configuration in it.
+pub fn load(path: &Path) -> Result<Box<dyn LearnedOptimizer>> {
+    let theta = Theta::load(path)?;
+    let optimizer = kind(theta.kind()).and_then(|kind| Ok(kind.of_theta(theta)?));
+    optimizer.map_err(|error| lopt_core::Error::file(path, error.to_string()).into())
+}

@@ -1,0 +1,193 @@
+//! What an optimizer is told about its steps, and slots of the whole network, on every path.
+
+use std::sync::{Arc, Mutex};
+
+use candle_core::{DType, Device, Tensor, Var};
+use lopt_core::{
+    Backend, CandleOps, DropIn, DropInConfig, Fused, FusedUpdate, Grads, NonFinite, Optimizer,
+    Params, Purpose, Result, Rng, Slot, State, StepContext, Streams,
+};
+use lopt_tasks::{Batch, Feed, Network, Split, Task};
+
+type Seen = Arc<Mutex<Vec<StepContext>>>;
+
+/// p ← p − η·(n + 1)·g, where a slot of the network counts the steps n.
+struct Counting {
+    fused: bool,
+    seen: Seen,
+}
+
+impl Counting {
+    fn new(fused: bool) -> Self {
+        let seen = Seen::default();
+        Self { fused, seen }
+    }
+}
+
+impl Optimizer for Counting {
+    fn kind(&self) -> &'static str {
+        "counting"
+    }
+
+    fn init(&self, params: &Params) -> Result<State> {
+        let mut state = State::of_parameters(vec![vec![]; params.len()]);
+        state.network.push(Slot {
+            name: "count",
+            value: Tensor::zeros(1, DType::F32, &Device::Cpu)?,
+        });
+        Ok(state)
+    }
+
+    fn update(
+        &self,
+        context: &StepContext,
+        state: &mut State,
+        params: &mut Params,
+        grads: &Grads,
+    ) -> Result<()> {
+        grads.check(params)?;
+        self.seen.lock().unwrap().push(*context);
+        let count = (&state.network[0].value + 1.0)?;
+        let rate = context.learning_rate * f64::from(count.to_vec1::<f32>()?[0]);
+        let pairs = params.tensors().iter().zip(grads.tensors());
+        let moved = pairs.map(|(p, g)| match g {
+            Some(g) => Ok((p - (g * rate)?)?),
+            None => Ok(p.clone()),
+        });
+        *params = params.with_tensors(moved.collect::<Result<_>>()?)?;
+        state.network[0].value = count;
+        state.step += 1;
+        Ok(())
+    }
+
+    fn fused(&self, _: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {
+        let (seen, rate) = (self.seen.clone(), 0.0);
+        self.fused
+            .then(|| Box::new(FusedCounting { seen, rate }) as _)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        0.25
+    }
+
+    fn set_learning_rate(&mut self, _: f64) {}
+}
+
+struct FusedCounting {
+    seen: Seen,
+    rate: f32,
+}
+
+impl FusedUpdate for FusedCounting {
+    fn kernel(&self) -> &'static str {
+        "portable"
+    }
+
+    fn begin_step(&mut self, context: &StepContext, network: &mut [Vec<f32>]) {
+        self.seen.lock().unwrap().push(*context);
+        network[0][0] += 1.0;
+        self.rate = context.learning_rate as f32 * network[0][0];
+    }
+
+    fn update(&mut self, _: usize, p: &mut [f32], g: &[f32], _: &mut [Vec<f32>]) {
+        p.iter_mut().zip(g).for_each(|(p, g)| *p -= self.rate * g);
+    }
+}
+
+/// ℓ = w, whose gradient is 1.
+struct Slope;
+
+impl Task for Slope {
+    fn init(&self, _: &mut Rng) -> Result<Params> {
+        Params::new([("w".to_owned(), Tensor::new(&[8f32], &Device::Cpu)?)])
+    }
+
+    fn batch(&self, _: Split, _: &mut Rng) -> Result<Batch> {
+        Ok(vec![])
+    }
+
+    fn loss(&self, params: &Params, _: &Batch) -> Result<Tensor> {
+        Ok(params.get("w")?.sum_all()?)
+    }
+}
+
+fn w(params: &Params) -> f32 {
+    params.tensors()[0].to_vec1::<f32>().unwrap()[0]
+}
+
+#[test]
+fn networks_tell_loss_and_horizon_and_keep_slots_of_the_network() {
+    for (fused, path) in [(true, "portable"), (false, "candle ops")] {
+        let optimizer = Arc::new(Counting::new(fused));
+        let mut rng = Streams::new(0).stream(Purpose::Evaluation, 0, 0, 0);
+        let params = Slope.init(&mut rng).unwrap();
+        let network = Network::start(Arc::new(Slope), params, optimizer.clone()).unwrap();
+        let mut network = network.with_horizon(3);
+        assert_eq!(network.path(), format!("candle autodiff, {path} update"));
+        let mut feed = Feed::default();
+        for _ in 0..3 {
+            network.draw(Split::Train, &mut rng, &mut feed).unwrap();
+            network.step(&mut feed).unwrap();
+        }
+        // 8 − 0.25·(1 + 2 + 3)
+        assert_eq!(w(&network.params().unwrap()), 6.5);
+        let state = network.state().unwrap();
+        assert_eq!(state.network[0].value.to_vec1::<f32>().unwrap(), [3.0]);
+        let told = optimizer.seen.lock().unwrap().clone();
+        let expected = [8.0, 7.75, 7.25].iter().zip(0..).map(|(&loss, step)| {
+            let context = StepContext::new(step, 0.25);
+            context.with_loss(loss).with_horizon(3)
+        });
+        assert_eq!(told, expected.collect::<Vec<_>>());
+        assert!(network.set_theta(&[0.0]).is_err(), "it has no θ");
+    }
+}
+
+#[test]
+fn slots_of_the_network_are_saved_with_the_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    for fused in [true, false] {
+        let drop_in = || {
+            let var = Var::from_tensor(&Tensor::new(&[8f32], &Device::Cpu).unwrap()).unwrap();
+            let config = DropInConfig {
+                optimizer: Counting::new(fused),
+                non_finite: NonFinite::Skip,
+            };
+            let named = [("w".to_owned(), var.clone())];
+            (DropIn::with_names(named, config).unwrap(), var)
+        };
+        let step = |drop_in: &mut DropIn<Counting>, var: &Var, factor: f64| {
+            let loss = (var.as_tensor() * factor).unwrap().sum_all().unwrap();
+            drop_in.try_step(&loss.backward().unwrap()).unwrap();
+        };
+        let (mut first, var) = drop_in();
+        step(&mut first, &var, 1.0);
+        step(&mut first, &var, f64::NAN);
+        assert_eq!(first.skipped_steps(), 1, "a skipped step changes nothing");
+        step(&mut first, &var, 1.0);
+        assert_eq!(var.to_vec1::<f32>().unwrap(), [7.25]);
+        first.save_state(&path).unwrap();
+        let (mut second, var) = drop_in();
+        second.load_state(&path).unwrap();
+        step(&mut second, &var, 1.0);
+        assert_eq!(var.to_vec1::<f32>().unwrap(), [7.25]);
+    }
+}
+
+/// A state with other slots of the network is refused by both backends, and nothing changes.
+#[test]
+fn states_with_other_slots_of_the_network_are_refused() {
+    let optimizer = Counting::new(true);
+    let named = [("w".to_owned(), Tensor::new(&[8f32], &Device::Cpu).unwrap())];
+    let params = Params::new(named).unwrap();
+    let fused = Fused::new(&optimizer, &params).unwrap().unwrap();
+    let ops = CandleOps::new(&optimizer, &params).unwrap();
+    let backends: [Box<dyn Backend>; 2] = [Box::new(fused), Box::new(ops)];
+    for mut backend in backends {
+        let mut other = optimizer.init(&params).unwrap();
+        other.network.clear();
+        assert!(backend.set_state(other).is_err(), "{}", backend.path());
+        assert_eq!(backend.state().unwrap().network.len(), 1);
+    }
+}
