@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{Alone, Error, EstimatorConfig, EstimatorKind, Horizon, Result, Settings};
 
-/// What is compared.
+/// Compares the estimators at a fixed θ.
 #[derive(Clone, Debug)]
 pub struct GradStudy {
     /// Lengths T of the unrolls, in inner steps.

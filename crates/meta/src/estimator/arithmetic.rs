@@ -148,7 +148,7 @@ impl UnrollLoss {
 /// assert_eq!(full_es_gradient([1.5, 1.25], &[0.25], 0.5, Some(0.125), None), [0.0625]);
 /// ```
 ///
-/// Source: Vicol, Metz & Sohl-Dickstein 2021, arXiv 2112.13835, section 2.
+/// Source: Vicol, Metz & Sohl-Dickstein 2021, arXiv 2112.13835.
 pub fn full_es_gradient(
     losses: [f64; 2],
     fresh: &[f64],

@@ -255,3 +255,171 @@ impl<E: Estimator> GradientEstimator for Driver<E> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use lopt_core::{Params, Rng};
+    use lopt_star::Star;
+    use lopt_tasks::{Batch, Split, Task};
+
+    use super::*;
+    use crate::{Alone, Horizon};
+
+    /// Adds its index to a number in each truncation.
+    struct Counting;
+
+    impl Estimator for Counting {
+        const KEPT: Option<&'static str> = Some("number");
+        type Unroll = f64;
+        type Counters = u64;
+
+        fn settings(&self) -> Settings {
+            Settings {
+                tasks: 8,
+                horizon: Horizon::Constant { steps: 1 },
+                truncation: None,
+                sigma: None,
+                sign: None,
+            }
+        }
+
+        fn path(&self, _: &Source, _: &dyn LearnedOptimizer) -> Result<String> {
+            Ok("none".to_owned())
+        }
+
+        fn start(&self, _: u64, _: &Source, _: &dyn LearnedOptimizer) -> Result<f64> {
+            Ok(0.5)
+        }
+
+        fn advance(&self, number: &mut f64, at: &OuterStep) -> Result<Contribution> {
+            *number += at.index as f64;
+            Ok(Contribution {
+                gradient: vec![0.0; at.optimizer.theta().values().len()],
+                meta_loss: *number,
+                inner_steps: at.index,
+            })
+        }
+
+        fn save(&self, number: &f64) -> Result<(u64, NamedTensors)> {
+            let tensor = Tensor::new(*number, &Device::Cpu)?;
+            Ok((*number as u64, vec![("x".to_owned(), tensor)]))
+        }
+
+        fn restore(
+            &self,
+            _: u64,
+            floor: u64,
+            saved: &mut Saved,
+            _: &Source,
+            _: &dyn LearnedOptimizer,
+        ) -> Result<f64> {
+            let number = saved.take("x", |x| x.rank() == 0)?.to_scalar::<f64>()?;
+            assert_eq!(floor, number as u64);
+            Ok(number)
+        }
+    }
+
+    struct Nothing;
+
+    impl Task for Nothing {
+        fn init(&self, _: &mut Rng) -> lopt_core::Result<Params> {
+            Params::new([])
+        }
+
+        fn batch(&self, _: Split, _: &mut Rng) -> lopt_core::Result<Batch> {
+            Ok(vec![])
+        }
+
+        fn loss(&self, _: &Params, _: &Batch) -> lopt_core::Result<Tensor> {
+            Ok(Tensor::new(0f32, &Device::Cpu)?)
+        }
+    }
+
+    /// One of three ranks, by itself.
+    struct OfThree(usize);
+
+    impl Comm for OfThree {
+        fn rank(&self) -> usize {
+            self.0
+        }
+
+        fn size(&self) -> usize {
+            3
+        }
+
+        fn sum(&self, _: &mut [i64]) -> Result<()> {
+            Ok(())
+        }
+
+        fn gather(&self, bytes: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+            Ok(vec![bytes])
+        }
+
+        fn broadcast(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
+            Ok(bytes)
+        }
+    }
+
+    fn driver(comm: &dyn Comm) -> Driver<Counting> {
+        let family = Arc::new(Arc::new(Nothing));
+        let star = Star::untrained();
+        Driver::new(Counting, 0, family, Workers::new(None), &star, comm).unwrap()
+    }
+
+    /// Every rank takes its own tasks out of the checkpoint of a single process.
+    #[test]
+    fn ranks_restore_their_share() {
+        let (star, path) = (Star::untrained(), Path::new("here"));
+        let mut alone = driver(&Alone);
+        for outer_step in 0..2 {
+            alone.estimate(&star, outer_step, &Alone).unwrap();
+        }
+        let estimate = alone.estimate(&star, 2, &Alone).unwrap();
+        assert_eq!((estimate.meta_loss, estimate.inner_steps), (11.0, 28));
+        let Snapshot {
+            description,
+            tensors,
+        } = alone.snapshot().unwrap();
+        assert_eq!(tensors[7].0, "number7/x");
+        let (mut numbers, mut names) = (vec![], vec![]);
+        for rank in 0..3 {
+            let mut tensors = tensors.iter().cloned().collect();
+            let mut of_rank = driver(&OfThree(rank));
+            let description = Value::Array(description.clone());
+            of_rank
+                .restore(&description, &mut tensors, &star, path)
+                .unwrap();
+            numbers.extend(of_rank.unrolls.iter().copied());
+            let saved = of_rank.snapshot().unwrap().tensors;
+            names.extend(saved.into_iter().map(|(name, _)| name));
+        }
+        assert_eq!(numbers, alone.unrolls);
+        assert_eq!(
+            names,
+            tensors
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn what_a_checkpoint_lacks_is_named() {
+        let (star, path) = (Star::untrained(), Path::new("here"));
+        let mut driver = driver(&Alone);
+        let snapshot = driver.snapshot().unwrap();
+        let description = Value::Array(snapshot.description);
+        let mut tensors: BTreeMap<_, _> = snapshot.tensors.into_iter().collect();
+        tensors.remove("number3/x");
+        let error = driver.restore(&description, &mut tensors, &star, path);
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("here") && error.contains("`number3/x`"),
+            "{error}"
+        );
+        let error = driver.restore(&Value::Array(vec![]), &mut tensors, &star, path);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("holds 0 unrolls"), "{error}");
+    }
+}

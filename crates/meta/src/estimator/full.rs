@@ -68,7 +68,7 @@ impl Configuration for FullEsConfig {
 /// Unbiased for the smoothed meta-loss, unless `clip` or `sign` is given; an estimate costs
 /// whole unrolls, and nothing is kept between estimates.
 ///
-/// Source: Vicol, Metz & Sohl-Dickstein 2021, arXiv 2112.13835, section 2.
+/// Source: Vicol, Metz & Sohl-Dickstein 2021, arXiv 2112.13835.
 pub struct FullEs(pub FullEsConfig);
 
 impl Estimator for FullEs {
