@@ -1,6 +1,7 @@
 //! The tests that need more than one crate, in one binary.
 
 mod contract;
+mod families;
 mod files;
 mod fused;
 mod golden_adam;
