@@ -2,6 +2,7 @@
 
 mod backend;
 mod contract;
+mod families;
 mod files;
 mod fused;
 mod golden_adam;

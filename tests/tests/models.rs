@@ -7,8 +7,9 @@ use lopt_core::{Params, Purpose, Rng, Streams};
 use lopt_datasets::{DatasetName, Source};
 use lopt_star::Star;
 use lopt_tasks::{
-    Batch, DataConfig, DataStore, Feed, ModelConfig, ModelTask, ModelTaskConfig, Network, Split,
-    Task, suite::Suite,
+    Batch, ConvNetConfig, DataConfig, DataStore, Feed, LayerNormMlpConfig, LstmConfig, ModelConfig,
+    ModelTask, ModelTaskConfig, Network, ResNetConfig, Split, Task, TransformerConfig,
+    suite::Suite,
 };
 use lopt_tests::flat;
 
@@ -33,36 +34,36 @@ fn all(times: usize) -> Vec<(DataConfig, ModelConfig)> {
     vec![
         (
             images(6),
-            ModelConfig::LayerNormMlp {
+            ModelConfig::LayerNormMlp(LayerNormMlpConfig {
                 hidden: vec![7 * times, 5 * times],
-            },
+            }),
         ),
         (
             images(6),
-            ModelConfig::ConvNet {
+            ModelConfig::ConvNet(ConvNetConfig {
                 channels: vec![3 * times, 4 * times],
-            },
+            }),
         ),
         (
             images(6),
-            ModelConfig::ResNet {
+            ModelConfig::ResNet(ResNetConfig {
                 channels: vec![3 * times, 4 * times],
-            },
+            }),
         ),
         (
             text(5),
-            ModelConfig::Lstm {
+            ModelConfig::Lstm(LstmConfig {
                 embedding: 4,
                 hidden: 6,
-            },
+            }),
         ),
         (
             text(5),
-            ModelConfig::Transformer {
+            ModelConfig::Transformer(TransformerConfig {
                 width: 8,
                 heads: 2,
                 layers: 2,
-            },
+            }),
         ),
     ]
 }
@@ -102,7 +103,7 @@ fn in_f64(task: &ModelTask) -> (Params, Batch) {
 #[test]
 fn gradients_are_those_of_the_loss() {
     for (data, model) in all(1) {
-        let name = model.name();
+        let name = model.kind().name();
         let task = task(data, model, 3).unwrap();
         let (params, batch) = in_f64(&task);
         let (_, grads) = task.loss_and_grad(&params, &batch).unwrap();
@@ -140,7 +141,7 @@ fn gradients_are_those_of_the_loss() {
 #[test]
 fn they_learn() {
     for (data, model) in all(3) {
-        let name = model.name();
+        let name = model.kind().name();
         let classes: f32 = if matches!(data, DataConfig::Text { .. }) {
             256.0
         } else {
@@ -211,25 +212,39 @@ fn language_models_look_back_only() {
 
 #[test]
 fn bad_configurations_are_told() {
-    let conv = |channels: &[usize]| ModelConfig::ConvNet {
-        channels: channels.to_vec(),
+    let conv = |channels: &[usize]| {
+        ModelConfig::ConvNet(ConvNetConfig {
+            channels: channels.to_vec(),
+        })
     };
-    let transformer = |width, heads| ModelConfig::Transformer {
-        width,
-        heads,
-        layers: 1,
+    let transformer = |width, heads| {
+        ModelConfig::Transformer(TransformerConfig {
+            width,
+            heads,
+            layers: 1,
+        })
     };
     for (data, model, batch, words) in [
         (text(5), conv(&[4]), 4, "reads images"),
         (images(8), transformer(8, 2), 4, "reads text"),
         (images(8), conv(&[]), 4, "`channels` is empty"),
-        (images(8), conv(&[0]), 4, "a size is 0"),
-        (text(5), transformer(9, 2), 4, "9 cannot be divided among 2"),
-        (text(5), transformer(8, 0), 4, "among 0 heads"),
-        (text(0), transformer(8, 2), 4, "windows of 0 bytes"),
-        (text(1 << 40), transformer(8, 2), 4, "windows of"),
+        (
+            images(8),
+            conv(&[4, 0]),
+            4,
+            "conv-net: `channels` is [4, 0]",
+        ),
+        (
+            text(5),
+            transformer(9, 2),
+            4,
+            "transformer: `width` 9 cannot be divided among 2",
+        ),
+        (text(5), transformer(8, 0), 4, "`heads` is 0"),
+        (text(0), transformer(8, 2), 4, "`length` is 0"),
+        (text(1 << 40), transformer(8, 2), 4, "`length` is"),
         (images(99), conv(&[4]), 4, "image size 99"),
-        (images(8), conv(&[4]), 0, "batch-size is 0"),
+        (images(8), conv(&[4]), 0, "`batch-size` is 0"),
     ] {
         let error = task(data, model, batch).err().unwrap().to_string();
         assert!(error.contains(words), "{error}");

@@ -9,7 +9,8 @@ use lopt_datasets::{DatasetName, Source};
 use lopt_star::Star;
 use lopt_tasks::{
     Activation, DataStore, Feed, Initializer, MlpConfig, MlpFamily, MlpFamilyConfig, MlpTask,
-    NativeBatch, Network, Reparametrized, Split, Task, TaskConfig, TaskFamily, Workspace, suite,
+    NativeBatch, Network, Reparametrize, Reparametrized, Split, Task, TaskConfig, TaskFamily,
+    Workspace, suite,
 };
 use lopt_tests::{flat, relative_error};
 
@@ -328,7 +329,7 @@ fn nonsense_is_told() {
     let mut store = DataStore::default();
     for (change, words) in [
         ((|c| c.batch_size = 0) as fn(&mut MlpConfig), "batch-size"),
-        (|c| c.hidden = vec![4, 0], "width 0"),
+        (|c| c.hidden = vec![4, 0], "`hidden` is [4, 0]"),
         (|c| c.image_size = 29, "image size 29"),
         (|c| c.image_size = 0, "image size 0"),
         (|c| c.dataset = DatasetName::Cifar10, "cifar10"),
@@ -368,7 +369,7 @@ fn a_family_samples_all_its_tasks() {
         ..config.clone()
     };
     let reparametrized = |range| MlpFamilyConfig {
-        reparametrize: Some(range),
+        reparametrize: Some(Reparametrize::PerTensor(range)),
         ..config.clone()
     };
     let plain = family;
@@ -385,8 +386,9 @@ fn a_family_samples_all_its_tasks() {
         .err()
         .unwrap()
         .to_string();
-    assert!(error.contains("[lowest, highest]"), "{error}");
-    assert!(MlpFamily::new(&empty, &mut DataStore::default(), &Device::Cpu).is_err());
+    assert!(error.contains("[low, high]"), "{error}");
+    let error = family(&empty).err().unwrap().to_string();
+    assert!(error.contains("`hidden` is empty"), "{error}");
 }
 
 /// Each entry of a suite differs from meta-training in what its group says, and only in

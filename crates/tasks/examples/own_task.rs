@@ -1,4 +1,4 @@
-//! A task of one's own, trained by STAR.
+//! Trains a task of one's own with STAR.
 //!
 //! ```text
 //! cargo run --release -p lopt-tasks --example own_task

@@ -3,7 +3,7 @@ use lopt_core::Result;
 use lopt_kernels::mlp;
 use serde::{Deserialize, Serialize};
 
-/// The nonlinearity between layers.
+/// The elementwise nonlinearity between layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Activation {
@@ -13,14 +13,14 @@ pub enum Activation {
     Tanh,
     /// 1/(1 + e^{-x})
     Sigmoid,
-    /// x·Φ(x), with the tanh approximation of Φ
+    /// x·Φ(x) in its tanh approximation (Hendrycks and Gimpel 2016)
     Gelu,
     /// x/(1 + e^{-x}), also called swish
     #[serde(alias = "swish")]
     Silu,
     /// max(x, 0.01·x)
     LeakyRelu,
-    /// x where x > 0, else e^x − 1
+    /// x if x > 0, else e^x − 1
     Elu,
     /// ln(1 + e^x)
     Softplus,
@@ -29,7 +29,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// All of them.
+    /// Every nonlinearity.
     pub const ALL: [Activation; 9] = [
         Activation::Relu,
         Activation::Tanh,
@@ -42,7 +42,7 @@ impl Activation {
         Activation::Sin,
     ];
 
-    /// As configurations spell it.
+    /// The name in configurations, such as `leaky-relu`.
     pub fn name(self) -> &'static str {
         match self {
             Activation::Relu => "relu",
@@ -57,7 +57,7 @@ impl Activation {
         }
     }
 
-    /// As the CPU kernels name it.
+    /// The same nonlinearity of the CPU kernels.
     pub(crate) fn kernel(self) -> mlp::Activation {
         match self {
             Activation::Relu => mlp::Activation::Relu,
@@ -72,10 +72,10 @@ impl Activation {
         }
     }
 
-    /// Applied to each element.
+    /// a(x) of each element.
     ///
     /// # Errors
-    /// Those of candle.
+    /// Returns an error if a tensor operation fails.
     pub fn apply(self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Activation::Relu => x.relu()?,
@@ -91,10 +91,10 @@ impl Activation {
         })
     }
 
-    /// The derivative at each element, in candle ops that can be differentiated once more.
+    /// a'(x) of each element, in candle ops that can be differentiated again.
     ///
     /// # Errors
-    /// Those of candle.
+    /// Returns an error if a tensor operation fails.
     pub fn slope(self, x: &Tensor) -> Result<Tensor> {
         const GELU_SCALE: f64 = 0.797_884_560_802_865_4; // √(2/π)
         const GELU_CUBE: f64 = 0.044_715;
@@ -124,7 +124,7 @@ impl Activation {
                 (s * rest.affine(1.0, 1.0)?)?
             }
             Activation::LeakyRelu => number(x.ge(0f64)?)?.affine(0.99, 0.01)?,
-            // e^min(x, 0): 1 from 0 on.
+            // e^min(x, 0), which is 1 for x ≥ 0.
             Activation::Elu => x.minimum(0f64)?.exp()?,
             Activation::Softplus => sigmoid()?,
             Activation::Sin => x.cos()?,
@@ -161,7 +161,7 @@ mod tests {
         }
     }
 
-    /// Values against formulas, gradients against central differences, in f64.
+    /// Compares values with formulas and gradients with central differences, in f64.
     #[test]
     fn values_and_gradients() {
         let points = [-3.0f64, -1.2, -0.3, 0.4, 1.1, 2.7];
@@ -187,7 +187,7 @@ mod tests {
         }
     }
 
-    /// Slopes against candle's own, and their slopes against central differences.
+    /// Compares slopes with candle's own, and their derivatives with central differences.
     #[test]
     fn slopes_can_be_differentiated() {
         let points = [-3.0f64, -1.2, -0.3, 0.4, 1.1, 2.7];

@@ -1,22 +1,22 @@
-//! What all tasks with classes have in common.
+//! Batches, bounds and scores of classification tasks.
 
 use candle_core::{D, DType, Tensor};
 use lopt_core::{Error, Result};
 
 use crate::{Batch, TestScore};
 
-/// A batch's two tensors.
+/// The two tensors of a batch.
 pub(crate) fn inputs_and_labels(batch: &Batch) -> Result<[&Tensor; 2]> {
     match batch.as_slice() {
         [inputs, labels] => Ok([inputs, labels]),
         _ => Err(Error::Mismatch(format!(
-            "a batch of {} tensors; it should have inputs and labels",
+            "a batch of {} tensors; it must have inputs and labels",
             batch.len()
         ))),
     }
 }
 
-/// Clipped to \[0, 1.5·ln(classes)\]; NaN and ±inf count as the upper end.
+/// The loss clipped to \[0, 1.5·ln(classes)\]; NaN and ±inf count as the upper bound.
 pub(crate) fn normalize(loss: f32, classes: usize) -> f32 {
     let ceiling = 1.5 * (classes as f32).ln();
     if loss.is_finite() {
@@ -26,7 +26,7 @@ pub(crate) fn normalize(loss: f32, classes: usize) -> f32 {
     }
 }
 
-/// A test in parts.
+/// Accumulates a [`TestScore`] over parts of the test set.
 #[derive(Default)]
 pub(crate) struct TestRun {
     loss: f64,
@@ -35,7 +35,7 @@ pub(crate) struct TestRun {
 }
 
 impl TestRun {
-    /// Logits \[n, classes\] and the right classes \[n\].
+    /// Adds logits \[n, classes\] with their labels \[n\].
     pub fn add(&mut self, logits: &Tensor, labels: &Tensor) -> Result<()> {
         let n = labels.elem_count();
         let loss = candle_nn::loss::cross_entropy(logits, labels)?.to_scalar::<f32>()?;

@@ -9,11 +9,11 @@ use lopt_kernels::{Isa, gather, gather_pixels};
 
 use crate::{Result, Split};
 
-/// A data set at one image size, ready for batches.
+/// A labelled image data set at one image size.
 pub struct Images {
-    /// Numbers per image.
+    /// Elements per image: size·size·channels.
     pub features: usize,
-    /// How many classes there are.
+    /// The number of classes.
     pub classes: usize,
     train: Labelled,
     test: Labelled,
@@ -27,9 +27,9 @@ struct Labelled {
 
 /// \[n, features\]
 enum Pixels {
-    /// As they are in the data set: a quarter of the memory.
+    /// At the original size, in a quarter of the memory.
     Bytes(Vec<u8>),
-    /// Reduced, in \[0, 1\].
+    /// Resized, in \[0, 1\].
     Floats(Vec<f32>),
 }
 
@@ -54,15 +54,15 @@ impl Images {
         }
     }
 
-    /// The labels of all images.
+    /// The labels \[n\] of all images.
     pub fn labels(&self, split: Split) -> &[u8] {
         &self.split(split).labels
     }
 
-    /// Images in \[0, 1\]: `to` \[rows, features\].
+    /// Writes the images `rows`, with pixels in \[0, 1\], to `to` \[rows, features\].
     ///
     /// # Panics
-    /// If there is no such row.
+    /// Panics if a row is out of range.
     pub fn gather(&self, split: Split, rows: &[u32], to: &mut Vec<f32>) {
         to.resize(rows.len() * self.features, 0.0);
         match &self.split(split).pixels {
@@ -72,7 +72,7 @@ impl Images {
     }
 }
 
-/// Loads each data set at each size once.
+/// Loads data sets, each at each size once, and shares them among tasks.
 #[derive(Default)]
 pub struct DataStore {
     data_dir: Option<PathBuf>,
@@ -81,8 +81,8 @@ pub struct DataStore {
 }
 
 impl DataStore {
-    /// Full data sets come from `data_dir`, or from where [`lopt_datasets::data_dir`]
-    /// says.
+    /// A store that reads full data sets from `data_dir`, or by default from
+    /// [`lopt_datasets::data_dir`].
     pub fn new(data_dir: Option<&Path>) -> Self {
         Self {
             data_dir: data_dir.map(Path::to_owned),
@@ -91,11 +91,11 @@ impl DataStore {
         }
     }
 
-    /// The data set at size×size pixels.
+    /// The data set with images reduced to size×size pixels by area averaging.
     ///
     /// # Errors
-    /// If the data are missing or broken, or the size is not between 1 and the images'
-    /// own.
+    /// Returns an error if the data are missing or damaged, or if `size` is 0 or larger than the
+    /// images.
     pub fn images(
         &mut self,
         dataset: DatasetName,
@@ -117,10 +117,10 @@ impl DataStore {
         Ok(images)
     }
 
-    /// The text that comes with the program.
+    /// The embedded text.
     ///
     /// # Errors
-    /// If the program is damaged.
+    /// Returns an error if the text's checksum is wrong.
     pub fn text(&mut self) -> Result<Arc<Text>> {
         if let Some(text) = &self.text {
             return Ok(text.clone());

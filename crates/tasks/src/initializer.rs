@@ -2,20 +2,20 @@ use lopt_core::{Rng, normal, truncated_normal};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-/// How weights \[in, out\] start; biases start at 0.
+/// The initial distribution of weights \[in, out\]; biases start at 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Initializer {
-    /// N(0, 2/in). He et al. 2015.
+    /// N(0, 2/in) (He et al. 2015)
     He,
-    /// Uniform in ±√(6/(in + out)). Glorot and Bengio 2010.
+    /// Uniform in ±√(6/(in + out)) (Glorot and Bengio 2010)
     Glorot,
-    /// N(0, 1/in) truncated at ±2σ, the default of haiku.
+    /// N(0, 1/in) truncated at ±2σ, as in haiku (LeCun et al. 1998)
     Lecun,
 }
 
 impl Initializer {
-    /// Row-major weights.
+    /// Samples weights \[fan_in, fan_out\], row-major.
     pub fn sample(self, fan_in: usize, fan_out: usize, rng: &mut Rng) -> Vec<f32> {
         let per_input = |scale: f32| (scale / fan_in as f32).sqrt();
         let mut draw: Box<dyn FnMut() -> f32> = match self {

@@ -33,6 +33,7 @@ pub enum DataConfig {
         /// The embedded subset or the full set.
         source: Source,
         /// Images are reduced to size×size by area averaging.
+        #[serde(alias = "image-size")]
         image_size: usize,
     },
     /// The text [`lopt_datasets::text()`], of which each byte is predicted from those before it.

@@ -1,21 +1,23 @@
-//! Tasks on plain f32 memory: the fast path of training on the CPU.
+//! Tasks on slices of f32: the fast path of training on the CPU.
 
 use lopt_core::Rng;
 use lopt_kernels::mlp;
 
 use crate::Split;
 
-/// A task whose loss and gradient need no tensors. The same function as the task's
-/// [`Task::loss`](crate::Task::loss), to within rounding.
+/// A task whose loss and gradient need no tensors.
+///
+/// It is the same function as [`Task::loss`](crate::Task::loss), to within rounding. Parameters and
+/// gradients are \[Σ sizes\]: the tensors, row-major, one after the other in name order.
 pub trait NativeTask: Send + Sync {
-    /// How many numbers each parameter tensor has, in name order.
+    /// The number of elements of each parameter tensor, in name order.
     fn sizes(&self) -> Vec<usize>;
 
-    /// Draws a minibatch, the same as [`Task::batch`](crate::Task::batch) with the same
-    /// generator, into memory that is reused.
+    /// Draws a minibatch into `batch`, whose memory is reused: the same as
+    /// [`Task::batch`](crate::Task::batch) with the same generator.
     fn batch(&self, split: Split, rng: &mut Rng, batch: &mut NativeBatch);
 
-    /// The loss of φ and its gradient; parameters lie one after the other in name order.
+    /// Returns the loss of φ and overwrites `grads` with its gradient.
     fn loss_and_grad(
         &self,
         params: &[f32],
@@ -25,22 +27,22 @@ pub trait NativeTask: Send + Sync {
     ) -> f32;
 }
 
-/// Memory that is reused from step to step.
+/// Scratch memory that is reused from step to step.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
-    /// The network's.
+    /// The MLP kernel's memory.
     pub mlp: mlp::Workspace,
-    /// Parameters in other units.
+    /// The parameters of a [`Reparametrized`](crate::Reparametrized) task in the original units.
     pub params: Vec<f32>,
 }
 
 /// A minibatch of classified vectors.
 #[derive(Clone, Debug, Default)]
 pub struct NativeBatch {
-    /// Which images, \[batch\].
+    /// Indices of the images, \[batch\].
     pub rows: Vec<u32>,
-    /// \[batch, features\]
+    /// Inputs, \[batch, features\].
     pub inputs: Vec<f32>,
-    /// \[batch\]
+    /// Labels, \[batch\].
     pub labels: Vec<u8>,
 }

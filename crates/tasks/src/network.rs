@@ -1,4 +1,4 @@
-//! A network in training: the inner loop of everything.
+//! A network in training: the inner loop of meta-training and evaluation.
 
 use std::sync::Arc;
 
@@ -10,17 +10,40 @@ use lopt_core::{
 
 use crate::{Batch, NativeBatch, NativeTask, Split, Task, Workspace};
 
-/// φ, the optimizer that trains it, and the optimizer's state.
+/// A network in training: φ, the optimizer that trains it, and the optimizer's state.
 ///
-/// On the CPU a task with a [`Task::native`] form and an optimizer with a fused update
-/// train in plain memory, which is the fastest; other tasks by [`Task::loss_and_grad`]
-/// and, where it exists, the fused update; the rest in candle ops. [`Network::path`]
-/// tells.
+/// An inner step takes the fastest of these paths, which [`Network::path`] names:
+///
+/// 1. native loss, fused update: on the CPU, if the task has a [`Task::native`] form;
+/// 2. [`Task::loss_and_grad`], fused update: if the optimizer has one;
+/// 3. [`Task::loss_and_grad`], [`Optimizer::update`] in candle ops.
+///
+/// ```
+/// use std::sync::Arc;
+/// use candle_core::Device;
+/// use lopt_core::{Purpose, Streams};
+/// use lopt_star::Star;
+/// use lopt_tasks::{DataStore, Feed, MlpTask, Network, Split, Task, suite::Suite};
+///
+/// let (config, _) = Suite::Quick.base();
+/// let task = Arc::new(MlpTask::new(config, &mut DataStore::default(), &Device::Cpu)?);
+/// let mut rng = Streams::new(0).stream(Purpose::InnerBatch, 0, 0, 0);
+/// let params = task.init(&mut rng)?;
+/// let mut network = Network::start(task, params, Arc::new(Star::default()))?;
+/// let mut feed = Feed::default();
+/// let mut losses = vec![];
+/// for _ in 0..100 {
+///     network.draw(Split::Train, &mut rng, &mut feed)?;
+///     losses.push(network.step(&mut feed)?.loss);
+/// }
+/// assert!(losses[99] < 0.6 * losses[0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Network {
     task: Arc<dyn Task>,
     optimizer: Arc<dyn Optimizer>,
     horizon: Option<u64>,
-    /// Names, shapes and device; the values are those of the start.
+    /// Names, shapes and device, with the initial values.
     template: Params,
     engine: Engine,
 }
@@ -28,21 +51,20 @@ pub struct Network {
 enum Engine {
     Native {
         task: Arc<dyn NativeTask>,
-        /// Parameters one after the other, in name order.
+        /// All parameters, in name order.
         params: Vec<f32>,
-        /// Index after each parameter.
+        /// The end of each parameter in `params`.
         ends: Vec<usize>,
         fused: Box<Fused>,
     },
     Tensors {
-        /// Shared with nobody: a backend may work in place.
+        /// Not shared: a backend may work in place.
         params: Params,
         backend: Box<dyn Backend>,
     },
 }
 
-/// Minibatches of one task, and memory that its networks share while one of them is at
-/// work.
+/// The current minibatch of a task, and scratch memory. Networks of the same task may share it.
 #[derive(Default)]
 pub struct Feed {
     native: NativeBatch,
@@ -51,20 +73,21 @@ pub struct Feed {
     workspace: Workspace,
 }
 
-/// What an inner step yields.
+/// The result of an inner step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
     /// The loss on the minibatch before the update.
     pub loss: f32,
-    /// The gradient was not finite: the step was left out, everything is as before.
+    /// Whether the step was skipped because the gradient was not finite; φ and the state are
+    /// unchanged then.
     pub refused: bool,
 }
 
 impl Network {
-    /// From the start of training.
+    /// A network at the start of training from `params`.
     ///
     /// # Errors
-    /// Those of candle.
+    /// Returns an error if the optimizer's state cannot be made or a tensor operation fails.
     pub fn start(
         task: Arc<dyn Task>,
         params: Params,
@@ -118,7 +141,7 @@ impl Network {
         }
     }
 
-    /// How steps are taken, such as "native loss, avx512 update".
+    /// The path of inner steps, such as "native loss, avx512 update".
     pub fn path(&self) -> String {
         let loss = match &self.engine {
             Engine::Native { .. } => "native loss",
@@ -149,7 +172,7 @@ impl Network {
     /// Draws the minibatch of the next step into `feed`.
     ///
     /// # Errors
-    /// Those of the task.
+    /// Propagates the task's errors.
     pub fn draw(&self, split: Split, rng: &mut Rng, feed: &mut Feed) -> Result<()> {
         match &self.engine {
             Engine::Native { task, .. } => task.batch(split, rng, &mut feed.native),
@@ -158,11 +181,12 @@ impl Network {
         Ok(())
     }
 
-    /// One inner step on the minibatch of `feed`, which was drawn by a network of the same
-    /// task and kind of optimizer.
+    /// Takes one inner step on the minibatch in `feed`, which a network of the same task and kind
+    /// of optimizer drew.
     ///
     /// # Errors
-    /// Those of the task and of candle.
+    /// Propagates the errors of the task and of the optimizer, except for gradients that are not
+    /// finite; see [`Step::refused`].
     pub fn step(&mut self, feed: &mut Feed) -> Result<Step> {
         let mut context = StepContext::new(self.backend().steps(), self.optimizer.learning_rate());
         context.horizon = self.horizon;
@@ -198,7 +222,7 @@ impl Network {
     /// A copy of φ.
     ///
     /// # Errors
-    /// Those of candle.
+    /// Returns an error if a tensor operation fails.
     pub fn params(&self) -> Result<Params> {
         match &self.engine {
             Engine::Native { params, ends, .. } => {
@@ -221,15 +245,16 @@ impl Network {
     /// A copy of the optimizer's state.
     ///
     /// # Errors
-    /// Those of candle.
+    /// Returns an error if a tensor operation fails.
     pub fn state(&self) -> Result<State> {
         self.backend().state()
     }
 
-    /// Goes on from these parameters and this state, of the same shapes.
+    /// Continues from the given parameters and state.
     ///
     /// # Errors
-    /// If they do not fit; the network is then as before.
+    /// Returns an error if their names or shapes are not the network's; the network is unchanged
+    /// then.
     pub fn restore(&mut self, restored: &Params, restored_state: State) -> Result<()> {
         if restored.names() != self.template.names() || restored.shapes() != self.template.shapes()
         {
@@ -288,7 +313,7 @@ fn flat(params: &Params) -> Result<Vec<f32>> {
     Ok(values)
 }
 
-/// Copies in memory of their own.
+/// Copies that share no memory with `params`.
 fn own(params: &Params) -> Result<Params> {
     let copies = params.tensors().iter().map(|t| Ok(t.copy()?.detach()));
     params.with_tensors(copies.collect::<Result<_>>()?)

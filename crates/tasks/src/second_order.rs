@@ -1,14 +1,14 @@
-//! Products with the Hessian of a loss: H·v for the adjoint of an inner step.
+//! Hessian-vector products H·v of a loss, for the adjoint of an inner step.
 
 use candle_core::{DType, Device, Tensor, Var};
 use lopt_core::{Error, Params, Result, Rng, normal};
 
 use crate::{Batch, Task};
 
-/// H·v by candle's autodiff twice. Parameters that the loss does not depend on have zeros.
+/// H·v by candle's autodiff, applied twice; zeros for parameters that the loss does not depend on.
 ///
 /// # Errors
-/// If candle's second derivatives are wrong in this thread.
+/// Returns an error if candle's second derivatives are wrong in this thread.
 pub(crate) fn by_autodiff_twice<T: Task + ?Sized>(
     task: &T,
     params: &Params,
@@ -22,7 +22,7 @@ pub(crate) fn by_autodiff_twice<T: Task + ?Sized>(
     derivative_along(&vars, &gradients, v)
 }
 
-/// The gradient in `vars` of Σ ⟨gradient, v⟩.
+/// The gradient of Σ ⟨gradient, v⟩ with respect to `vars`.
 pub(crate) fn derivative_along(
     vars: &[Var],
     gradients: &[Option<&Tensor>],
@@ -46,7 +46,7 @@ pub(crate) fn derivative_along(
     vars.iter().map(of_var).collect()
 }
 
-/// (x²)² at 1 has the second derivative 12; where candle cuts gradients off it is 4.
+/// The second derivative of (x²)² at 1 is 12; it is 4 if candle detaches gradients.
 fn require_second_derivatives() -> Result<()> {
     let x = Var::from_tensor(&Tensor::new(1f64, &Device::Cpu)?)?;
     let first = x.sqr()?.sqr()?.backward()?;
@@ -57,24 +57,26 @@ fn require_second_derivatives() -> Result<()> {
     match second.transpose()? {
         Some(second) if (second - 12.0).abs() < 1e-9 => Ok(()),
         _ => Err(Error::Mismatch(
-            "candle's second derivatives lack terms in this process, and the exact \
-             meta-gradient of this task needs them: call lopt_core::second_derivatives() first \
-             in main (it sets CANDLE_GRAD_DO_NOT_DETACH=1), or implement Task::hessian_vector"
+            "candle's second derivatives lack terms in this process, and the exact meta-gradient \
+             of this task needs them; call lopt_core::second_derivatives() at the start of main \
+             (it sets CANDLE_GRAD_DO_NOT_DETACH=1), or implement Task::hessian_vector"
                 .to_owned(),
         )),
     }
 }
 
-/// Compares [`Task::hessian_vector`] with a difference of gradients along a random
-/// direction, in f64, near the given parameters: an operation of the task's own whose gradient
-/// candle cannot differentiate would otherwise be taken for linear. Returns whether the task
-/// could be computed in f64 and was checked.
+/// Checks [`Task::hessian_vector`] against a finite difference of gradients near `params`:
 ///
-/// A difference across a kink, such as a ReLU's, tells nothing: only what is off at each of
-/// some points is wrong.
+/// H·v ≈ (∇ℓ(φ + h·v) − ∇ℓ(φ − h·v))/2h
+///
+/// for random v, in f64. Without the check, an operation whose gradient candle cannot differentiate
+/// would silently count as linear. Returns whether the task can be computed in f64 and was checked.
+///
+/// A difference across a kink, such as a ReLU's, is meaningless, so the check fails only if the
+/// product is wrong at each of several points.
 ///
 /// # Errors
-/// If they differ.
+/// Returns an error that names the task if the products differ.
 pub fn check_hessian(
     task: &dyn Task,
     params: &Params,
@@ -82,7 +84,7 @@ pub fn check_hessian(
     rng: &mut Rng,
 ) -> Result<bool> {
     const POINTS: u32 = 4;
-    /// Of the product's length.
+    /// Relative to the norm of the product.
     const TOLERANCE: f64 = 1e-2;
     let mut last = None;
     for _ in 0..POINTS {
@@ -96,25 +98,24 @@ pub fn check_hessian(
     }
     let (error, scale) = last.unwrap_or_default();
     Err(Error::Mismatch(format!(
-        "the Hessian of task `{}` times a vector is off by {error:.3e} of {scale:.3e}, compared \
-         with differences of its gradient: an operation in its loss has a gradient that candle \
-         cannot differentiate; write that operation in candle ops, or implement \
-         Task::hessian_vector",
+        "Hessian-vector products of task `{}` differ from differences of its gradient by \
+         {error:.3e} of {scale:.3e}: candle cannot differentiate the gradient of an operation in \
+         its loss; write that operation in other candle ops, or implement Task::hessian_vector",
         task.name(),
     )))
 }
 
-/// By how much a product with the Hessian at a random point near `params` is off, and its
-/// length, by differences. Nothing if the task cannot be computed in f64.
+/// The error of a Hessian-vector product at a random point near `params`, and the norm of the
+/// finite difference. `None` if the task cannot be computed in f64.
 fn hessian_error(
     task: &dyn Task,
     params: &Params,
     batch: &Batch,
     rng: &mut Rng,
 ) -> Result<Option<(f64, f64)>> {
-    /// Small enough that hardly a kink lies on the way.
+    /// Small enough to cross hardly any kink.
     const STEP: f64 = 1e-8;
-    /// How far from the given parameters the comparison is made.
+    /// Standard deviation of the distance from the given parameters.
     const OFF_KINKS: f64 = 1e-2;
     let double = |t: &Tensor| match t.dtype().is_float() {
         true => t.to_dtype(DType::F64),
@@ -130,7 +131,7 @@ fn hessian_error(
     };
     let (mut moved, mut direction) = (vec![], vec![]);
     for p in params.tensors() {
-        // Fresh biases of 0 lie on a kink where all units below are off.
+        // At initial biases of 0, units with no active input lie on a kink.
         moved.push((double(p)? + (noise(p)? * OFF_KINKS)?)?);
         direction.push(noise(p)?);
     }
@@ -147,7 +148,7 @@ fn hessian_error(
         }
         Ok(all)
     };
-    // Its own tensors of f32, or operations without f64: nothing to compare with.
+    // The task has f32 tensors of its own, or operations without f64.
     let (Ok(ahead), Ok(behind)) = (gradient(1.0), gradient(-1.0)) else {
         return Ok(None);
     };

@@ -1,5 +1,5 @@
-//! The tasks that optimizers are judged on: one like those of meta-training, and others
-//! that differ from it in one property each.
+//! Suites of tasks to evaluate optimizers on: the task of meta-training, and others that differ
+//! from it in one property each.
 
 use lopt_datasets::{DatasetName, Source};
 use serde::{Deserialize, Serialize};
@@ -10,15 +10,22 @@ use crate::{
 };
 
 /// A list of tasks.
+///
+/// ```
+/// use lopt_tasks::suite::{IN_DISTRIBUTION, Suite};
+///
+/// let entries = Suite::Quick.entries();
+/// assert_eq!(entries[0].group, IN_DISTRIBUTION);
+/// assert_eq!(entries[0].task.network(), "mlp-32-relu");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Suite {
-    /// Around 8×8 images, one hidden layer of 32, 500 steps: what the preset `quick`
-    /// meta-trains on.
+    /// Around the task of the preset `quick`: 8×8 images, one hidden layer of 32, 500 steps.
     Quick,
-    /// Around full images, two hidden layers of 128, 2000 steps: the preset `paper`.
+    /// Around the task of the preset `paper`: 28×28 images, two hidden layers of 128, 2000 steps.
     Full,
-    /// Other networks than MLPs, on the embedded data and CIFAR-10, 500 steps.
+    /// Networks other than plain MLPs, on embedded data and CIFAR-10, 500 steps.
     BeyondMlps,
 }
 
@@ -26,9 +33,9 @@ pub enum Suite {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Entry {
-    /// The property that differs from meta-training, or `in-distribution`.
+    /// The property that differs from meta-training, or [`IN_DISTRIBUTION`].
     pub group: String,
-    /// What it is in this task.
+    /// The value of that property, such as `width 128`.
     pub name: String,
     /// The task.
     pub task: TaskConfig,
@@ -36,11 +43,12 @@ pub struct Entry {
     pub horizon: u64,
 }
 
-/// The name of the group that is like the meta-training.
+/// The group of the task of meta-training.
 pub const IN_DISTRIBUTION: &str = "in-distribution";
 
 impl Suite {
-    /// The task in distribution, and its horizon; beyond MLPs, that of the quick suite.
+    /// The task of meta-training and its horizon. [`Suite::BeyondMlps`] has that of
+    /// [`Suite::Quick`].
     pub fn base(self) -> (MlpConfig, u64) {
         let (source, image_size, hidden, horizon) = match self {
             Suite::Quick | Suite::BeyondMlps => (Source::Embedded, 8, vec![32], 500),
@@ -67,7 +75,7 @@ impl Suite {
         }
     }
 
-    /// The base task, and others that differ from it in one property each.
+    /// The base task and its variants.
     fn around_base(self, others: &Others) -> Vec<Entry> {
         let (base, horizon) = self.base();
         let mut suite = Builder {
@@ -120,15 +128,15 @@ impl Suite {
     }
 }
 
-/// What the tasks around a base have in its place.
+/// Values that replace the base's, one at a time.
 struct Others {
     widths: &'static [usize],
     depths: &'static [usize],
-    /// The base's own is passed over.
+    /// The base's own is skipped.
     activations: &'static [Activation],
     image_sizes: &'static [usize],
     batch_sizes: &'static [usize],
-    /// Times the base's.
+    /// Multiples of the base's.
     horizons: &'static [u64],
 }
 
@@ -162,7 +170,7 @@ struct Builder {
 }
 
 impl Builder {
-    /// The base task with one thing changed.
+    /// Adds the base task with one change.
     fn add(&mut self, group: &str, name: &str, change: impl FnOnce(&mut MlpConfig)) {
         let mut task = self.base.clone();
         change(&mut task);
@@ -175,7 +183,7 @@ impl Builder {
     }
 }
 
-/// One task for each kind of network, small enough for two cores.
+/// One task for each architecture, small enough for two cores.
 fn beyond_mlps() -> Vec<Entry> {
     let images = |dataset, source, image_size| DataConfig::Images {
         dataset,

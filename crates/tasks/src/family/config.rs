@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned, de::Erro
 use super::{
     MixtureConfig, MlpFamily, MlpFamilyConfig, ModelFamily, ModelFamilyConfig, TaskFamily,
 };
-use crate::{DataStore, Error, ModelKind, Reparametrize, Result, TaskConfig};
+use crate::{DataStore, ModelKind, Reparametrize, Result, TaskConfig, error::not_empty};
 
 /// A task family, as the section `[task]` of a run's configuration describes it.
 ///
@@ -72,14 +72,13 @@ impl TaskFamilyConfig {
     /// # Errors
     /// Returns an error that names the key if a list is empty or a size is not valid.
     pub fn first_task(&self) -> Result<TaskConfig> {
-        let none = || Error::Config("`families` is empty; it needs at least one entry".to_owned());
         match self {
-            Self::Mlp(config) => {
-                config.check()?;
-                Ok(TaskConfig::Mlp(config.combinations().swap_remove(0)))
-            }
+            Self::Mlp(config) => Ok(TaskConfig::Mlp(config.combinations()?.swap_remove(0))),
             Self::Model(config) => Ok(TaskConfig::Model(config.combinations()?.swap_remove(0))),
-            Self::Mixture(config) => config.families.first().ok_or_else(none)?.task.first_task(),
+            Self::Mixture(config) => {
+                not_empty("families", &config.families)?;
+                config.families[0].task.first_task()
+            }
         }
     }
 

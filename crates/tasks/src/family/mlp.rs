@@ -50,7 +50,16 @@ pub struct MlpFamilyConfig {
 
 impl MlpFamilyConfig {
     /// Every task of the family, the first of each list first.
-    pub fn combinations(&self) -> Vec<MlpConfig> {
+    ///
+    /// # Errors
+    /// Returns an error that names the key if a list is empty.
+    pub fn combinations(&self) -> Result<Vec<MlpConfig>> {
+        not_empty("dataset", &self.dataset)?;
+        not_empty("image-size", &self.image_size)?;
+        not_empty("hidden", &self.hidden)?;
+        not_empty("activation", &self.activation)?;
+        not_empty("initializer", &self.initializer)?;
+        not_empty("batch-size", &self.batch_size)?;
         let mut all = vec![];
         for &dataset in &self.dataset {
             for &image_size in &self.image_size {
@@ -71,17 +80,7 @@ impl MlpFamilyConfig {
                 }
             }
         }
-        all
-    }
-
-    /// Refuses empty lists.
-    pub(super) fn check(&self) -> Result<()> {
-        not_empty("dataset", &self.dataset)?;
-        not_empty("image-size", &self.image_size)?;
-        not_empty("hidden", &self.hidden)?;
-        not_empty("activation", &self.activation)?;
-        not_empty("initializer", &self.initializer)?;
-        not_empty("batch-size", &self.batch_size)
+        Ok(all)
     }
 }
 
@@ -101,12 +100,11 @@ impl MlpFamily {
     /// Returns an error that names the key if a list is empty or a value is not valid, and an
     /// error if data are missing.
     pub fn new(config: &MlpFamilyConfig, store: &mut DataStore, device: &Device) -> Result<Self> {
-        config.check()?;
         let reparametrize = config.reparametrize;
         reparametrize
             .as_ref()
             .map_or(Ok(()), Reparametrize::check)?;
-        let tasks = config.combinations().into_iter();
+        let tasks = config.combinations()?.into_iter();
         let tasks = tasks.map(|mlp| Ok(Arc::new(MlpTask::new(mlp, store, device)?)));
         Ok(Self {
             tasks: tasks.collect::<Result<_>>()?,

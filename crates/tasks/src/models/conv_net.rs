@@ -1,6 +1,5 @@
 use candle_core::{Device, Tensor};
 use lopt_core::{Params, Result};
-
 use serde::{Deserialize, Serialize};
 
 use super::{

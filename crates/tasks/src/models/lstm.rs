@@ -1,7 +1,6 @@
 use candle_core::{Device, Tensor};
 use candle_nn::ops::sigmoid;
 use lopt_core::{Params, Result};
-
 use serde::{Deserialize, Serialize};
 
 use super::{

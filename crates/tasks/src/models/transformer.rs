@@ -1,7 +1,6 @@
 use candle_core::{D, Device, Tensor};
 use candle_nn::ops::softmax;
 use lopt_core::{Params, Result};
-
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -11,8 +10,8 @@ use super::{
 use crate::{Error, error::at_least_1};
 
 /// A decoder-only transformer (Vaswani et al. 2017, arXiv 1706.03762; normalization first) that
-/// predicts the next byte of a text. x is the sum of a byte's embedding and its position's; for each
-/// layer:
+/// predicts the next byte of a text. x is the sum of a byte's embedding and its position's; for
+/// each layer:
 ///
 /// x ← x + attention(norm(x)); x ← x + W₂·gelu(W₁·norm(x)),
 ///
