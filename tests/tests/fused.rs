@@ -165,7 +165,7 @@ fn every_fused_update_matches_the_candle_op_path() {
                     let mut slots: Vec<_> = slots.iter().map(|s| values(&s.value)).collect();
                     fused.update(t, index, &mut p, &g, &mut slots);
                     let at = format!("{isa} {name}, step {t}, shape {shape:?}");
-                    // A step that nearly cancels its parameter has the rounding error of the parameter.
+                    // A step that nearly cancels its parameter has the parameter's rounding error.
                     let old = largest(&before.tensors()[index]);
                     let new = largest(&params.tensors()[index]);
                     let worst = error(&p, &params.tensors()[index]) * new / new.max(old);

@@ -111,7 +111,7 @@ fn compare(precision: &str, dtype: DType, tolerance: f64, of_parts: f64) {
                     );
                     let error = relative_error(&ours.unwrap(), &part) * largest(&part);
                     whole = whole.max(error / scale);
-                    // The gradient of a part that the loss hardly depends on is mostly rounding error.
+                    // Where the loss hardly depends on a part, its gradient is rounding error.
                     if largest(&part) > 1e-6 * scale {
                         worst = worst.max(error / largest(&part));
                     }
