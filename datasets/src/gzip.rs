@@ -47,10 +47,10 @@ fn unpack_up_to(packed: &[u8], limit: u64) -> Result<Vec<u8>, Malformed> {
 fn promised_len(packed: &[u8]) -> usize {
     /// Deflate's largest compression ratio.
     const RATIO: usize = 1032;
-    let told = packed
+    let stored = packed
         .last_chunk::<4>()
         .map_or(0, |b| u32::from_le_bytes(*b));
-    (told as usize)
+    (stored as usize)
         .min(packed.len().saturating_mul(RATIO))
         .min(LIMIT as usize)
 }

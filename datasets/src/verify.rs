@@ -47,7 +47,7 @@ pub enum Finding {
         /// SHA-256 of the content found.
         found: String,
     },
-    /// Malformed.
+    /// The content is malformed.
     Broken(Malformed),
     /// The file does not exist.
     Missing,
