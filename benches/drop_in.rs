@@ -1,5 +1,5 @@
-//! A training step of candle's MNIST example, 784-128-128-10: candle's AdamW and our
-//! optimizers in its place.
+//! A training step of candle's MNIST example, 784-128-128-10, with candle's AdamW and with our
+//! drop-in optimizers.
 
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};

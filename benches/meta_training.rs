@@ -8,7 +8,7 @@ use lopt_core::{Rng, Workers};
 use lopt_meta::{Alone, Driver, GradientEstimator, Horizon, TruncatedConfig, TruncatedEs};
 use lopt_tasks::{Task, TaskFamily};
 
-/// The family of one task.
+/// A family with a single task.
 struct Only(Arc<dyn Task>);
 
 impl TaskFamily for Only {
@@ -50,7 +50,7 @@ fn truncation(c: &mut Criterion) {
 }
 
 criterion_group!(benches, truncation);
-/// Candle on one thread, as in meta-training.
+/// Runs candle on one thread, as in meta-training.
 fn main() {
     lopt_core::one_candle_thread().expect("the program to start again");
     benches();

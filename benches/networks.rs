@@ -1,5 +1,5 @@
-//! MLP forward and backward passes by each instance of the kernels, and whole inner steps
-//! of STAR by each path.
+//! MLP forward and backward passes with each instruction set of the kernels, and complete inner
+//! steps of STAR on each path.
 
 use criterion::{BenchmarkId, Criterion, criterion_group};
 use lopt_benches::inner::{NETWORKS, Path, Training};
@@ -55,7 +55,7 @@ fn inner_step(c: &mut Criterion) {
 }
 
 criterion_group!(benches, forward_backward, inner_step);
-/// Candle on one thread, as in meta-training.
+/// Runs candle on one thread, as in meta-training.
 fn main() {
     lopt_core::one_candle_thread().expect("the program to start again");
     benches();

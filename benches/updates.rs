@@ -1,4 +1,4 @@
-//! Optimizer updates by themselves: each instance of the kernels, candle ops, and the
+//! Optimizer updates alone, with each instruction set of the kernels and in candle ops, and the
 //! step features.
 
 use std::hint::black_box;

@@ -1,4 +1,5 @@
-//! Rows of exact meta-gradients: STAR on 784-32-10 from the start of training, one core.
+//! Rows of the table for exact meta-gradients: STAR on 784-32-10 from the start of training, on
+//! one core.
 
 use std::{
     env, fs,
@@ -18,10 +19,11 @@ use serde_json::{Value, json};
 
 use crate::table::{Row, Target};
 
-/// Inner steps of the unrolls.
+/// Lengths of the unrolls in inner steps.
 const LENGTHS: [usize; 3] = [5, 20, 100];
 
-/// A process of its own for each round: candle on one thread, and memory by itself.
+/// Measures each round in a separate process, with candle on one thread and a peak memory of its
+/// own.
 pub fn rows(rounds: usize) -> Result<Vec<Row>> {
     let mut measured = vec![];
     for _ in 0..rounds {
@@ -57,7 +59,8 @@ pub fn rows(rounds: usize) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Prints seconds by length, and the peak memory after 20 steps where the system tells.
+/// Prints the seconds for each length and, where the system reports it, the peak memory of 20
+/// steps.
 pub fn measure() -> Result<()> {
     let (task, star) = Path::Native.task_and_star(NetworkSize::new(28, &[32]));
     let streams = Streams::new(0);
@@ -80,7 +83,7 @@ pub fn measure() -> Result<()> {
         )
     };
     let mut measured = json!({});
-    // The first one pays for the memory.
+    // The first run allocates the memory.
     run(20)?;
     measured["peak"] = json!(peak());
     for length in LENGTHS {

@@ -1,14 +1,14 @@
-//! Candle's MNIST example, an MLP 784-128-128-10, trained by candle's optimizers and ours.
+//! Candle's MNIST example, a 784-128-128-10 MLP, trained with candle's optimizers or ours.
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::{Linear, Module, Optimizer, VarBuilder, VarMap, linear, loss, ops};
 use lopt_core::{Purpose, Streams, normal};
 
 const SIZES: [usize; 4] = [784, 128, 128, 10];
-/// As in candle's example.
+/// Batch size of candle's example.
 const BATCH: usize = 64;
 
-/// The network, a minibatch and its optimizer.
+/// The network, a fixed minibatch and an optimizer.
 pub struct Training<O> {
     layers: Vec<Linear>,
     x: Tensor,
@@ -17,10 +17,10 @@ pub struct Training<O> {
 }
 
 impl<O: Optimizer> Training<O> {
-    /// Random parameters and images.
+    /// Draws random parameters and images.
     ///
     /// # Errors
-    /// Those of candle.
+    /// Returns an error if a tensor operation fails.
     pub fn new(config: O::Config) -> Result<Self> {
         let var_map = VarMap::new();
         let vs = VarBuilder::from_varmap(&var_map, DType::F32, &Device::Cpu);
@@ -42,10 +42,10 @@ impl<O: Optimizer> Training<O> {
         &self.optimizer
     }
 
-    /// Forward, backward and update.
+    /// Forward pass, backward pass and update.
     ///
     /// # Errors
-    /// Those of candle.
+    /// Returns an error if a tensor operation fails.
     pub fn step(&mut self) -> Result<()> {
         let mut x = self.x.clone();
         for (index, layer) in self.layers.iter().enumerate() {

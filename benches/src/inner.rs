@@ -1,4 +1,4 @@
-//! Inner steps of MLP tasks by each of the ways there are.
+//! Inner steps of MLP tasks on each path.
 
 use std::{fmt, sync::Arc};
 
@@ -15,7 +15,7 @@ use lopt_tasks::{
 
 use crate::updates::star;
 
-/// The networks that are measured, the smallest first.
+/// The networks to measure, smallest first.
 pub const NETWORKS: [NetworkSize; 4] = [
     NetworkSize::new(8, &[32]),
     NetworkSize::new(14, &[32]),
@@ -26,19 +26,19 @@ pub const NETWORKS: [NetworkSize; 4] = [
 /// An MLP on square images of one channel.
 #[derive(Clone, Copy, Debug)]
 pub struct NetworkSize {
-    /// Pixels of a side.
+    /// Height and width of the images.
     pub image_size: usize,
     /// Widths of the hidden layers.
     pub hidden: &'static [usize],
 }
 
 impl NetworkSize {
-    /// With these.
+    /// Creates a size.
     pub const fn new(image_size: usize, hidden: &'static [usize]) -> Self {
         Self { image_size, hidden }
     }
 
-    /// Widths of all layers: 784, 32, 10.
+    /// Widths of all layers, for example 784, 32, 10.
     pub fn sizes(self) -> Vec<usize> {
         let input = self.image_size * self.image_size;
         let hidden = self.hidden.iter().copied();
@@ -46,7 +46,7 @@ impl NetworkSize {
     }
 }
 
-/// `784-32-10`
+/// Writes the widths of all layers, as in `784-32-10`.
 impl fmt::Display for NetworkSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sizes: Vec<String> = self.sizes().iter().map(ToString::to_string).collect();
@@ -54,25 +54,25 @@ impl fmt::Display for NetworkSize {
     }
 }
 
-/// How inner steps are taken.
+/// How an inner step is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
-    /// Loss and update by the kernels.
+    /// Gradients and update in the kernels.
     Native,
-    /// Candle's autodiff, update by the kernels.
+    /// Gradients by candle's autodiff, update in the kernels.
     Autodiff,
-    /// Candle's autodiff, update in candle ops.
+    /// Gradients by candle's autodiff, update in candle ops.
     Ops,
 }
 
 impl Path {
-    /// The fastest first.
+    /// All paths, fastest first.
     pub const ALL: [Path; 3] = [Path::Native, Path::Autodiff, Path::Ops];
 
-    /// An MLP with relu on embedded Fashion-MNIST, batches of 128, and a random STAR.
+    /// A ReLU MLP on embedded Fashion-MNIST with batch size 128, and a random STAR.
     ///
     /// # Panics
-    /// Never: the data come with the program.
+    /// Panics if the embedded data are corrupt.
     pub fn task_and_star(self, size: NetworkSize) -> (Arc<dyn Task>, Box<dyn LearnedOptimizer>) {
         let config = MlpConfig {
             dataset: DatasetName::FashionMnist,
@@ -96,7 +96,7 @@ impl Path {
     }
 }
 
-/// One network in training.
+/// A network in training.
 pub struct Training {
     network: Network,
     feed: Feed,
@@ -104,10 +104,10 @@ pub struct Training {
 }
 
 impl Training {
-    /// From the start.
+    /// Starts a training run.
     ///
     /// # Panics
-    /// Never: the task is whole.
+    /// Panics if the task or the optimizer fails.
     pub fn new(path: Path, size: NetworkSize) -> Self {
         let (task, optimizer) = path.task_and_star(size);
         let mut rng = Streams::new(0).stream(Purpose::Evaluation, 0, 0, 0);
@@ -120,15 +120,15 @@ impl Training {
         }
     }
 
-    /// As [`Network::path`].
+    /// See [`Network::path`].
     pub fn path(&self) -> String {
         self.network.path()
     }
 
-    /// Draws a minibatch and takes a step.
+    /// Draws a minibatch and takes an inner step.
     ///
     /// # Panics
-    /// Never: the task is whole.
+    /// Panics if the task or the optimizer fails.
     pub fn step(&mut self) {
         let drawn = self
             .network
@@ -138,7 +138,7 @@ impl Training {
     }
 }
 
-/// A task that only candle's autodiff can train.
+/// A task without a native loss: its gradients come from candle's autodiff.
 struct WithoutNative(MlpTask);
 
 impl Task for WithoutNative {
@@ -159,7 +159,7 @@ impl Task for WithoutNative {
     }
 }
 
-/// STAR in candle ops.
+/// STAR without a fused update: it runs in candle ops.
 struct WithoutFused(Star);
 
 impl Optimizer for WithoutFused {

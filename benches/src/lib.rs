@@ -1,13 +1,11 @@
-//! The workloads that are measured, by the criterion benches beside this folder and by the
-//! table of `cargo xtask bench`.
-//!
-//! `README.md` has the figures.
+//! The workloads of the criterion benches and of the table of `cargo xtask bench`. `README.md`
+//! has the results.
 
 pub mod drop_in;
 pub mod inner;
 pub mod timing;
 pub mod updates;
 
-/// As in the program `lopt`.
+/// The allocator of `lopt`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

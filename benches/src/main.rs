@@ -1,5 +1,5 @@
-//! The table of `cargo xtask bench`: what must be fast, how fast it is here, and what is
-//! aimed at. Nothing fails if a target is missed.
+//! The table of `cargo xtask bench`: measurements beside their targets. A missed target is not an
+//! error.
 
 mod adjoint;
 mod runs;
@@ -16,21 +16,21 @@ use lopt_core::{DropInConfig, NonFinite};
 use lopt_star::StarOptimizer;
 use table::{Row, Target};
 
-/// Measures what must be fast, and prints one table.
+/// Measure speed and memory, and print a table with the targets.
 #[derive(Parser)]
 #[command(max_term_width = 100, override_usage = "cargo xtask bench [OPTIONS]")]
 struct Args {
-    /// The program `lopt`, whose runs are measured.
+    /// The `lopt` program to measure.
     #[arg(long, value_name = "FILE", hide = true, default_value = "lopt")]
     lopt: PathBuf,
-    /// How many times everything is measured; medians are printed.
+    /// Number of measurements; their medians are printed.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Only measures exact meta-gradients, in this process, and prints JSON.
+    /// Measure only exact meta-gradients, in this process, and print JSON.
     #[arg(long, hide = true)]
     adjoint_only: bool,
-    /// Folder of the full Fashion-MNIST. [default: $LOPT_DATA_DIR, else datasets/downloaded;
-    /// where it is in neither, the embedded subset]
+    /// Folder of the full data sets; without Fashion-MNIST in it, the embedded subset is used.
+    /// [default: $LOPT_DATA_DIR, else datasets/downloaded]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
@@ -59,7 +59,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A training step of candle's MNIST example, all of candle's threads in both.
+/// A training step of candle's MNIST example, with all of candle's threads for both optimizers.
 fn drop_in(rounds: usize) -> Result<[Row; 2]> {
     let config = DropInConfig {
         optimizer: star(),
@@ -73,8 +73,8 @@ fn drop_in(rounds: usize) -> Result<[Row; 2]> {
     let [ours, theirs] = medians(
         rounds,
         [
-            &mut || star.step().expect("a step as the one before"),
-            &mut || adam_w.step().expect("a step as the one before"),
+            &mut || star.step().expect("the first step succeeded"),
+            &mut || adam_w.step().expect("the first step succeeded"),
         ],
     );
     let work = "training step of candle's MNIST example, 784-128-128-10, batch 64";

@@ -1,4 +1,4 @@
-//! Rows of meta-training runs of the real program.
+//! Rows of the table for meta-training runs of `lopt`.
 
 use std::{
     fmt, fs,
@@ -15,12 +15,12 @@ use serde_json::Value;
 
 use crate::table::{Row, Target};
 
-/// How long a run takes its outer steps, about.
+/// Approximate duration of a run.
 const SECONDS: f64 = 3.0;
-/// 8 pairs × 50 steps, both halves counted.
+/// Inner steps per outer step: 8 antithetic pairs × 50 steps, both halves counted.
 const INNER_STEPS: f64 = 800.0;
 
-/// Where the images come from.
+/// Source of the images.
 pub enum Source {
     Embedded,
     Full(PathBuf),
@@ -35,7 +35,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// The full set if it is there.
+/// The full data set if it exists, else the embedded subset.
 pub fn source(data_dir: Option<&Path>) -> Source {
     let folder = lopt_datasets::data_dir(data_dir);
     let full = folder.join(DatasetName::FashionMnist.to_string()).is_dir();
@@ -45,10 +45,10 @@ pub fn source(data_dir: Option<&Path>) -> Source {
     }
 }
 
-/// Speed, memory and start of PES with STAR on one network.
+/// Speed, memory and startup time of PES with STAR on one network.
 ///
 /// # Errors
-/// If the program cannot be run or fails.
+/// Returns an error if the program cannot be run or fails.
 pub fn rows(lopt: &Path, source: &Source, size: NetworkSize, rounds: usize) -> Result<Vec<Row>> {
     let first = measure(lopt, source, size, 3)?;
     let steps = (SECONDS * first.inner_steps_per_second / INNER_STEPS).ceil() as u64;
@@ -98,7 +98,7 @@ impl Source {
             Source::Embedded => 12e3,
             Source::Full(_) => 70e3,
         };
-        // Of their own size they stay bytes.
+        // Images that are not resized are stored as bytes, others as f32.
         let bytes = if size.image_size == 28 { 1 } else { 4 };
         images * (bytes * size.sizes()[0] + 1) as f64 / 1e6
     }
@@ -106,14 +106,14 @@ impl Source {
 
 struct Figures {
     inner_steps_per_second: f64,
-    /// Seconds from the start of the process.
+    /// Seconds from the start of the process to the first outer step.
     first_step: f64,
-    /// Where the system tells.
+    /// `None` where the system does not report it.
     peak_megabytes: Option<f64>,
     path: String,
 }
 
-/// One run of the program of so many outer steps.
+/// Runs the program for `steps` outer steps.
 fn measure(lopt: &Path, source: &Source, size: NetworkSize, steps: u64) -> Result<Figures> {
     let folder = tempfile::tempdir()?;
     let run_dir = folder.path().join("run");
@@ -124,7 +124,7 @@ fn measure(lopt: &Path, source: &Source, size: NetworkSize, steps: u64) -> Resul
         format!("task.image-size=[{}]", size.image_size),
         format!("task.hidden=[{:?}]", size.hidden),
         format!("outer.steps={steps}"),
-        // The last step has one in any case.
+        // The last outer step is evaluated in any case.
         "held-out.every=1000000".to_owned(),
         "held-out.horizon=1".to_owned(),
     ] {
@@ -172,7 +172,7 @@ fn measure(lopt: &Path, source: &Source, size: NetworkSize, steps: u64) -> Resul
     })
 }
 
-/// The median over the run.
+/// The median over the outer steps of a run.
 fn seconds_per_outer_step(metrics: &Path) -> Result<f64> {
     let mut seconds = vec![];
     for line in fs::read_to_string(metrics)?.lines() {
@@ -180,17 +180,17 @@ fn seconds_per_outer_step(metrics: &Path) -> Result<f64> {
         seconds.extend(line["seconds"].as_f64());
     }
     if seconds.is_empty() {
-        bail!("{} tells no seconds", metrics.display());
+        bail!("{} contains no `seconds`", metrics.display());
     }
     Ok(median(seconds))
 }
 
-/// The most memory that the process has had, as Linux tells.
+/// Peak memory of the process in megabytes, where the system reports it (Linux).
 fn peak(child: &Child) -> Option<f64> {
     peak_of(&fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?)
 }
 
-/// In megabytes, as `/proc/PID/status` tells it.
+/// Peak memory in megabytes according to the contents of `/proc/PID/status`.
 pub fn peak_of(status: &str) -> Option<f64> {
     let line = status
         .lines()

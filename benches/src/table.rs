@@ -1,10 +1,10 @@
-//! Figures beside their targets.
+//! Formats measurements and their targets as a table.
 
 use std::fmt;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-/// One figure.
+/// One measurement.
 pub struct Row {
     work: String,
     measured: f64,
@@ -12,7 +12,7 @@ pub struct Row {
     target: Target,
 }
 
-/// What is aimed at.
+/// Target of a measurement.
 #[derive(Clone, Copy)]
 pub enum Target {
     None,
@@ -21,7 +21,7 @@ pub enum Target {
 }
 
 impl Row {
-    /// Without a target.
+    /// Creates a row without a target.
     pub fn new(work: impl Into<String>, measured: f64, unit: &'static str) -> Self {
         Self {
             work: work.into(),
@@ -57,7 +57,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// The table, in Markdown.
+/// The table in Markdown.
 pub fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
     table
@@ -78,7 +78,7 @@ pub fn table(rows: &[Row]) -> Table {
     table
 }
 
-/// To three digits.
+/// Formats with three significant digits, but at most three decimals.
 fn rounded(x: f64) -> String {
     let digits = match x.abs() {
         x if x >= 100.0 => 0,

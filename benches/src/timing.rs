@@ -1,12 +1,12 @@
-//! Medians of what is measured in turns.
+//! Median times of jobs that take turns.
 
 use std::time::{Duration, Instant};
 
-/// How long a sample lasts at least; shorter jobs are repeated within it.
+/// Minimum duration of a sample; shorter jobs are repeated within it.
 const SAMPLE: Duration = Duration::from_millis(20);
 
-/// Median seconds of one call of each job. The jobs take turns, `rounds` times, so that
-/// what else the machine does falls on all of them.
+/// Median seconds per call of each job. The jobs take turns, `rounds` times, so that other load on
+/// the machine affects all of them.
 pub fn medians<const N: usize>(rounds: usize, mut jobs: [&mut dyn FnMut(); N]) -> [f64; N] {
     let calls = jobs.each_mut().map(|job| calls_per_sample(*job));
     let mut samples = [const { vec![] }; N];
@@ -28,10 +28,10 @@ fn calls_per_sample(job: &mut dyn FnMut()) -> u32 {
     (SAMPLE.as_secs_f64() / once).ceil() as u32
 }
 
-/// The middle one, the upper of two.
+/// The median; of two middle values the larger.
 ///
 /// # Panics
-/// If there is none.
+/// Panics if `values` is empty.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

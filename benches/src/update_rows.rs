@@ -1,4 +1,4 @@
-//! Rows of optimizer updates by themselves, on one thread.
+//! Rows of the table for optimizer updates alone, on one thread.
 
 use lopt_adam::Adam;
 use lopt_benches::{
@@ -9,8 +9,8 @@ use lopt_kernels::Isa;
 
 use crate::table::{Row, Target};
 
-/// STAR on one tensor by each instance, the widest first, and how many times faster the
-/// widest is than candle ops.
+/// STAR on one tensor with each instruction set, widest first, and the speedup of the widest over
+/// candle ops.
 pub fn by_instance(rounds: usize) -> Vec<Row> {
     let one = |name, shape: &[usize]| Tensors {
         name,
@@ -24,7 +24,7 @@ pub fn by_instance(rounds: usize) -> Vec<Row> {
         let [ops] = medians(rounds, [&mut || ops.step()]);
         for isa in Isa::all().into_iter().rev() {
             let update = star.fused_by(isa, &tensors.shapes);
-            let update = update.expect("a STAR of the standard size");
+            let update = update.expect("the default STAR has a fused update");
             let mut fused = FusedSteps::new(&star, update, &params, &grads);
             let [fused] = medians(rounds, [&mut || fused.step()]);
             let work = format!("STAR update, {}, {isa}", tensors.name);
@@ -44,14 +44,14 @@ pub fn by_instance(rounds: usize) -> Vec<Row> {
     rows
 }
 
-/// A whole step of STAR beside one of our fused Adam.
+/// A complete step of STAR compared with a step of our fused Adam.
 pub fn beside_adam(rounds: usize) -> Vec<Row> {
     let of_size = |tensors: Tensors| {
         let (star, adam) = (star(), Adam::new(1e-3));
         let (params, grads) = tensors.random();
         let isa = Isa::best();
         let update = star.fused_by(isa, &tensors.shapes);
-        let update = update.expect("a STAR of the standard size");
+        let update = update.expect("the default STAR has a fused update");
         let mut ours = FusedSteps::new(&star, update, &params, &grads);
         let mut adams = FusedSteps::new(&adam, adam.fused_by(isa), &params, &grads);
         let [ours, adams] = medians(rounds, [&mut || ours.step(), &mut || adams.step()]);

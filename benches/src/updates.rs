@@ -1,4 +1,4 @@
-//! Optimizer steps by themselves, on random parameters and gradients.
+//! Optimizer steps alone, on random parameters and gradients.
 
 use candle_core::{Device, Tensor};
 use lopt_core::{
@@ -7,20 +7,20 @@ use lopt_core::{
 };
 use lopt_star::{Config, Star};
 
-/// A random STAR with all its terms.
+/// A random STAR with the default configuration.
 ///
 /// # Panics
-/// Never: its configuration is the default one.
+/// Never panics: the default configuration is valid.
 pub fn star() -> Star {
     let mut rng = Streams::new(0).stream(Purpose::ThetaInit, 0, 0, 0);
     Star::init(Config::default(), 1.0, &mut rng).expect("the default configuration")
 }
 
-/// Tensors that a network is made of.
+/// The parameter tensors of a network.
 pub struct Tensors {
-    /// As the tables name it.
+    /// Name in the tables.
     pub name: &'static str,
-    /// Their shapes.
+    /// Shapes of the tensors.
     pub shapes: Vec<Vec<usize>>,
 }
 
@@ -35,16 +35,16 @@ impl Tensors {
         }
     }
 
-    /// How many elements.
+    /// Total number of elements.
     pub fn numel(&self) -> usize {
         let count = |shape: &Vec<usize>| shape.iter().product::<usize>();
         self.shapes.iter().map(count).sum()
     }
 
-    /// Random parameters and gradients.
+    /// Draws random parameters and gradients.
     ///
     /// # Panics
-    /// Never: the tensors are of f32 on the CPU.
+    /// Never panics: the tensors are f32 on the CPU.
     pub fn random(&self) -> (Params, Grads) {
         let mut rng = Streams::new(1).stream(Purpose::Evaluation, 0, 0, 0);
         let mut tensor = |shape: &Vec<usize>, scale: f32| {
@@ -62,7 +62,7 @@ impl Tensors {
     }
 }
 
-/// Parameter sets of 25 thousand to 10 million elements.
+/// Networks of 25 thousand to 10 million parameters.
 pub fn four_sizes() -> [Tensors; 4] {
     let layers = |n: usize| [1024; 11][..=n].to_vec();
     [
@@ -73,7 +73,7 @@ pub fn four_sizes() -> [Tensors; 4] {
     ]
 }
 
-/// Steps of a fused update.
+/// Repeated steps of a fused update.
 pub struct FusedSteps {
     update: Box<dyn FusedUpdate>,
     learning_rate: f64,
@@ -84,10 +84,10 @@ pub struct FusedSteps {
 }
 
 impl FusedSteps {
-    /// From `optimizer`'s initial state, by `update`, which is one of its.
+    /// Starts from the initial state of `optimizer`, to which `update` belongs.
     ///
     /// # Panics
-    /// Never: the tensors are of f32 on the CPU.
+    /// Never panics: the tensors are f32 on the CPU.
     pub fn new(
         optimizer: &dyn Optimizer,
         update: Box<dyn FusedUpdate>,
@@ -112,7 +112,7 @@ impl FusedSteps {
         }
     }
 
-    /// One step of all tensors.
+    /// Takes one step on all tensors.
     pub fn step(&mut self) {
         let context = StepContext::new(self.step, self.learning_rate);
         self.update.begin_step(&context, &mut []);
@@ -124,7 +124,7 @@ impl FusedSteps {
     }
 }
 
-/// Steps in candle ops.
+/// Repeated steps of an update in candle ops.
 pub struct OpSteps<'a> {
     optimizer: &'a dyn LearnedOptimizer,
     state: State,
@@ -133,10 +133,10 @@ pub struct OpSteps<'a> {
 }
 
 impl<'a> OpSteps<'a> {
-    /// From `optimizer`'s initial state.
+    /// Starts from the initial state of `optimizer`.
     ///
     /// # Panics
-    /// Never: the tensors are of f32 on the CPU.
+    /// Never panics: the tensors are f32 on the CPU.
     pub fn new(optimizer: &'a dyn LearnedOptimizer, params: Params, grads: Grads) -> Self {
         Self {
             state: optimizer.init(&params).expect("a state"),
@@ -146,10 +146,10 @@ impl<'a> OpSteps<'a> {
         }
     }
 
-    /// One step of all tensors.
+    /// Takes one step on all tensors.
     ///
     /// # Panics
-    /// Never: the gradients are finite.
+    /// Never panics: the gradients are finite.
     pub fn step(&mut self) {
         let (state, params) = (&mut self.state, &mut self.params);
         let done = self.optimizer.step(state, params, &self.grads);

@@ -1,10 +1,10 @@
-//! The table, with a script in the place of `lopt`.
+//! The table, with a script in place of `lopt`.
 
 #![cfg(unix)]
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
-/// (whether it succeeded, standard output, standard error)
+/// Returns whether the program succeeded, its standard output and its standard error.
 fn table(script: &str) -> (bool, String, String) {
     let folder = tempfile::tempdir().unwrap();
     let lopt = folder.path().join("lopt");
@@ -57,7 +57,7 @@ fn every_target_has_its_row() {
 }
 
 #[test]
-fn what_a_failed_run_said_is_told() {
+fn the_output_of_a_failed_run_is_shown() {
     let (success, _, err) = table("echo 'error: no such thing' >&2; exit 1");
     assert!(!success);
     assert!(

@@ -1,9 +1,9 @@
-//! The published files: how many images each holds, and the SHA-256 of its unpacked
-//! content where that is known.
+//! The published files: the number of images in each and, where known, the SHA-256 of its
+//! unpacked content.
 
 use crate::DatasetName;
 
-/// SHA-256 of unpacked files.
+/// SHA-256 of the unpacked files.
 const SHA256: [(DatasetName, &str, &str); 10] = [
     (
         DatasetName::FashionMnist,
@@ -57,14 +57,14 @@ const SHA256: [(DatasetName, &str, &str); 10] = [
     ),
 ];
 
-/// SHA-256 of the unpacked canonical file, where it is known.
+/// SHA-256 of the unpacked canonical file, if known.
 pub(crate) fn sha256(dataset: DatasetName, name: &str) -> Option<&'static str> {
     let mut known = SHA256.into_iter();
     let found = known.find(|&(of, file, _)| of == dataset && file == name);
     found.map(|(_, _, sum)| sum)
 }
 
-/// Images or labels in a canonical file.
+/// Number of images or labels in a canonical file.
 pub(crate) fn rows(name: &str) -> usize {
     if name.starts_with("train-") {
         60_000

@@ -1,13 +1,14 @@
-//! The binary version of CIFAR-10: rows of a label byte and three planes of 32×32.
+//! The binary version of CIFAR-10. Each row is a label byte followed by the red, green and blue
+//! planes of a 32×32 image.
 
 use crate::{CLASSES, ImageShape, Malformed, Split};
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
-/// Bytes of one image and its label.
+/// Size in bytes of one image and its label.
 pub const ROW: usize = 1 + 3 * PLANE;
 
-/// An empty split of CIFAR's images.
+/// An empty split with the shape of CIFAR-10 images.
 pub fn empty() -> Split {
     let shape = ImageShape {
         height: SIDE,
@@ -21,10 +22,10 @@ pub fn empty() -> Split {
     }
 }
 
-/// How many rows a file holds.
+/// The number of rows in a file.
 ///
 /// # Errors
-/// If it is empty, not a whole number of rows, or holds a label above 9.
+/// Returns an error if the file is empty, is not a whole number of rows, or has a label above 9.
 pub fn rows(bytes: &[u8]) -> Result<usize, Malformed> {
     if bytes.is_empty() {
         return Err(Malformed::Empty);
@@ -43,10 +44,10 @@ pub fn rows(bytes: &[u8]) -> Result<usize, Malformed> {
     }
 }
 
-/// Appends the rows of one file to `split`, colours last.
+/// Appends the rows of one file to `split`, with the colour channel last.
 ///
 /// # Errors
-/// As [`rows`]; `split` is as before then.
+/// Returns the errors of [`rows`] and then leaves `split` unchanged.
 pub fn append(bytes: &[u8], split: &mut Split) -> Result<(), Malformed> {
     split.pixels.reserve(3 * PLANE * rows(bytes)?);
     for row in bytes.chunks_exact(ROW) {
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn planes_become_colours() {
+    fn planes_become_channels() {
         let mut split = empty();
         append(&row(7), &mut split).unwrap();
         append(&[row(2), row(9)].concat(), &mut split).unwrap();
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told_and_leaves_the_split_alone() {
+    fn damaged_input_is_reported_and_leaves_the_split_unchanged() {
         let mut split = empty();
         append(&row(1), &mut split).unwrap();
         let before = split.clone();

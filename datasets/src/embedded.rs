@@ -1,4 +1,4 @@
-//! The subsets inside the program.
+//! The subsets embedded in the binary.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ macro_rules! subset {
     };
 }
 
-/// (training, test).
+/// Unpacks an embedded subset: (training, test).
 pub(crate) fn load(dataset: DatasetName) -> Result<(Split, Split)> {
     let [train_images, train_labels, test_images, test_labels] = packed(dataset)?;
     let pair = |images, labels| -> Result<Split, Malformed> {
@@ -31,7 +31,7 @@ pub(crate) fn load(dataset: DatasetName) -> Result<(Split, Split)> {
     };
     let broken = |problem| Error::Broken {
         dataset,
-        path: PathBuf::from(format!("the program's own {dataset}")),
+        path: PathBuf::from(format!("embedded {dataset}")),
         problem,
     };
     let train = pair(train_images, train_labels).map_err(broken)?;
@@ -76,7 +76,7 @@ mod tests {
     ];
 
     #[test]
-    fn checksums_are_those_of_the_readme() {
+    fn checksums_match_the_readme() {
         let readme = include_str!("../embedded/README.md");
         for (dataset, sums) in SHA256 {
             for ((file, sum), name) in packed(dataset).unwrap().iter().zip(sums).zip(IDX_FILES) {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn subsets_are_whole_and_balanced() {
+    fn subsets_are_complete_and_balanced() {
         for (dataset, counts) in [
             (DatasetName::FashionMnist, [10_000, 2_000]),
             (DatasetName::Mnist, [8_000, 2_000]),
@@ -102,7 +102,7 @@ mod tests {
         }
     }
 
-    /// Classes of similar size, also at the start; neither blank nor noise.
+    /// Classes are balanced, also among the first images, and images are neither blank nor noise.
     fn check_content(split: &Split) {
         for labels in [&split.labels[..], &split.labels[..1000]] {
             for class in 0..10 {

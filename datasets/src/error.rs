@@ -2,43 +2,40 @@ use std::path::PathBuf;
 
 use crate::{DatasetName, ImageShape, cifar};
 
-/// The result of everything in this crate.
+/// [`std::result::Result`] with [`Error`] as the default error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why data cannot be had.
+/// Why a data set could not be loaded: what failed, in which file, and how to fix it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A full data set is not in its folder.
+    /// A file of a full data set does not exist.
     #[error(
-        "{dataset}: no {} (nor {file}.gz); run `cargo xtask data fetch {dataset}`, or name a \
-         folder that holds {dataset}/{file}.gz by --data-dir or LOPT_DATA_DIR",
+        "{dataset}: neither {} nor {file}.gz exists; run `cargo xtask data fetch {dataset}`, or \
+         set LOPT_DATA_DIR to a folder that contains {dataset}/{file}.gz",
         folder.join(file).display()
     )]
     Missing {
-        /// Which data set.
+        /// The data set.
         dataset: DatasetName,
-        /// Where it was looked for.
+        /// The folder that was searched.
         folder: PathBuf,
         /// The first file that is missing.
         file: &'static str,
     },
 
-    /// A data set that does not come with the program.
-    #[error(
-        "{0} does not come with the program: run `cargo xtask data fetch {0}` and ask for \
-         source \"full\""
-    )]
+    /// The data set has no embedded subset.
+    #[error("{0} is not embedded: run `cargo xtask data fetch {0}` and set its source to \"full\"")]
     NotEmbedded(DatasetName),
 
-    /// A file is not what it should be.
+    /// A file of the data set is malformed.
     #[error(
-        "{}: {problem}; take another copy: delete it and run `cargo xtask data fetch {dataset}`, \
-         or name another folder by --data-dir or LOPT_DATA_DIR",
+        "{}: {problem}; replace the file: delete it and run `cargo xtask data fetch {dataset}`, \
+         or set LOPT_DATA_DIR to another folder",
         path.display()
     )]
     Broken {
-        /// Which data set.
+        /// The data set.
         dataset: DatasetName,
         /// The file.
         path: PathBuf,
@@ -46,146 +43,144 @@ pub enum Error {
         problem: Malformed,
     },
 
-    /// The text inside the program is not what it should be.
-    #[error("the program's own text: {0}; build or install the program again")]
+    /// The embedded text is malformed.
+    #[error("the embedded text is malformed: {0}; build or install the program again")]
     BrokenText(Malformed),
 
-    /// The system refused to read.
+    /// A file could not be read.
     #[error("cannot read {}: {source}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// The system's answer.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 
-    /// An image size that reduction cannot give.
-    #[error(
-        "image size {size}: images of {from}×{from} can be reduced to 1 to {from} pixels a side"
-    )]
+    /// The requested image size is zero or larger than the images.
+    #[error("image size {size}: choose 1 to {from}, the size of the {from}×{from} images")]
     ImageSize {
-        /// As asked.
+        /// The requested size.
         size: usize,
-        /// The images' own.
+        /// The size of the images.
         from: usize,
     },
 
-    /// Images that reduction does not take.
-    #[error("images of {0} are not square, so they cannot be reduced to another size")]
+    /// The images are not square and cannot be resized.
+    #[error("images of {0} are not square: only square images can be resized")]
     NotSquare(ImageShape),
 
-    /// A word that names nothing.
+    /// No data set has this name.
     #[error("no {kind} is called `{name}`; choose from: {choices}")]
     UnknownName {
-        /// What was to be named.
+        /// What the name refers to.
         kind: &'static str,
-        /// As given.
+        /// The name.
         name: String,
-        /// What there is.
+        /// The known names.
         choices: String,
     },
 }
 
 impl Error {
-    /// Whether the data are just not there, so that a suite may go on without them.
+    /// Returns `true` if the data set is only absent, so that a suite can continue without it.
     pub fn is_missing(&self) -> bool {
         matches!(self, Error::Missing { .. } | Error::NotEmbedded(_))
     }
 }
 
-/// What is wrong with the content of a file.
+/// What is wrong with the contents of a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Malformed {
-    /// No byte at all.
+    /// The file has no bytes.
     #[error("the file is empty")]
     Empty,
 
-    /// Something else under the name of a gzip file.
-    #[error("not a gzip file, though its name ends in .gz")]
+    /// The file does not start with the gzip magic number.
+    #[error("not a gzip file, although its name ends in .gz")]
     NotGzip,
 
-    /// The end of a gzip file is missing.
-    #[error("the gzip file is cut short, as an interrupted copy or download is")]
+    /// The gzip stream ends too early.
+    #[error("the gzip file is truncated, perhaps by an interrupted copy or download")]
     CutShort,
 
-    /// Gzip's own checks failed.
-    #[error("the gzip file is damaged ({0})")]
+    /// The gzip stream or its checksum is invalid.
+    #[error("the gzip file is corrupt ({0})")]
     Damaged(String),
 
-    /// More than one gzip stream.
-    #[error("{0} bytes follow the end of the gzip content")]
+    /// Bytes follow the gzip stream.
+    #[error("{0} bytes follow the end of the gzip stream")]
     Trailing(usize),
 
-    /// Far more than any of the data sets.
-    #[error("it unpacks to more than {0} bytes, so it is none of the data sets' files")]
+    /// The content is larger than any file of the data sets.
+    #[error("it unpacks to more than {0} bytes, more than any file of the data sets")]
     TooLarge(u64),
 
-    /// A file that ends within its header.
-    #[error("{0} bytes are less than an IDX header")]
+    /// The file ends within its header.
+    #[error("{0} bytes are too few for an IDX header")]
     Header(usize),
 
-    /// Another kind of file.
+    /// The file starts with another magic number.
     #[error("not an IDX file of this kind: it starts with {found:#010x}, not {expected:#010x}")]
     Magic {
         /// The file's first four bytes.
         found: u32,
-        /// What they should be.
+        /// The expected magic number.
         expected: u32,
     },
 
-    /// A file shorter or longer than its header says.
+    /// The file is shorter or longer than its header says.
     #[error("its header says {dims:?}, but {found} bytes follow it")]
     Length {
-        /// The dimensions of the header.
+        /// The dimensions in the header.
         dims: Vec<usize>,
-        /// Bytes after the header.
+        /// The number of bytes after the header.
         found: usize,
     },
 
-    /// A well-formed file of nothing.
-    #[error("it holds no image: its header says {0:?}")]
+    /// The file is well-formed, but one of its dimensions is 0.
+    #[error("it contains no images: its header says {0:?}")]
     NoImage(Vec<usize>),
 
-    /// Images and labels that do not belong together.
+    /// The numbers of images and labels differ.
     #[error("{images} images, but the file of labels has {labels}")]
     Counts {
-        /// How many images.
+        /// Number of images.
         images: usize,
-        /// How many labels.
+        /// Number of labels.
         labels: usize,
     },
 
-    /// Training and test images of different sizes.
+    /// Training and test images have different shapes.
     #[error("its images are {found}, those of the training set {expected}")]
     Shape {
-        /// This file's.
+        /// Shape of the test images.
         found: ImageShape,
-        /// The training set's.
+        /// Shape of the training images.
         expected: ImageShape,
     },
 
-    /// A label that no class has.
+    /// A label is not below the number of classes.
     #[error("row {row} has the label {label}, but there are {classes} classes")]
     Label {
-        /// From 0.
+        /// Index of the row, from 0.
         row: usize,
-        /// As found.
+        /// The label.
         label: u8,
-        /// How many there are.
+        /// Number of classes.
         classes: usize,
     },
 
-    /// A file of CIFAR-10 that ends within a row, or is none.
+    /// A CIFAR-10 file is not a whole number of rows.
     #[error("{0} bytes are not a whole number of rows of {row} bytes", row = cifar::ROW)]
     Rows(usize),
 
-    /// Images that the format cannot hold.
-    #[error("{count} images of {shape} cannot be written as IDX")]
+    /// The images cannot be written as IDX.
+    #[error("{count} images of {shape} cannot be written as IDX: it takes only grey images")]
     NotIdx {
-        /// How many.
+        /// Number of images.
         count: usize,
-        /// Of each.
+        /// Shape of each image.
         shape: ImageShape,
     },
 }

@@ -1,4 +1,4 @@
-//! Full data sets in a folder: canonical file names, raw or gzipped.
+//! Full data sets in a folder, under their canonical file names, raw or gzipped.
 
 use std::{
     fs, io,
@@ -7,8 +7,7 @@ use std::{
 
 use crate::{CLASSES, DatasetName, Error, Malformed, Result, Split, cifar, gzip, idx};
 
-/// The files of an IDX data set: images and labels to train on, images and labels to test
-/// on.
+/// The files of an IDX data set: training images and labels, then test images and labels.
 pub const IDX_FILES: [&str; 4] = [
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -16,7 +15,7 @@ pub const IDX_FILES: [&str; 4] = [
     "t10k-labels-idx1-ubyte",
 ];
 
-/// The files of CIFAR-10. Fewer training batches are a smaller training set.
+/// The files of CIFAR-10. Missing training batches make the training set smaller.
 pub const CIFAR_FILES: [&str; 6] = [
     "data_batch_1.bin",
     "data_batch_2.bin",
@@ -34,22 +33,22 @@ pub fn names(dataset: DatasetName) -> &'static [&'static str] {
     }
 }
 
-/// A file as it lies in a folder.
+/// A file on disk.
 #[derive(Clone, Debug)]
 pub struct Stored {
-    /// Where.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Whether it is gzipped.
+    /// Whether the file is gzipped.
     pub gzipped: bool,
-    /// As it lies there.
+    /// The bytes of the file, still packed if it is gzipped.
     pub bytes: Vec<u8>,
 }
 
 impl Stored {
-    /// Its content.
+    /// Returns the unpacked contents.
     ///
     /// # Errors
-    /// If it is empty or cannot be unpacked.
+    /// Returns an error if a gzipped file is empty or cannot be unpacked.
     pub fn unpack(self) -> Result<Vec<u8>, Malformed> {
         if self.gzipped {
             gzip::unpack(&self.bytes)
@@ -59,11 +58,11 @@ impl Stored {
     }
 }
 
-/// The file `name` of `folder`, raw or, if there is no raw one, gzipped; `None` if there
-/// is neither.
+/// Reads `folder/name` or, if it does not exist, `folder/name.gz`. Returns `None` if neither
+/// exists.
 ///
 /// # Errors
-/// If it cannot be read.
+/// Returns an error if the file exists but cannot be read.
 pub fn find(folder: &Path, name: &str) -> Result<Option<Stored>> {
     match read(folder, name, false)? {
         Some(raw) => Ok(Some(raw)),
@@ -71,10 +70,10 @@ pub fn find(folder: &Path, name: &str) -> Result<Option<Stored>> {
     }
 }
 
-/// The raw or the gzipped file `name` of `folder`, if it is there.
+/// Reads `folder/name`, or `folder/name.gz` if `gzipped`. Returns `None` if it does not exist.
 ///
 /// # Errors
-/// If it cannot be read.
+/// Returns an error if the file exists but cannot be read.
 pub fn read(folder: &Path, name: &str, gzipped: bool) -> Result<Option<Stored>> {
     let path = folder.join(stored_name(name, gzipped));
     match fs::read(&path) {
@@ -88,13 +87,13 @@ pub fn read(folder: &Path, name: &str, gzipped: bool) -> Result<Option<Stored>> 
     }
 }
 
-/// `name`, or `name.gz`.
+/// `name`, or `name.gz` if `gzipped`.
 pub fn stored_name(name: &str, gzipped: bool) -> String {
     let suffix = if gzipped { ".gz" } else { "" };
     format!("{name}{suffix}")
 }
 
-/// (training, test) from `data_dir/NAME`.
+/// Loads (training, test) from `data_dir/NAME`.
 pub(crate) fn load(dataset: DatasetName, data_dir: &Path) -> Result<(Split, Split)> {
     let folder = Folder {
         dataset,
@@ -149,7 +148,7 @@ impl Folder {
         Ok((train, test))
     }
 
-    /// Where a file is, and its unpacked content.
+    /// The path of a file and its unpacked contents, if it exists.
     fn content(&self, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>> {
         let Some(stored) = find(&self.path, name)? else {
             return Ok(None);

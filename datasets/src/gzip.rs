@@ -6,14 +6,14 @@ use flate2::bufread::GzDecoder;
 
 use crate::Malformed;
 
-/// The largest file of the data sets is CIFAR-10's archive of 185 MB.
+/// The largest file, the archive of CIFAR-10, unpacks to 185 MB.
 const LIMIT: u64 = 1 << 30;
 
-/// Unpacks gzip, whose own checksum finds flipped bits.
+/// Unpacks a gzip file and verifies its checksum.
 ///
 /// # Errors
-/// If the bytes are no gzip, are cut short or damaged, unpack to more than a gigabyte, or
-/// something follows them.
+/// Returns an error if the bytes are not gzip, are truncated or corrupt, unpack to more than
+/// 1 GiB, or are followed by other bytes.
 pub fn unpack(packed: &[u8]) -> Result<Vec<u8>, Malformed> {
     unpack_up_to(packed, LIMIT)
 }
@@ -43,14 +43,14 @@ fn unpack_up_to(packed: &[u8], limit: u64) -> Result<Vec<u8>, Malformed> {
     }
 }
 
-/// The length that the last four bytes tell, as far as it can be true.
+/// The unpacked length according to the last four bytes, limited to what is possible.
 fn promised_len(packed: &[u8]) -> usize {
-    /// No stream unpacks to more than this many times its size.
+    /// Deflate's largest compression ratio.
     const RATIO: usize = 1032;
-    let told = packed
+    let stored = packed
         .last_chunk::<4>()
         .map_or(0, |b| u32::from_le_bytes(*b));
-    (told as usize)
+    (stored as usize)
         .min(packed.len().saturating_mul(RATIO))
         .min(LIMIT as usize)
 }
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_is_told() {
+    fn every_truncation_is_reported() {
         let packed = pack(b"the quick brown fox");
         assert_eq!(unpack(&[]), Err(Malformed::Empty));
         assert_eq!(unpack(&packed[..1]), Err(Malformed::NotGzip));
@@ -90,32 +90,33 @@ mod tests {
         }
     }
 
-    /// A flip in padding, or in a distance within a run of equal bytes, changes nothing.
+    /// A flipped bit in padding, or in a distance within a run of equal bytes, changes nothing.
     #[test]
     fn a_flipped_bit_never_changes_the_content() {
         let content: Vec<u8> = (0..1000u32).map(|i| (i * i % 251) as u8).collect();
         let packed = pack(&content);
-        let mut told = 0;
+        let mut reported = 0;
         for bit in 0..8 * packed.len() {
             let mut flipped = packed.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             match unpack(&flipped) {
                 Ok(unpacked) => assert_eq!(unpacked, content, "bit {bit}"),
-                Err(_) => told += 1,
+                Err(_) => reported += 1,
             }
         }
-        assert!(told > 7 * packed.len(), "{told} of {}", 8 * packed.len());
+        let bits = 8 * packed.len();
+        assert!(reported > 7 * packed.len(), "{reported} of {bits}");
     }
 
     #[test]
-    fn more_than_one_stream_is_told() {
+    fn a_second_stream_is_reported() {
         let packed = pack(b"one");
         let two = [&packed[..], &packed[..]].concat();
         assert_eq!(unpack(&two), Err(Malformed::Trailing(packed.len())));
     }
 
     #[test]
-    fn a_bomb_is_not_unpacked() {
+    fn a_decompression_bomb_is_not_unpacked() {
         let packed = pack(&[0; 100_000]);
         assert_eq!(unpack_up_to(&packed, 1000), Err(Malformed::TooLarge(1000)));
         assert_eq!(unpack_up_to(&packed, 100_000).unwrap().len(), 100_000);

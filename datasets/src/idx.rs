@@ -1,26 +1,26 @@
-//! The IDX format of MNIST: big-endian magic 0x00000800 + rank, one u32 per dimension,
-//! then bytes.
+//! The IDX format of MNIST: the big-endian magic number 0x00000800 + rank, one `u32` per
+//! dimension, then the bytes.
 
 use crate::{ImageShape, Malformed, Split};
 
 const LABELS: u32 = 0x0801;
 const IMAGES: u32 = 0x0803;
 
-/// A file of images, as it lies in memory.
+/// A view of a file of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Images<'a> {
-    /// How many; at least one.
+    /// Number of images, at least one.
     pub count: usize,
-    /// Of each.
+    /// Shape of each image.
     pub shape: ImageShape,
     /// \[count, height, width\], row-major.
     pub pixels: &'a [u8],
 }
 
-/// Reads images and labels that belong together.
+/// Reads a file of images and the file of their labels.
 ///
 /// # Errors
-/// If a magic number, a length or a label is wrong, there is none, or the counts differ.
+/// Returns the errors of [`images`], [`labels`] and [`join`].
 pub fn read(images: &[u8], labels: &[u8], classes: usize) -> Result<Split, Malformed> {
     join(self::images(images)?, self::labels(labels, classes)?)
 }
@@ -28,7 +28,7 @@ pub fn read(images: &[u8], labels: &[u8], classes: usize) -> Result<Split, Malfo
 /// Reads a file of images.
 ///
 /// # Errors
-/// If its magic number or its length is wrong, or it holds none.
+/// Returns an error if the magic number or the length is wrong, or there are no images.
 pub fn images(bytes: &[u8]) -> Result<Images<'_>, Malformed> {
     let ([count, height, width], pixels) = read_array(bytes, IMAGES)?;
     let shape = ImageShape {
@@ -46,7 +46,8 @@ pub fn images(bytes: &[u8]) -> Result<Images<'_>, Malformed> {
 /// Reads a file of labels.
 ///
 /// # Errors
-/// If its magic number, its length or a label is wrong, or it holds none.
+/// Returns an error if the magic number or the length is wrong, there are no labels, or one is
+/// not below `classes`.
 pub fn labels(bytes: &[u8], classes: usize) -> Result<&[u8], Malformed> {
     let ([_], labels) = read_array(bytes, LABELS)?;
     let wrong = labels
@@ -62,10 +63,10 @@ pub fn labels(bytes: &[u8], classes: usize) -> Result<&[u8], Malformed> {
     }
 }
 
-/// Images with their labels.
+/// Copies images and labels into a split.
 ///
 /// # Errors
-/// If the counts differ.
+/// Returns an error if their numbers differ.
 pub fn join(images: Images<'_>, labels: &[u8]) -> Result<Split, Malformed> {
     if images.count != labels.len() {
         return Err(Malformed::Counts {
@@ -80,7 +81,7 @@ pub fn join(images: Images<'_>, labels: &[u8]) -> Result<Split, Malformed> {
     })
 }
 
-/// Dimensions, none of them 0, and bytes of one file.
+/// The dimensions of a file, none of them 0, and its data.
 fn read_array<const RANK: usize>(
     bytes: &[u8],
     magic: u32,
@@ -117,10 +118,10 @@ fn read_array<const RANK: usize>(
     }
 }
 
-/// The files that [`read`] reads: (images, labels).
+/// Writes a split as two files, (images, labels); the inverse of [`read`].
 ///
 /// # Errors
-/// If the images are not grey, or there are more than the format can count.
+/// Returns an error if the images are not grey or a dimension does not fit into a `u32`.
 pub fn write(split: &Split) -> Result<(Vec<u8>, Vec<u8>), Malformed> {
     let refused = Malformed::NotIdx {
         count: split.len(),
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_is_told() {
+    fn every_truncation_is_reported() {
         let (whole_images, whole_labels) = write(&split()).unwrap();
         assert_eq!(images(&[]), Err(Malformed::Empty));
         for length in 1..whole_images.len() {
@@ -181,14 +182,14 @@ mod tests {
     }
 
     #[test]
-    fn trailing_bytes_are_told() {
+    fn trailing_bytes_are_reported() {
         let longer = [&write(&split()).unwrap().0[..], &[0]].concat();
         let dims = vec![4, 2, 3];
         assert_eq!(images(&longer), Err(Malformed::Length { dims, found: 25 }));
     }
 
     #[test]
-    fn the_files_are_not_exchanged() {
+    fn swapped_files_are_reported() {
         let (images, labels) = write(&split()).unwrap();
         let (found, expected) = (LABELS, IMAGES);
         let longer = [&labels[..], &[0; 8]].concat();
@@ -196,9 +197,9 @@ mod tests {
         assert_eq!(error, Malformed::Magic { found, expected });
     }
 
-    /// The product overflows even 64 bits.
+    /// The product of the dimensions overflows 64 bits.
     #[test]
-    fn a_lying_header_allocates_nothing() {
+    fn a_false_header_allocates_nothing() {
         let mut many = write(&split()).unwrap().0;
         many[4..16].fill(0xff);
         let message = images(&many).unwrap_err().to_string();
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_no_data() {
+    fn a_file_without_images_is_reported() {
         let mut none = write(&split()).unwrap().0;
         none.truncate(16);
         none[4..8].fill(0);
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_classes_and_as_many_as_images() {
+    fn labels_are_checked_against_classes_and_images() {
         let (images, mut labels) = write(&split()).unwrap();
         let nine = read(&images, &labels, 9).unwrap_err().to_string();
         assert!(nine.contains("row 1 has the label 9"), "{nine}");
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_not_written() {
+    fn colour_images_are_not_written() {
         let mut colours = split();
         colours.shape.channels = 3;
         let message = write(&colours).unwrap_err().to_string();

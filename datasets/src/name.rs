@@ -1,4 +1,4 @@
-//! Which data set, and which copy of it.
+//! Names of the data sets and of their sources.
 
 use std::{fmt, str::FromStr};
 
@@ -10,23 +10,23 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DatasetName {
-    /// Zalando's articles: 60,000 + 10,000 grey images of 28×28, 10 classes.
+    /// Zalando's articles: 60,000 training and 10,000 test images, 28×28, grey, 10 classes.
     FashionMnist,
-    /// Handwritten digits: 60,000 + 10,000 grey images of 28×28, 10 classes.
+    /// Handwritten digits: 60,000 training and 10,000 test images, 28×28, grey, 10 classes.
     Mnist,
-    /// 50,000 + 10,000 colour images of 32×32, 10 classes.
+    /// Photographs: 50,000 training and 10,000 test images, 32×32, colour, 10 classes.
     Cifar10,
 }
 
 impl DatasetName {
-    /// All of them.
+    /// All data sets.
     pub const ALL: [DatasetName; 3] = [
         DatasetName::FashionMnist,
         DatasetName::Mnist,
         DatasetName::Cifar10,
     ];
 
-    /// As configurations and folders spell it.
+    /// The name in configurations and of the folder.
     pub fn name(self) -> &'static str {
         match self {
             DatasetName::FashionMnist => "fashion-mnist",
@@ -55,18 +55,18 @@ impl FromStr for DatasetName {
     }
 }
 
-/// Which copy of a data set.
+/// Where a data set is loaded from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// The subset inside the program.
+    /// The subset embedded in the binary.
     Embedded,
-    /// All of it, from a folder.
+    /// The full data set, from a folder.
     Full,
 }
 
 impl Source {
-    /// As configurations spell it.
+    /// The name in configurations.
     pub fn name(self) -> &'static str {
         match self {
             Source::Embedded => "embedded",
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_back() {
+    fn names_round_trip() {
         for name in DatasetName::ALL {
             assert_eq!(name.to_string().parse::<DatasetName>().unwrap(), name);
         }

@@ -1,13 +1,13 @@
 use crate::{Error, ImageShape, Result, Split};
 
-/// Images reduced to size×size by area averaging, as numbers in \[0, 1\] (pixel / 255),
-/// \[n, size, size, channels\].
+/// Downscales images to size×size by area averaging and divides by 255. Returns numbers in
+/// \[0, 1\] of shape \[n, size, size, channels\].
 ///
-/// Each output pixel is the mean of the input over its square, pixels at the border
-/// weighed by the part that lies inside. The images' own size is only divided by 255.
+/// Each output pixel is the mean over the square it covers; input pixels partly inside count in
+/// proportion. With `size` equal to the size of the images, pixels are only divided by 255.
 ///
 /// # Errors
-/// If `size` is 0 or above the images' own, or they are not square.
+/// Returns an error if `size` is 0 or larger than the images, or the images are not square.
 pub fn resize(split: &Split, size: usize) -> Result<Vec<f32>> {
     let shape = split.shape;
     let from = shape.height;
@@ -32,11 +32,10 @@ pub fn resize(split: &Split, size: usize) -> Result<Vec<f32>> {
     Ok(out)
 }
 
-/// Input pixels and their shares, for each output pixel along one side.
+/// For each output pixel along one side, the input pixels it covers and their weights.
 type Weights = Vec<Vec<(usize, f64)>>;
 
-/// Appends one reduced image to `out`: rows first, then columns, as the weights are a
-/// product.
+/// Appends one downscaled image to `out`. The weights are separable: rows first, then columns.
 fn reduce(image: &[u8], shape: ImageShape, weights: &Weights, out: &mut Vec<f32>) {
     let channels = shape.channels;
     let line_len = shape.width * channels;
@@ -58,7 +57,7 @@ fn reduce(image: &[u8], shape: ImageShape, weights: &Weights, out: &mut Vec<f32>
     }
 }
 
-/// For each of `to` output pixels, the input pixels it covers and their shares.
+/// The [`Weights`] that reduce `from` pixels to `to`.
 fn weights(from: usize, to: usize) -> Weights {
     let scale = from as f64 / to as f64;
     let covered = |index: usize| {
@@ -67,7 +66,7 @@ fn weights(from: usize, to: usize) -> Weights {
             let overlap = end.min((pixel + 1) as f64) - start.max(pixel as f64);
             (pixel, overlap / scale)
         };
-        // Shares of rounding size are left out.
+        // Drops overlaps that are only rounding error.
         (0..from)
             .map(share)
             .filter(|(_, weight)| *weight > 1e-9)
@@ -94,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_of_every_channel_stays() {
+    fn the_mean_of_each_channel_is_preserved() {
         for (side, channels) in [(28, 1), (32, 3)] {
             let split = split(side, channels, 2);
             let mean = |values: &[f64], channel: usize| {
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn halving_is_the_mean_of_four() {
+    fn halving_averages_blocks_of_four() {
         let split = split(28, 1, 1);
         let out = resize(&split, 14).unwrap();
         let pixel = |y: usize, x: usize| f32::from(split.pixels[y * 28 + x]);
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_own_size_is_only_scaled() {
+    fn the_same_size_is_only_divided_by_255() {
         let split = split(28, 1, 2);
         let expected: Vec<f32> = split.pixels.iter().map(|&p| f32::from(p) / 255.0).collect();
         assert_eq!(resize(&split, 28).unwrap(), expected);
@@ -154,7 +153,7 @@ mod tests {
 
     /// 28 → 8: an output pixel covers 3.5 input pixels.
     #[test]
-    fn borders_are_weighed() {
+    fn partly_covered_pixels_are_weighted() {
         let mut split = split(28, 1, 1);
         split.pixels.fill(0);
         split.pixels[3] = 255; // row 0, half in output 0, half in output 1
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_sizes() {
+    fn invalid_sizes_are_rejected() {
         let split = split(28, 1, 1);
         for size in [0, 29] {
             let error = resize(&split, size).unwrap_err().to_string();
@@ -174,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn oblong_images() {
+    fn oblong_images_are_rejected() {
         let mut split = split(28, 1, 1);
         (split.shape.height, split.shape.width) = (56, 14);
         let error = resize(&split, 8).unwrap_err().to_string();

@@ -4,19 +4,19 @@ use std::fmt;
 
 use crate::{DatasetName, Source};
 
-/// The size of each image of a split.
+/// The shape of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageShape {
-    /// Rows.
+    /// Number of rows.
     pub height: usize,
-    /// Columns.
+    /// Number of columns.
     pub width: usize,
     /// 1 for grey, 3 for colour.
     pub channels: usize,
 }
 
 impl ImageShape {
-    /// Numbers per image.
+    /// Values per image: height · width · channels.
     pub fn features(self) -> usize {
         self.height * self.width * self.channels
     }
@@ -31,28 +31,28 @@ impl fmt::Display for ImageShape {
 /// Images and their labels.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Split {
-    /// Of each image.
+    /// Shape of each image.
     pub shape: ImageShape,
-    /// \[n, height, width, channels\], row-major.
+    /// Pixels, \[n, height, width, channels\], row-major.
     pub pixels: Vec<u8>,
-    /// \[n\]
+    /// Class of each image, \[n\].
     pub labels: Vec<u8>,
 }
 
 impl fmt::Debug for Split {
-    /// Without the pixels.
+    /// Writes the number and shape of the images, not the pixels.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} images of {}", self.len(), self.shape)
     }
 }
 
 impl Split {
-    /// How many images.
+    /// The number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// Whether there is none.
+    /// Returns `true` if there are no images.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
@@ -60,24 +60,24 @@ impl Split {
     /// The pixels of one image, \[height, width, channels\].
     ///
     /// # Panics
-    /// If `index` is not below [`Split::len`], as indexing a slice does.
+    /// Panics if `index` is not below [`Split::len`].
     pub fn image(&self, index: usize) -> &[u8] {
         let features = self.shape.features();
         &self.pixels[index * features..(index + 1) * features]
     }
 }
 
-/// A data set.
+/// A loaded data set.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    /// Which.
+    /// Name of the data set.
     pub name: DatasetName,
-    /// Which copy.
+    /// Where it was loaded from.
     pub source: Source,
-    /// How many classes.
+    /// Number of classes.
     pub classes: usize,
-    /// To train on.
+    /// Training set.
     pub train: Split,
-    /// To test on.
+    /// Test set.
     pub test: Split,
 }

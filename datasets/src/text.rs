@@ -4,10 +4,10 @@ use crate::{Error, Result, gzip::unpack};
 
 const PACKED: &[u8] = include_bytes!("../embedded/kjv/genesis-exodus.txt.gz");
 
-/// The test text is one part of so many, the last one.
+/// The text is split into this many parts; the last is the test text.
 const PARTS: usize = 10;
 
-/// Bytes of plain English text, a verse on each line.
+/// Plain English text, one verse per line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
     /// The first nine tenths.
@@ -16,11 +16,11 @@ pub struct Text {
     pub test: Vec<u8>,
 }
 
-/// Genesis and Exodus of the King James Version (1611, public domain), ASCII, which come with
-/// the program.
+/// The embedded text: Genesis and Exodus of the King James Version (1611, public domain), in
+/// ASCII.
 ///
 /// # Errors
-/// If the program itself is damaged.
+/// Returns an error if the embedded bytes are corrupt.
 pub fn text() -> Result<Text> {
     let mut train = unpack(PACKED).map_err(Error::BrokenText)?;
     let test = train.split_off(train.len() - train.len() / PARTS);
@@ -35,7 +35,7 @@ mod tests {
     const SHA256: &str = "3faae4bdcd163d415b11d75992ab625db87570a8fc93632209a0cae3244b7f2a";
 
     #[test]
-    fn it_is_what_it_was_made_from() {
+    fn the_text_is_the_one_described_in_the_readme() {
         let Text { train, test } = text().unwrap();
         assert_eq!(sha256(&[&train[..], &test].concat()), SHA256);
         assert!(train.starts_with(b"In the beginning God created the heaven and the earth.\n"));

@@ -1,4 +1,4 @@
-//! What the files of a data set are, compared with the published ones.
+//! Compares the files of a data set with the published ones.
 
 use std::path::{Path, PathBuf};
 
@@ -6,70 +6,70 @@ use sha2::{Digest, Sha256};
 
 use crate::{CLASSES, DatasetName, Malformed, Result, canonical, cifar, files, idx};
 
-/// What was found of a data set.
+/// The result of [`verify`] for one data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Which.
+    /// The data set.
     pub dataset: DatasetName,
-    /// One for each canonical file.
+    /// One report per canonical file.
     pub files: Vec<FileReport>,
 }
 
-/// What was found of one file of a data set.
+/// The result of [`verify`] for one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileReport {
-    /// Its canonical name.
+    /// The canonical name.
     pub name: &'static str,
-    /// Where it is, raw or gzipped.
+    /// Path of the raw or gzipped file, if it exists.
     pub path: Option<PathBuf>,
-    /// How it is.
+    /// How the file compares with the canonical one.
     pub finding: Finding,
 }
 
-/// How a file is.
+/// How a file compares with the canonical one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// The canonical content.
+    /// The content is the canonical one.
     Canonical,
-    /// Well-formed and as long as the canonical file, for which no checksum is known.
+    /// Well-formed and as long as the canonical file, whose checksum is not known.
     WellFormed,
     /// Well-formed, with fewer images than the canonical file.
     Partial {
-        /// How many there are.
+        /// Number of images in the file.
         rows: usize,
-        /// How many the canonical file has.
+        /// Number of images in the canonical file.
         of: usize,
     },
-    /// Well-formed, but other content than the canonical one.
+    /// Well-formed, but with a different checksum.
     Different {
-        /// The canonical SHA-256.
+        /// SHA-256 of the canonical content.
         expected: &'static str,
-        /// This file's.
+        /// SHA-256 of the content found.
         found: String,
     },
-    /// Not well-formed.
+    /// The content is malformed.
     Broken(Malformed),
-    /// Not there.
+    /// The file does not exist.
     Missing,
 }
 
 impl Report {
-    /// Whether none of the files is there.
+    /// Returns `true` if none of the files exists.
     pub fn is_missing(&self) -> bool {
         self.files
             .iter()
             .all(|file| file.finding == Finding::Missing)
     }
 
-    /// Whether all files are there, with all of their images, and none is known to differ
+    /// Returns `true` if every file exists, has all of its images, and is not known to differ
     /// from the published one.
     pub fn is_complete(&self) -> bool {
         let whole = |finding: &Finding| matches!(finding, Finding::Canonical | Finding::WellFormed);
         self.files.iter().all(|file| whole(&file.finding))
     }
 
-    /// Whether the data set can be loaded: its necessary files are there, well-formed, and
-    /// fit together.
+    /// Returns `true` if the data set can be loaded: the required files exist, are well-formed
+    /// and fit together.
     pub fn is_loadable(&self) -> bool {
         let images: Vec<Option<usize>> = self.files.iter().map(FileReport::images).collect();
         let broken = |file: &FileReport| matches!(file.finding, Finding::Broken(_));
@@ -78,15 +78,15 @@ impl Report {
                 [batches @ .., test] if self.dataset == DatasetName::Cifar10 => {
                     test.is_some() && batches.iter().any(Option::is_some)
                 }
-                // Images and their labels.
+                // Each pair is images and their labels.
                 pairs => pairs
                     .chunks(2)
                     .all(|pair| pair[0].is_some() && pair.iter().all(|count| *count == pair[0])),
             }
     }
 
-    /// Whether nothing is wrong: no file is damaged or other than the published one, and
-    /// if there is any, the data set can be loaded.
+    /// Returns `true` if nothing is wrong: the data set is missing, or it can be loaded and no
+    /// file is known to differ from the published one.
     pub fn is_sound(&self) -> bool {
         let differs = |file: &FileReport| matches!(file.finding, Finding::Different { .. });
         self.is_missing() || self.is_loadable() && !self.files.iter().any(differs)
@@ -94,7 +94,7 @@ impl Report {
 }
 
 impl FileReport {
-    /// How many images the file has, as far as it can be told.
+    /// The number of images or labels in the file, if known.
     fn images(&self) -> Option<usize> {
         match self.finding {
             Finding::Partial { rows, .. } => Some(rows),
@@ -104,10 +104,10 @@ impl FileReport {
     }
 }
 
-/// Looks at every file of a data set in `data_dir/NAME`.
+/// Examines every file of a data set in `data_dir/NAME`.
 ///
 /// # Errors
-/// If the system refuses to read one that is there.
+/// Returns an error if a file exists but cannot be read.
 pub fn verify(dataset: DatasetName, data_dir: &Path) -> Result<Report> {
     let folder = data_dir.join(dataset.name());
     let look = |&name: &&'static str| {
@@ -131,7 +131,7 @@ pub fn verify(dataset: DatasetName, data_dir: &Path) -> Result<Report> {
     Ok(Report { dataset, files })
 }
 
-/// How the unpacked content of one file is.
+/// Compares the unpacked content of the file `name` with the canonical one.
 pub fn examine(dataset: DatasetName, name: &str, content: &[u8]) -> Finding {
     let of = canonical::rows(name);
     match rows(dataset, name, content) {
@@ -161,7 +161,7 @@ fn compare(expected: Option<&'static str>, content: &[u8]) -> Finding {
     }
 }
 
-/// SHA-256 in hexadecimal.
+/// SHA-256 as a hexadecimal string.
 pub fn sha256(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()

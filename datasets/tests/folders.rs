@@ -1,5 +1,4 @@
-//! Loading from folders: canonical files raw and gzipped, and everything that can be wrong
-//! with them.
+//! Loading from folders: raw and gzipped canonical files, and every way they can be wrong.
 
 use std::{fs, io::Write, path::Path};
 
@@ -29,7 +28,7 @@ fn idx_files(n: usize) -> (Vec<u8>, Vec<u8>) {
     idx::write(&split(n)).unwrap()
 }
 
-/// A small MNIST, its files raw or gzipped.
+/// Writes a small MNIST, raw or gzipped.
 fn write_mnist(data_dir: &Path, gzipped: bool) {
     let folder = data_dir.join("mnist");
     fs::create_dir_all(&folder).unwrap();
@@ -51,7 +50,7 @@ fn error(dataset: DatasetName, data_dir: &Path) -> lopt_datasets::Error {
 }
 
 #[test]
-fn raw_and_gzipped_files_are_the_same_data() {
+fn raw_and_gzipped_files_load_the_same_data() {
     for gzipped in [false, true] {
         let folder = tempfile::tempdir().unwrap();
         write_mnist(folder.path(), gzipped);
@@ -61,7 +60,7 @@ fn raw_and_gzipped_files_are_the_same_data() {
 }
 
 #[test]
-fn cifar_takes_any_number_of_batches() {
+fn cifar_loads_any_number_of_batches() {
     let folder = tempfile::tempdir().unwrap();
     let cifar = folder.path().join("cifar10");
     fs::create_dir_all(&cifar).unwrap();
@@ -103,25 +102,25 @@ fn missing_files_say_how_to_get_them() {
         "train-labels-idx1-ubyte",
         "data fetch mnist",
         "LOPT_DATA_DIR",
-        "--data-dir",
+        "a folder that contains mnist/train-labels-idx1-ubyte.gz",
     ] {
         assert!(message.to_string().contains(words), "{message}");
     }
 }
 
 #[test]
-fn damaged_files_are_told_from_missing_ones() {
+fn damaged_files_are_not_reported_as_missing() {
     let good = gzip(&idx_files(20).0);
     let mut flipped = good.clone();
     flipped[good.len() / 2] ^= 4;
     for (bytes, words) in [
-        (good[..good.len() / 2].to_vec(), "cut short"),
-        (flipped, "damaged"),
+        (good[..good.len() / 2].to_vec(), "truncated"),
+        (flipped, "corrupt"),
         ([&good[..], b"tail"].concat(), "4 bytes follow"),
         (b"<html>404</html>".to_vec(), "not a gzip file"),
         (vec![], "the file is empty"),
         (gzip(b""), "the file is empty"),
-        (gzip(b"IDX"), "3 bytes are less than an IDX header"),
+        (gzip(b"IDX"), "3 bytes are too few for an IDX header"),
         (
             gzip(&idx_files(19).0),
             "19 images, but the file of labels has 20",
@@ -136,7 +135,7 @@ fn damaged_files_are_told_from_missing_ones() {
 }
 
 #[test]
-fn the_file_that_is_wrong_is_named() {
+fn errors_name_the_file_at_fault() {
     let labels = "t10k-labels-idx1-ubyte.gz";
     let mut wrong = idx_files(10).1;
     wrong[8 + 3] = 10;
@@ -150,7 +149,7 @@ fn the_file_that_is_wrong_is_named() {
     assert!(text.contains(words), "{text}");
 }
 
-/// The error of a small MNIST of which one file is other bytes; it names the file.
+/// The error from loading a small MNIST whose `file` is `bytes`; asserts that it names the file.
 fn broken_mnist(file: &str, bytes: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
     write_mnist(folder.path(), true);
@@ -163,7 +162,7 @@ fn broken_mnist(file: &str, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn what_cannot_be_read_is_not_missing() {
+fn an_unreadable_file_is_not_missing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("mnist/train-images-idx3-ubyte");
     fs::create_dir_all(&file).unwrap();

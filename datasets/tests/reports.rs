@@ -1,4 +1,4 @@
-//! What `verify` says of folders, good and bad.
+//! What `verify` reports about complete, partial and damaged folders.
 
 use std::{fs, path::Path};
 
@@ -36,7 +36,7 @@ fn verify(data_dir: &Path) -> Report {
 }
 
 #[test]
-fn nothing_is_sound_but_not_loadable() {
+fn an_empty_folder_is_sound_but_not_loadable() {
     let folder = tempfile::tempdir().unwrap();
     for dataset in DatasetName::ALL {
         let report = lopt_datasets::verify(dataset, folder.path()).unwrap();
@@ -46,7 +46,7 @@ fn nothing_is_sound_but_not_loadable() {
 }
 
 #[test]
-fn fewer_images_are_a_part() {
+fn fewer_images_are_partial() {
     let folder = tempfile::tempdir().unwrap();
     write_idx(folder.path(), 20, 10);
     let report = verify(folder.path());
@@ -58,7 +58,7 @@ fn fewer_images_are_a_part() {
 }
 
 #[test]
-fn other_content_is_told_by_its_checksum() {
+fn different_content_is_found_by_its_checksum() {
     let folder = tempfile::tempdir().unwrap();
     write_idx(folder.path(), 20, 10_000);
     let report = verify(folder.path());
@@ -70,7 +70,7 @@ fn other_content_is_told_by_its_checksum() {
 }
 
 #[test]
-fn damage_is_told() {
+fn damage_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     write_idx(folder.path(), 20, 10);
     fs::write(folder.path().join("mnist/t10k-labels-idx1-ubyte"), b"").unwrap();
@@ -80,7 +80,7 @@ fn damage_is_told() {
 }
 
 #[test]
-fn files_that_do_not_fit_together_are_not_sound() {
+fn mismatched_files_are_not_sound() {
     let folder = tempfile::tempdir().unwrap();
     write_idx(folder.path(), 20, 10);
     let labels = folder.path().join("mnist/train-labels-idx1-ubyte");

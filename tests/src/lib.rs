@@ -1,6 +1,6 @@
-//! Reference numbers of the JAX original, and how they are compared.
+//! Reads the golden values of the JAX reference and compares tensors with them.
 //!
-//! `golden/README.md` says what each file holds and how it was made.
+//! `golden/README.md` describes each file and how it was made.
 
 use std::{collections::HashMap, path::PathBuf};
 
@@ -48,14 +48,20 @@ impl Golden {
         }
     }
 
-    /// The settings of that name.
+    /// The metadata entry `key`.
+    ///
+    /// # Panics
+    /// Panics if there is none.
     pub fn metadata(&self, key: &str) -> &serde_json::Value {
         self.metadata
             .get(key)
             .unwrap_or_else(|| panic!("no metadata `{key}`"))
     }
 
-    /// The tensor of that name.
+    /// The tensor `name`.
+    ///
+    /// # Panics
+    /// Panics if there is none.
     pub fn tensor(&self, name: &str) -> &Tensor {
         self.tensors
             .get(name)
@@ -77,7 +83,7 @@ impl Golden {
         below
     }
 
-    /// All names.
+    /// The names of all tensors.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
@@ -90,8 +96,8 @@ pub fn params(inputs: &Golden, dtype: DType) -> Params {
         .expect("distinct names")
 }
 
-/// θ of a golden file. The reference's MLP has four outputs where ours has `heads`: the
-/// others are dead in the configurations compared, so their columns are left out.
+/// θ of a golden file. The reference's MLP has four outputs, ours has `heads`: the others are
+/// unused in the configurations compared, and their columns are dropped.
 pub fn theta(
     inputs: &Golden,
     prefix: &str,
@@ -131,7 +137,7 @@ pub fn theta(
     Theta::new(kind, config, layout, values).expect("values fit the layout")
 }
 
-/// All values, row-major.
+/// All values in row-major order.
 pub fn flat(tensor: &Tensor) -> Vec<f64> {
     tensor
         .to_dtype(DType::F64)

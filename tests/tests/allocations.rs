@@ -1,4 +1,4 @@
-//! Steps reuse their memory.
+//! After the first step, training reuses its memory.
 
 use std::sync::Arc;
 
@@ -49,8 +49,8 @@ fn a_native_inner_step_allocates_nothing_after_the_first() {
     }
 }
 
-/// Nothing but what candle's in-place operation allocates itself: a list of a tensor's
-/// dimensions, to see whether its elements overlap.
+/// Only candle's in-place operation allocates: a list of the dimensions of a tensor, to check
+/// whether its elements overlap.
 #[test]
 fn a_drop_in_step_allocates_no_tensor_after_the_first() {
     let vars =

@@ -1,4 +1,4 @@
-//! What every optimizer promises, in one table.
+//! The contract of every optimizer, tested on one table of all of them.
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::Optimizer as _;
@@ -11,7 +11,7 @@ use lopt_core::{
 use lopt_star::{Config, Magnitude, Nominal, Star};
 use lopt_tests::relative_error;
 
-/// STAR with one thing changed, its last layer not zero.
+/// STAR with one setting changed and a nonzero last layer.
 fn star(change: impl FnOnce(&mut Config)) -> Box<dyn LearnedOptimizer> {
     let mut config = Config::default();
     change(&mut config);
@@ -75,7 +75,7 @@ pub fn learned() -> Vec<(String, Box<dyn LearnedOptimizer>)> {
     all
 }
 
-/// Every optimizer and every switch.
+/// Every optimizer with every switch.
 fn all() -> Vec<(String, Box<dyn Optimizer>)> {
     let mut all: Vec<(String, Box<dyn Optimizer>)> =
         vec![("adam".to_owned(), Box::new(Adam::default()))];
@@ -133,7 +133,7 @@ fn state_bits(state: &State) -> Vec<Vec<u32>> {
     bits(&values.collect::<Vec<_>>())
 }
 
-/// Gradients of ordinary, zero, huge and tiny size.
+/// Gradients of ordinary, zero, huge and tiny magnitude.
 const SCALES: [f32; 8] = [1.0, 0.0, 1e6, 1e-12, 1e17, 0.0, 1e-3, 1.0];
 
 fn run(optimizer: &dyn Optimizer, steps: u64) -> (State, Params) {
@@ -147,9 +147,9 @@ fn run(optimizer: &dyn Optimizer, steps: u64) -> (State, Params) {
 }
 
 #[test]
-fn any_shape_and_any_size_of_gradient_stays_finite() {
+fn steps_are_finite_for_all_shapes_and_gradient_magnitudes() {
     for (name, optimizer) in all() {
-        // Without normalisation a huge gradient makes a huge step, as it should.
+        // Without normalisation a huge gradient correctly makes a huge step.
         let (state, params) = run(&*optimizer, 8);
         assert_eq!(state.step, 8, "{name}");
         for (param, tensor) in params.iter() {
@@ -172,7 +172,7 @@ fn the_same_input_gives_the_same_bits() {
 }
 
 #[test]
-fn a_bad_gradient_is_refused_by_name_and_changes_nothing() {
+fn a_non_finite_gradient_is_rejected_by_name_and_changes_nothing() {
     for (name, optimizer) in all() {
         let (mut state, mut params) = run(&*optimizer, 2);
         let before = (bits(params.tensors()), state_bits(&state), state.step);
@@ -201,7 +201,7 @@ fn a_bad_gradient_is_refused_by_name_and_changes_nothing() {
 }
 
 #[test]
-fn a_parameter_without_gradient_stays_as_it_is() {
+fn a_parameter_without_gradient_is_unchanged() {
     for (name, optimizer) in all() {
         let mut params = params();
         let mut state = optimizer.init(&params).unwrap();
@@ -218,7 +218,7 @@ fn a_parameter_without_gradient_stays_as_it_is() {
 }
 
 #[test]
-fn state_that_was_saved_and_loaded_goes_on_alike() {
+fn a_loaded_state_continues_identically() {
     let folder = tempfile::tempdir().unwrap();
     for (name, optimizer) in all() {
         let path = folder.path().join("state.safetensors");
@@ -240,7 +240,7 @@ fn state_that_was_saved_and_loaded_goes_on_alike() {
 }
 
 #[test]
-fn state_of_another_optimizer_or_model_is_refused() {
+fn state_of_another_optimizer_or_model_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.safetensors");
     let (state, params) = run(&Adam::default(), 1);
@@ -290,7 +290,7 @@ fn the_learning_rate_scales_the_step() {
         let one = step(&*optimizer);
         optimizer.set_learning_rate(100.0 * optimizer.learning_rate());
         for (a, b) in one.iter().zip(step(&*optimizer)) {
-            // Both are differences of numbers of size 1.
+            // Both are differences of numbers of magnitude 1.
             assert!(
                 (100.0 * a - b).abs() <= 2e-5 + 1e-4 * b.abs(),
                 "{name}: {a} {b}"
@@ -299,7 +299,7 @@ fn the_learning_rate_scales_the_step() {
     }
 }
 
-/// ½·|φ − 1|² of a network that candle differentiates.
+/// ½·|φ − 1|², differentiated by candle.
 fn quadratic(var: &Var) -> Tensor {
     (var.as_tensor() - 1.0)
         .unwrap()
@@ -310,7 +310,7 @@ fn quadratic(var: &Var) -> Tensor {
 }
 
 #[test]
-fn the_drop_in_takes_the_functional_steps_and_goes_down() {
+fn the_drop_in_takes_the_functional_steps_and_reduces_the_loss() {
     fn check<O: Optimizer + Clone>(optimizer: O, goes_down: bool) {
         let start = random(&[5, 3], 0, 0, 1.0);
         let var = Var::from_tensor(&start).unwrap();
@@ -327,7 +327,7 @@ fn the_drop_in_takes_the_functional_steps_and_goes_down() {
             let grads = Grads::new(vec![store.get(&var).cloned()]);
             optimizer.step(&mut state, &mut params, &grads).unwrap();
             drop_in.step(&store).unwrap();
-            // By the kernels and in candle ops: each rounds for itself.
+            // Kernels and candle ops round differently.
             let error = relative_error(var.as_tensor(), &params.tensors()[0]);
             assert!(error < 1e-5, "{}: {error:e}", optimizer.kind());
         }
@@ -340,12 +340,12 @@ fn the_drop_in_takes_the_functional_steps_and_goes_down() {
     }
     check(Adam::default(), true);
     check(Star::untrained(), true);
-    // Before meta-training the blackbox promises nothing about the loss.
+    // An untrained blackbox need not reduce the loss.
     check(Blackbox::untrained(), false);
 }
 
 #[test]
-fn the_drop_in_refuses_or_skips_bad_gradients() {
+fn the_drop_in_rejects_or_skips_non_finite_gradients() {
     let var = Var::new(&[1f32, 2.0], &Device::Cpu).unwrap();
     let bad = (var.as_tensor() * f64::NAN)
         .unwrap()
@@ -378,9 +378,9 @@ fn the_drop_in_refuses_or_skips_bad_gradients() {
     assert_ne!(before, bits(&[var.as_detached_tensor()]));
 }
 
-/// In bf16 a decay of 0.999 is 1, in f16 an ε of 1e-8 is 0.
+/// A decay of 0.999 rounds to 1 in bf16, and an ε of 1e-8 to 0 in f16.
 #[test]
-fn the_drop_in_refuses_half_precision() {
+fn the_drop_in_rejects_half_precision() {
     for dtype in [DType::F16, DType::BF16] {
         let var = Var::zeros(3, dtype, &Device::Cpu).unwrap();
         let config = DropInConfig::<Star>::default();
@@ -389,7 +389,7 @@ fn the_drop_in_refuses_half_precision() {
     }
 }
 
-/// A gradient that lies in the same memory as its parameter.
+/// The gradient shares the memory of its parameter.
 #[test]
 fn views_of_one_tensor_are_trained() {
     let both = random(&[2, 5], 0, 0, 1.0);
@@ -428,7 +428,7 @@ fn the_drop_in_saves_its_state_by_name() {
     step(&mut drop_in, &first);
     drop_in.save_state(&path).unwrap();
 
-    // The same variables in another order, as a `VarMap` may give them.
+    // The same variables in another order, as a `VarMap` may return them.
     let mut second = first
         .clone()
         .map(|(name, var)| (name, Var::from_tensor(&var).unwrap()));
@@ -473,8 +473,8 @@ fn star_switched_off_is_the_blackbox_bit_for_bit() {
     assert_eq!(state_bits(&of_star.0), state_bits(&of_blackbox.0));
 }
 
-/// The candle-op update carries θ's gradient: against central differences in f64, after
-/// three steps, for weights, biases and decay offsets.
+/// Compares the gradient of the candle-op update with respect to θ with central differences in
+/// f64, after three steps, for weights, biases and decay offsets.
 #[test]
 fn the_update_is_differentiable_in_theta() {
     let cpu = &Device::Cpu;
@@ -507,7 +507,7 @@ fn the_update_is_differentiable_in_theta() {
                 .map(|p| p.sqr().unwrap().sum_all().unwrap());
             sums.reduce(|a, b| (a + b).unwrap()).unwrap()
         };
-        // Biases of exactly 0 would put ReLU at its kink.
+        // Biases of exactly 0 would be at the kink of ReLU.
         let mut rng = Streams::new(2).stream(Purpose::ThetaInit, 0, 0, 0);
         let moved = optimizer
             .theta()
@@ -548,7 +548,7 @@ fn the_update_is_differentiable_in_theta() {
             for index in [0, gradient.len() - 1] {
                 let difference = (at(index, h) - at(index, -h)) / (2.0 * h);
                 let error = (gradient[index] - difference).abs();
-                // The difference of two f64 of size 10 divided by 2h is exact to 1e-10.
+                // The difference of two f64 of magnitude 10, divided by 2h, is exact to 1e-10.
                 let tolerance = 1e-4 * difference.abs() + 1e-9;
                 assert!(
                     error <= tolerance,
@@ -560,10 +560,10 @@ fn the_update_is_differentiable_in_theta() {
     }
 }
 
-/// Thousands of steps with candle's own gradients: nothing remembers the steps before.
+/// Runs thousands of steps with candle's gradients; no tensor may keep the graph of earlier steps.
 /// (A graph of 5,000 chained steps overflows the stack when it is dropped.)
 #[test]
-fn a_long_training_does_not_keep_its_history() {
+fn a_long_training_run_does_not_keep_its_history() {
     for optimizer in [
         Box::new(Adam::default()) as Box<dyn Optimizer>,
         Box::new(Star::untrained()),

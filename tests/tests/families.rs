@@ -4,7 +4,6 @@ use std::{
     fs,
     num::NonZeroUsize,
     path::Path,
-    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +12,7 @@ use std::{
 
 use candle_core::{Device, Tensor};
 use lopt_core::{Purpose, Rng, Streams, Workers};
-use lopt_meta::{Alone, Observer, Preset, Progress, Provenance, Resources, RunConfig, Trainer};
+use lopt_meta::{Observer, Preset, Progress, Resources, RunConfig, Trainer};
 use lopt_tasks::{DataStore, Split, Task, TaskConfig, TaskFamily, TaskFamilyConfig};
 use lopt_tests::{flat, relative_error};
 
@@ -257,7 +256,7 @@ fn mistakes_name_the_key() {
             "`reparametrize` must be [low, high]",
         ),
     ] {
-        let error = parse(&text).err().expect(words).to_string();
+        let error = parse(&text).expect_err(words).to_string();
         assert!(error.contains(words), "{error}");
     }
     for (text, words) in [
@@ -342,9 +341,7 @@ fn meta_training_on_a_mixture() {
     let [one, two, parts] = ["one", "two", "parts"].map(|name| folder.path().join(name));
     let never = AtomicBool::new(false);
     for (path, threads) in [(&one, 1), (&two, 2)] {
-        let mut trainer = trainer(threads, |r| {
-            Trainer::start(path, config.clone(), provenance(), r)
-        });
+        let mut trainer = start(&config, path, threads);
         assert!(trainer.run(&never, &mut ()).unwrap());
     }
     let theta = |path: &Path, name: &str| fs::read(path.join(name)).unwrap();
@@ -352,12 +349,12 @@ fn meta_training_on_a_mixture() {
         assert!(theta(&one, name) == theta(&two, name), "{name} differs");
     }
     let stop = AtomicBool::new(false);
-    let mut first = trainer(2, |r| {
-        Trainer::start(&parts, config.clone(), provenance(), r)
-    });
+    let mut first = start(&config, &parts, 2);
     assert!(!first.run(&stop, &mut StopAtOnce(&stop)).unwrap());
     drop(first);
-    let mut rest = trainer(1, |r| Trainer::resume(&parts, provenance(), r));
+    let (store, resources) = (&mut DataStore::default(), resources(1));
+    let (resumed, mut rest) = RunConfig::resume(&parts, store, &Device::Cpu, resources).unwrap();
+    assert_eq!(resumed, config);
     assert!(rest.outer_step() == 1 && rest.run(&never, &mut ()).unwrap());
     let name = "theta.safetensors";
     assert!(theta(&one, name) == theta(&parts, name), "resumed");
@@ -371,20 +368,14 @@ impl Observer for StopAtOnce<'_> {
     }
 }
 
-fn provenance() -> Provenance {
-    Provenance {
-        version: "test".to_owned(),
-        commit: "none".to_owned(),
-        kernels: "any".to_owned(),
+fn resources(threads: usize) -> Resources {
+    Resources {
+        workers: Workers::new(NonZeroUsize::new(threads)),
+        ..Resources::default()
     }
 }
 
-fn trainer(threads: usize, make: impl FnOnce(Resources) -> lopt_meta::Result<Trainer>) -> Trainer {
-    make(Resources {
-        store: &mut DataStore::default(),
-        device: &Device::Cpu,
-        workers: Workers::new(NonZeroUsize::new(threads)),
-        comm: Rc::new(Alone),
-    })
-    .unwrap()
+fn start(config: &RunConfig, path: &Path, threads: usize) -> Trainer {
+    let (store, resources) = (&mut DataStore::default(), resources(threads));
+    config.start(path, store, &Device::Cpu, resources).unwrap()
 }

@@ -1,5 +1,5 @@
-//! Files that are truncated, flipped, foreign or of the wrong kind are refused with a
-//! message, and a failed write loses nothing.
+//! Files that are truncated, corrupt, foreign or of the wrong kind are rejected with a message,
+//! and a failed write keeps the old file.
 
 use std::{fs, path::Path};
 
@@ -9,10 +9,10 @@ use lopt_star::Star;
 use serde_json::json;
 
 #[test]
-fn theta_survives_a_round_trip_and_the_same_theta_gives_the_same_bytes() {
+fn theta_round_trips_and_is_written_reproducibly() {
     let folder = tempfile::tempdir().unwrap();
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
-    let mut theta = Star::untrained().theta().clone();
+    let theta = Star::untrained().theta().clone();
     let theta = theta.with_provenance(json!({"seed": 3}));
     theta.save(&a).unwrap();
     theta.save(&b).unwrap();
@@ -21,9 +21,9 @@ fn theta_survives_a_round_trip_and_the_same_theta_gives_the_same_bytes() {
     Star::new(Theta::load(&a).unwrap()).unwrap();
 }
 
-/// Every cut and every flipped bit of a file is an error that names it.
+/// Every truncation and every flipped bit is an error that names the file.
 #[test]
-fn damaged_files_are_refused() {
+fn damaged_files_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("theta.safetensors");
     Star::untrained().theta().save(&path).unwrap();
@@ -39,7 +39,7 @@ fn damaged_files_are_refused() {
     for byte in 0..good.len() {
         let mut flipped = good.clone();
         flipped[byte] ^= 1 << (byte % 8);
-        // White space that pads the header means nothing.
+        // White space that pads the header has no meaning.
         if good[byte] == b' ' && Theta::load(&path).is_ok() {
             continue;
         }
@@ -47,13 +47,13 @@ fn damaged_files_are_refused() {
     }
     let mut longer = good.clone();
     longer.push(0);
-    refused(&longer, "a byte too many");
+    refused(&longer, "an extra byte");
     refused(b"hello", "a foreign file");
     refused(&[], "an empty file");
 }
 
 #[test]
-fn files_of_another_kind_are_refused() {
+fn files_of_another_kind_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file.safetensors");
     let message = |result: Result<Star, lopt_core::Error>| result.unwrap_err().to_string();
@@ -82,9 +82,9 @@ fn files_of_another_kind_are_refused() {
     assert!(error.contains("/nowhere/θ"), "{error}");
 }
 
-/// A θ whose configuration asks for another shape, or for nonsense.
+/// The configuration of θ requires another shape, or is invalid.
 #[test]
-fn a_theta_that_does_not_fit_its_configuration_is_refused() {
+fn a_theta_that_does_not_fit_its_configuration_is_rejected() {
     let theta = Star::untrained().theta().clone();
     let with = |config: serde_json::Value| {
         let theta = Theta::new(
@@ -106,12 +106,12 @@ fn a_theta_that_does_not_fit_its_configuration_is_refused() {
 }
 
 #[test]
-fn a_write_that_fails_keeps_the_old_file() {
+fn a_failed_write_keeps_the_old_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("theta.safetensors");
     let theta = Star::untrained().theta().clone();
     theta.save(&path).unwrap();
-    // A file in the place of the temporary folder makes the write fail.
+    // A file in place of the temporary folder makes the write fail.
     let name = format!(
         ".theta.safetensors.{}{}",
         std::process::id(),
@@ -127,9 +127,9 @@ fn a_write_that_fails_keeps_the_old_file() {
     assert_eq!(Theta::load(&path).unwrap(), theta);
 }
 
-/// Descriptions hold floats; all of them survive, and the checksum with them.
+/// Floats in descriptions round-trip exactly, so that the checksum matches.
 #[test]
-fn descriptions_survive_exactly() {
+fn descriptions_round_trip_exactly() {
     use lopt_core::{Purpose, Streams, normal};
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file.safetensors");

@@ -13,11 +13,11 @@ use lopt_kernels::Isa;
 use lopt_star::{Config, Magnitude, Nominal, Star};
 use lopt_tests::{flat, relative_error};
 
-/// Of the largest entry of a tensor.
+/// Relative to the largest entry of a tensor.
 const TOLERANCE: f64 = 2e-6;
 
-/// One element, none, lengths around multiples of 8, 16 and 32, ties, and each order of
-/// the two largest dimensions, with and without something outside, between and inside.
+/// One element, none, lengths around multiples of 8, 16 and 32, ties, and each order of the two
+/// largest dimensions, with and without other dimensions before, between and after them.
 const SHAPES: [&[usize]; 22] = [
     &[],
     &[1],
@@ -49,8 +49,8 @@ fn params() -> Params {
     Params::new(named).unwrap()
 }
 
-/// Gradients of ordinary, zero, huge and tiny size; some columns are always zero, as for
-/// the border pixels of an image.
+/// Gradients of ordinary, zero, huge and tiny magnitude; some columns are always zero, as for the
+/// border pixels of an image.
 fn grads(step: u64) -> Grads {
     const SCALES: [f32; 9] = [1e-2, 1.0, 0.0, 1e6, 1e-12, 1e-3, 1.0, 1e-7, 1e-2];
     let scale = SCALES[step as usize % SCALES.len()];
@@ -79,7 +79,7 @@ type ByIsa = Box<dyn Fn(Isa, &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>>>;
 
 fn star(name: &str, change: impl FnOnce(&mut Config)) -> (String, Box<dyn Optimizer>, ByIsa) {
     let mut config = Config::default();
-    // Larger than the paper's, so that every head matters.
+    // Larger than in the paper, so that every head matters.
     config.multipliers.nominal_exp = 0.3;
     config.multipliers.blackbox_exp = 0.2;
     config.multipliers.blackbox_step = 0.01;
@@ -155,10 +155,10 @@ fn largest(tensor: &Tensor) -> f64 {
     flat(tensor).iter().fold(0.0, |max, x| x.abs().max(max))
 }
 
-/// Ten steps, each from the state of the candle-op path: parameters, step and every
-/// accumulator.
+/// Compares parameters, step and every accumulator over ten steps, each from the state of the
+/// candle-op path.
 #[test]
-fn every_fused_update_is_the_candle_op_path() {
+fn every_fused_update_matches_the_candle_op_path() {
     for isa in Isa::all() {
         for (name, optimizer, by_isa) in all() {
             let mut params = params();
@@ -178,7 +178,7 @@ fn every_fused_update_is_the_candle_op_path() {
                     let mut slots: Vec<_> = slots.iter().map(|s| values(&s.value)).collect();
                     fused.update(index, &mut p, &g, &mut slots);
                     let at = format!("{isa} {name}, step {t}, shape {shape:?}");
-                    // A step that nearly cancels its parameter has the parameter's own error.
+                    // A step that nearly cancels its parameter has the parameter's rounding error.
                     let old = largest(&before.tensors()[index]);
                     let new = largest(&params.tensors()[index]);
                     let worst = error(&p, &params.tensors()[index]) * new / new.max(old);
@@ -196,7 +196,7 @@ fn every_fused_update_is_the_candle_op_path() {
     }
 }
 
-/// A kernel keeps its bits from run to run, whatever it has computed before.
+/// The bits of a kernel do not depend on what it computed before.
 #[test]
 fn the_same_input_gives_the_same_bits() {
     for isa in Isa::all() {
@@ -225,7 +225,7 @@ fn the_same_input_gives_the_same_bits() {
     }
 }
 
-/// STAR with everything off is the blackbox in the kernels too.
+/// STAR with everything switched off is the blackbox in the kernels, too.
 #[test]
 fn star_switched_off_is_the_blackbox_bit_for_bit() {
     let blackbox = Blackbox::untrained();
@@ -253,9 +253,9 @@ fn star_switched_off_is_the_blackbox_bit_for_bit() {
     assert_eq!(run(&*star), run(&blackbox));
 }
 
-/// What the kernels are not made for is computed in candle ops, and [`Fused`] says so.
+/// Configurations without a kernel run in candle ops, and [`Fused`] says so.
 #[test]
-fn what_has_no_kernel_is_told() {
+fn configurations_without_a_kernel_are_reported() {
     let f64_params = Params::new([(
         "w".to_owned(),
         Tensor::zeros((3, 2), DType::F64, &Device::Cpu).unwrap(),
@@ -276,9 +276,9 @@ fn what_has_no_kernel_is_told() {
     assert_eq!(fused.path(), Isa::best().name());
 }
 
-/// A state goes to tensors and back without a change, and only where it fits.
+/// A state converts to tensors and back unchanged, and is rejected where it does not fit.
 #[test]
-fn states_survive_the_way_to_tensors_and_back() {
+fn states_round_trip_through_tensors() {
     for (name, optimizer, _) in all() {
         let params = params();
         let copies = params.tensors().iter().map(|t| t.copy().unwrap());
@@ -301,8 +301,8 @@ fn states_survive_the_way_to_tensors_and_back() {
     }
 }
 
-/// Up to the limit nothing changes; from it on every step is the one at the limit, with a
-/// blackbox term of limit / t.
+/// Up to the limit nothing changes; after it every step is the one at the limit, with the blackbox
+/// term scaled by limit / t.
 #[test]
 fn time_stops_at_the_limit() {
     let run = |limit: Option<u64>, start: u64, blackbox: f64| {

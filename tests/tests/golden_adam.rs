@@ -38,9 +38,9 @@ fn compare(file: &str, dtype: DType, tolerance: f64) {
     }
 }
 
-/// f32 within 2e-5, f64 within 1e-6 of the tensor's largest value.
+/// f32 within 2e-5 and f64 within 1e-6 of the largest value of the tensor.
 #[test]
-fn adam_is_that_of_optax() {
+fn adam_matches_optax() {
     compare("hand_designed_f32", DType::F32, 2e-5);
     compare("hand_designed_f64", DType::F64, 1e-6);
 }

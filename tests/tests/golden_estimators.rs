@@ -1,5 +1,5 @@
-//! Evolution strategies against the reference: their arithmetic on given losses, whole
-//! truncations with resets, started in the middle of an unroll, and whole unrolls.
+//! Evolution strategies against the reference: their arithmetic on given losses, complete
+//! truncations with resets that start in the middle of an unroll, and full unrolls.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ fn vector(golden: &Golden, prefix: &str, task: usize) -> Vec<f64> {
 
 const TASKS: usize = 5;
 
-/// The given losses of one file.
+/// The losses of one file.
 struct Losses {
     golden: Golden,
     sigma: f64,
@@ -81,8 +81,8 @@ impl Losses {
     }
 }
 
-/// Our losses are f32, so the f64 file holds to f32 as well; a difference of two of them to
-/// about 1e-5.
+/// Our losses are f32, so they match the f64 file only to f32 precision, and a difference of two
+/// losses to about 1e-5.
 #[test]
 fn arithmetic() {
     for (file, tolerance) in [("estimators_f32", 1e-5), ("estimators_f64", 1e-5)] {
@@ -107,7 +107,7 @@ fn arithmetic() {
                 es_gradient(&losses.records[task], &losses.fresh(task), sigma, sign)
             });
         }
-        // These ignore masks and ends.
+        // These ignore `mask` and `is_done`.
         for (name, loss, clip, sign, from) in [
             ("avg", UnrollLoss::Mean, None, None, ""),
             ("min", UnrollLoss::Min, None, None, ""),
@@ -152,7 +152,8 @@ impl Task for Quartic {
     }
 }
 
-/// The parts of θ below `prefix`, one vector; of one task if the parts have a row each.
+/// The parts of θ below `prefix` as one vector, or those of one task if the parts have a row per
+/// task.
 fn flat_theta(golden: &Golden, prefix: &str, task: Option<usize>) -> Vec<f64> {
     let parts = golden.below(prefix).into_iter();
     parts
@@ -182,9 +183,9 @@ fn perturbations(golden: &Golden, prefix: &str) -> Vec<Vec<f32>> {
     (0..3).map(of_task).collect()
 }
 
-/// Three truncations of ten steps with resets every seven: the losses differ between the
-/// halves by about a thousandth of themselves, so a meta-gradient that is a difference of
-/// f32 losses holds to about 1e-4 of its largest entry.
+/// Three truncations of ten steps with resets every seven. The losses of the two halves differ by
+/// about a thousandth, so a meta-gradient, a difference of f32 losses, is accurate to about 1e-4
+/// of its largest entry.
 fn truncations(persistence: Persistence, name: &str) {
     let golden = Golden::open("pes_es_pipeline_f32");
     let optimizer = with_weight_decay(&golden, "theta", golden.metadata("lopt"));
@@ -232,7 +233,7 @@ fn truncations(persistence: Persistence, name: &str) {
                 .unwrap();
             let pair: usize = pair.parse().unwrap();
             let state = |what: &str| flat(&golden.tensor(&at(what)).get(pair).unwrap());
-            // Truncated ES has put the second half where the first one is by now.
+            // Truncated ES has moved the second half to the state of the first.
             let minus = match persistence {
                 Persistence::Persistent => "n_state",
                 Persistence::Forgetful => "p_state",
@@ -264,7 +265,7 @@ fn es_truncations() {
 }
 
 #[test]
-fn whole_unrolls() {
+fn full_unrolls() {
     let golden = Golden::open("pes_es_pipeline_f32");
     let optimizer = with_weight_decay(&golden, "theta", golden.metadata("lopt"));
     for (name, loss) in [

@@ -1,5 +1,4 @@
-//! Exact meta-gradients against the reference, and where candle's own second derivatives
-//! are wrong.
+//! Exact meta-gradients against the reference.
 
 use std::process::Command;
 
@@ -12,8 +11,8 @@ use serde_json::json;
 
 use crate::golden_optimizers::optimizer;
 
-/// Whether this process has candle's second derivatives; if not, runs the test of that name
-/// in one that has.
+/// Returns `true` if candle's second derivatives are enabled in this process. If not, runs `test`
+/// in a process that enables them.
 pub fn with_second_derivatives(test: &str) -> bool {
     const VARIABLE: &str = "CANDLE_GRAD_DO_NOT_DETACH";
     if std::env::var_os(VARIABLE).is_some() {
@@ -35,7 +34,7 @@ pub fn with_second_derivatives(test: &str) -> bool {
     false
 }
 
-/// The reference's 6-8-3 MLP with relu, all in candle ops.
+/// The reference's 6-8-3 ReLU MLP in candle ops.
 struct SmallMlp;
 
 impl Task for SmallMlp {
@@ -64,7 +63,7 @@ fn compare(precision: &str, dtype: DType, tolerance: f64, of_parts: f64) {
     let named = named.map(|(name, t)| (name, t.to_dtype(dtype).unwrap()));
     let params = Params::new(named).unwrap();
     let batch = |t: usize| {
-        // `final0` is on the batch of step 0.
+        // `final0` uses the batch of step 0.
         let row = |name: &str| golden.tensor(name).get(t % 20).unwrap();
         let labels = row("data/y").to_dtype(DType::U32).unwrap();
         Ok(vec![row("data/x").to_dtype(dtype).unwrap(), labels])
@@ -97,7 +96,7 @@ fn compare(precision: &str, dtype: DType, tolerance: f64, of_parts: f64) {
                 let scale = expected.iter().map(|(_, t)| largest(t)).fold(0.0, f64::max);
                 for (name, shape, start) in optimizer.theta().layout().parts() {
                     let part = &expected.iter().find(|(part, _)| part == name).unwrap().1;
-                    // The reference's last layer has outputs that do nothing here.
+                    // The last layer of the reference has outputs that are unused here.
                     let part = match shape.last() {
                         Some(&n) if n < part.dim(D::Minus1).unwrap() => {
                             part.narrow(D::Minus1, 0, n).unwrap()
@@ -112,7 +111,7 @@ fn compare(precision: &str, dtype: DType, tolerance: f64, of_parts: f64) {
                     );
                     let error = relative_error(&ours.unwrap(), &part) * largest(&part);
                     whole = whole.max(error / scale);
-                    // A part that the loss hardly depends on is rounding.
+                    // Where the loss hardly depends on a part, its gradient is rounding error.
                     if largest(&part) > 1e-6 * scale {
                         worst = worst.max(error / largest(&part));
                     }
@@ -140,7 +139,7 @@ fn exact_meta_gradients_f64() {
     }
 }
 
-/// f32 of the reference itself is off by 2e-5, single parts by 3e-4.
+/// The reference in f32 is itself off by 2e-5, in single parts by 3e-4.
 #[test]
 fn exact_meta_gradients_f32() {
     if with_second_derivatives("golden_metagrad::exact_meta_gradients_f32") {

@@ -1,12 +1,12 @@
-//! Whole trajectories of the blackbox and of STAR against the reference: 13 tensors of
-//! ranks 0 to 4 with ties, 12 gradients among them zero, 1e6 and 1e-12.
+//! Trajectories of the blackbox and of STAR against the reference: 13 tensors of ranks 0 to 4 with
+//! ties, and 12 gradients, among them zero ones and ones scaled by 1e6 and 1e-12.
 //!
-//! The reference's MLP for STAR has four outputs, in this order: direction d, and the
-//! magnitudes of the blackbox term, of the nominal term and of the inner weight decay.
-//! The blackbox's MLP has the first two. Ours have three and two: where there is no inner
-//! weight decay (the paper's STAR), the fourth output is dead, and its column of the last
-//! layer is left out. The trajectories with inner weight decay, which lopt does not have,
-//! use all four, in an optimizer of these tests built from the same parts.
+//! The reference's MLP for STAR has four outputs, in this order: the direction d, and the
+//! magnitudes of the blackbox term, of the nominal term and of the inner weight decay. Its MLP for
+//! the blackbox has the first two. Ours have three and two: without inner weight decay (as in the
+//! paper's STAR) the fourth output is unused, and its column of the last layer is dropped. The
+//! trajectories with inner weight decay, which lopt does not have, use all four, in an optimizer
+//! that these tests build from the same parts.
 
 use candle_core::DType;
 use lopt_blackbox::Blackbox;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::inner_weight_decay::with_weight_decay;
 
-/// What neither the paper nor lopt has: the blackbox term scaled by its own gradient.
+/// Configurations that neither the paper nor lopt has: the blackbox term scaled by the gradient.
 const SELF_NORMALIZED: [&str; 2] = ["big_selfnormalize@main", "big_selfnormalize_normalize@main"];
 
 fn magnitude(aggregate: &Value) -> &'static str {
@@ -28,7 +28,8 @@ fn magnitude(aggregate: &Value) -> &'static str {
     }
 }
 
-/// The reference's settings, or the defaults of its class (no nominal term), in our words.
+/// Our configuration for the reference's settings, or for the defaults of its class (no nominal
+/// term).
 fn star(inputs: &Golden, settings: &Value) -> Star {
     let kwargs = &settings["kwargs"];
     let get = |key: &str, default: Value| kwargs.get(key).cloned().unwrap_or(default);
@@ -111,7 +112,7 @@ fn compare(precision: &str, dtype: DType, tolerance: f64) {
         }
     }
     println!("{precision}: {compared} tensors, worst {worst:e}");
-    // 26 configurations, four of them with all 12 steps, the others with three, 13 tensors.
+    // 26 configurations, four of them with all 12 steps and the others with three; 13 tensors.
     assert_eq!(compared, (4 * 12 + 22 * 3) * 13);
 }
 

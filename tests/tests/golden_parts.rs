@@ -26,10 +26,10 @@ fn decays(inputs: &Golden, theta: &str, dtype: DType) -> Decays {
     Decays::new(&part("momentum"), &part("rms"), &part("adafactor")).unwrap()
 }
 
-/// 1 − b is what matters, and where f32 cancels: within 1e-6 of the reference's 1 − b of
-/// the same precision, which is one unit in the last place of b in f32 at most.
+/// Compares 1 − b, where f32 loses precision to cancellation: within 1e-6 of the reference in the
+/// same precision, which is at most one unit in the last place of b in f32.
 #[test]
-fn decays_are_the_reference_s() {
+fn decays_match_the_reference() {
     let inputs = Golden::open("inputs");
     for (precision, dtype, _) in PRECISIONS {
         let golden = Golden::open(&format!("decays_tanh_{precision}"));
@@ -57,7 +57,7 @@ fn decays_are_the_reference_s() {
 }
 
 #[test]
-fn step_features_are_the_reference_s() {
+fn step_features_match_the_reference() {
     let golden = Golden::open("decays_tanh_f32");
     let steps = flat(golden.tensor("tanh_embedding/iterations"));
     let values = flat(golden.tensor("tanh_embedding/values"));
@@ -72,7 +72,7 @@ fn step_features_are_the_reference_s() {
 }
 
 #[test]
-fn the_factored_dimensions_are_the_reference_s() {
+fn the_factored_dimensions_match_the_reference() {
     let inputs = Golden::open("inputs");
     let golden = inputs.metadata("factored_dims_d1_d0");
     for (name, p) in params(&inputs, DType::F32).iter() {
@@ -86,7 +86,7 @@ fn the_factored_dimensions_are_the_reference_s() {
     }
 }
 
-/// The reference has the decay's axis last, we have it first.
+/// The decay axis is last in the reference and first here.
 fn decay_first(golden: &Tensor) -> Tensor {
     let last = golden.rank() - 1;
     let axes: Vec<usize> = std::iter::once(last).chain(0..last).collect();
@@ -122,7 +122,7 @@ fn compare_accumulators(golden: &Golden, key: &str, ours: &Accumulators, toleran
 }
 
 #[test]
-fn accumulators_are_the_reference_s() {
+fn accumulators_match_the_reference() {
     let inputs = Golden::open("inputs");
     for (precision, dtype, tolerance) in PRECISIONS {
         let golden = Golden::open(&format!("accumulators_{precision}"));
@@ -147,7 +147,7 @@ fn accumulators_are_the_reference_s() {
     }
 }
 
-/// φ before step `step` of the configuration that the features were taken from.
+/// φ before step `step` of the configuration whose features were recorded.
 fn params_before(
     inputs: &Golden,
     precision: &str,
@@ -166,10 +166,10 @@ fn params_before(
         .unwrap()
 }
 
-/// Compared column by column, each against its largest value: 28 quantities of very
-/// different size. Columns of f32 roots of cancelled sums get the golden tolerance too.
+/// Compares column by column, relative to the largest value of the column, because the 28 features
+/// differ widely in magnitude. In f32, columns of roots of cancelled sums have the same tolerance.
 #[test]
-fn features_are_the_reference_s() {
+fn features_match_the_reference() {
     let inputs = Golden::open("inputs");
     for (precision, dtype, tolerance) in PRECISIONS {
         let golden = Golden::open(&format!("features_{precision}"));
@@ -214,7 +214,7 @@ fn features_are_the_reference_s() {
 }
 
 #[test]
-fn meta_parameters_count_197_and_202() {
+fn there_are_197_and_202_meta_parameters() {
     assert_eq!(Blackbox::untrained().theta().values().len(), 197);
     assert_eq!(Star::untrained().theta().values().len(), 202);
 }

@@ -11,8 +11,8 @@ use serde_json::Value;
 /// magnitudes m_b, m_g and m_r.
 ///
 /// Δφ = −\[ β_b · exp(e₀ · m_b) · d · r + β_g · exp(e₁ · m_g) · g̃ + wd · exp(e₂ · m_r) · φ \],
-/// r = (v + 1e-6)^{-1/2}, g̃ the mean of the preconditioned momenta; m_r is 0 without the
-/// regularisation controller. Other settings of the reference are refused.
+/// where r = (v + 1e-6)^{-1/2} and g̃ is the mean of the preconditioned momenta; m_r is 0 without
+/// the regularisation controller. Other settings of the reference panic.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WithWeightDecay {
@@ -43,7 +43,7 @@ impl WithWeightDecay {
         self.settings[key].as_f64().unwrap()
     }
 
-    /// exp(e · m), \[1, n\], or \[1, 1\] where `aggregate` makes m one for the tensor.
+    /// exp(e · m), \[1, n\], or \[1, 1\] if `aggregate` averages m over the tensor.
     fn factor(&self, magnitude: Tensor, index: usize, aggregate: &str) -> Result<Tensor> {
         let exp = self.settings["exp_mult"][index].as_f64().unwrap();
         let magnitude = if self.is(aggregate) {

@@ -1,4 +1,4 @@
-//! The tests that need more than one crate, in one binary.
+//! Tests that need more than one crate, in one binary.
 
 mod backend;
 mod contract;

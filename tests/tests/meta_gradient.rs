@@ -1,11 +1,12 @@
-//! The exact meta-gradient against finite differences, against PES, and where candle's own
+//! The exact meta-gradient against finite differences, against PES, and in cases where candle's
 //! second derivatives are wrong.
 
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use lopt_core::{
-    Grads, LearnedOptimizer, Optimizer, Params, Purpose, Result, Rng, Streams, Workers, normal,
+    Grads, LearnedOptimizer, Optimizer, Params, Purpose, Result, Rng, StepContext, Streams,
+    Workers, normal,
 };
 use lopt_datasets::{DatasetName, Source};
 use lopt_meta::{
@@ -23,7 +24,7 @@ use crate::{
     golden_metagrad::with_second_derivatives,
 };
 
-/// ½ Σ h·(w − c)² with a curvature for each parameter; the minibatch is c's noise.
+/// ½ Σ h·(w − c)² with one curvature per parameter; the minibatch is the noise of c.
 struct Quadratic;
 
 const SIZE: usize = 4;
@@ -53,7 +54,7 @@ impl Task for Quadratic {
     }
 }
 
-/// Σ tanh(w)⁴·c: a chain of operations each of which hides the one before it.
+/// Σ tanh(w)⁴·c: a chain of operations, each applied to the result of the one before.
 struct Chain;
 
 impl Task for Chain {
@@ -78,8 +79,8 @@ fn rng(what: u64) -> Rng {
     Streams::new(5).stream(Purpose::Evaluation, what, 0, 0)
 }
 
-/// Where candle cuts gradients off, the second derivative of the chain is off by more than
-/// half, without a word; ours is an error that says what to do.
+/// Where candle detaches gradients, the second derivative of the chain is silently wrong by more
+/// than half; ours is an error that says what to do.
 #[test]
 fn a_wrong_second_derivative_is_never_silent() {
     if std::env::var_os("CANDLE_GRAD_DO_NOT_DETACH").is_some() {
@@ -136,7 +137,7 @@ fn difference_of_gradients(
     ((gradient(1.0) - gradient(-1.0)).unwrap() / (2.0 * step)).unwrap()
 }
 
-/// A task whose Hessian is claimed to be zero.
+/// A task that wrongly reports a Hessian of zero.
 struct Flat;
 
 impl Task for Flat {
@@ -162,14 +163,14 @@ impl Task for Flat {
 }
 
 #[test]
-fn a_wrong_hessian_is_told() {
+fn a_wrong_hessian_is_reported() {
     let params = Flat.init(&mut rng(0)).unwrap();
     let batch = Flat.batch(Split::Train, &mut rng(1)).unwrap();
     let error = check_hessian(&Flat, &params, &batch, &mut rng(2)).unwrap_err();
     assert!(error.to_string().contains("`flat`"), "{error}");
 }
 
-/// With 8,000 ReLUs in a batch, some kink lies on the way of a difference now and then.
+/// With 8,000 ReLUs in a batch, a finite difference occasionally crosses a kink.
 #[test]
 fn kinks_are_not_taken_for_a_wrong_hessian() {
     let config = MlpConfig {
@@ -189,8 +190,8 @@ fn kinks_are_not_taken_for_a_wrong_hessian() {
     }
 }
 
-/// An MLP's products with its Hessian against differences of candle's gradients, for all
-/// nonlinearities, in f64.
+/// Hessian-vector products of MLPs against differences of candle's gradients, for all activations,
+/// in f64.
 #[test]
 fn hessians_of_mlps() {
     for activation in Activation::ALL {
@@ -230,24 +231,24 @@ fn hessians_of_mlps() {
             let difference = (ahead.as_ref().unwrap() - behind.as_ref().unwrap()).unwrap();
             let slope = (difference / (2.0 * step)).unwrap();
             let error = relative_error(ours, &slope);
-            // Candle rounds the constants of gelu's derivative.
+            // Candle rounds the constants in the derivative of GELU.
             assert!(error < 2e-6, "{activation:?}: {error:e}");
         }
     }
 }
 
-/// Every optimizer and switch, in f64 along random directions of θ, unrolls that take more
-/// than one segment.
+/// Every optimizer and switch, in f64, along random directions of θ; the unrolls span more than
+/// one segment.
 #[test]
-fn meta_gradients_are_differences_of_meta_losses() {
-    if !with_second_derivatives("meta_gradient::meta_gradients_are_differences_of_meta_losses") {
+fn meta_gradients_match_finite_differences() {
+    if !with_second_derivatives("meta_gradient::meta_gradients_match_finite_differences") {
         return;
     }
     let params = Chain.init(&mut rng(0)).unwrap();
     let batch = |t: usize| Chain.batch(Split::Train, &mut rng(10 + t as u64)).unwrap();
     let steps = 7;
     for (name, optimizer) in learned() {
-        // Away from the kinks at biases of 0.
+        // Biases of 0 would be at kinks.
         let mut noise = rng(1);
         let moved = optimizer.theta().values().iter();
         let moved: Vec<f32> = moved.map(|w| w + 0.02 * normal(&mut noise)).collect();
@@ -269,7 +270,7 @@ fn meta_gradients_are_differences_of_meta_losses() {
                 loss,
             )
             .unwrap();
-            // The meta-loss in f64, with θ moved in f64.
+            // The meta-loss in f64, with θ perturbed in f64.
             let meta_loss = |theta: &[Tensor]| -> f64 {
                 let (mut params, mut state) = (params.clone(), state.clone());
                 let mut losses = vec![];
@@ -321,10 +322,10 @@ fn meta_gradients_are_differences_of_meta_losses() {
     }
 }
 
-/// The meta-loss is 3.45 at most: a diverged network has no slope, a refused step changes
+/// The meta-loss is at most 3.45: a diverged network has no gradient, and a rejected step changes
 /// nothing.
 #[test]
-fn what_is_bounded_has_no_slope() {
+fn bounded_losses_have_no_gradient() {
     struct Bounded;
     impl Task for Bounded {
         fn init(&self, rng: &mut Rng) -> Result<Params> {
@@ -366,9 +367,9 @@ fn what_is_bounded_has_no_slope() {
     assert_eq!(refused.state.step, 0);
 }
 
-/// PES in truncations of 3 adds up to the exact gradient of the mean loss of 12 steps: over
-/// 40 independent estimates of 25 pairs each the mean of every entry lies within the
-/// standard errors that chance allows, and all of them together do.
+/// PES in truncations of 3 steps sums to the exact gradient of the mean loss of 12 steps: over 40
+/// independent estimates of 25 pairs each, the mean of every entry is within the expected number
+/// of standard errors, and so are all entries together.
 #[test]
 fn pes_is_unbiased() {
     let (horizon, truncation, runs) = (12u64, 3usize, 40u64);
@@ -402,7 +403,7 @@ fn pes_is_unbiased() {
             }
         }
         estimates.push(mean);
-        // The same minibatches as the first pair sees.
+        // The same minibatches as those of the first pair.
         let streams = Streams::new(seed);
         let params = Quadratic.init(&mut rng(0)).unwrap();
         let state = star.init(&params).unwrap();
@@ -440,10 +441,10 @@ fn pes_is_unbiased() {
         squares += z * z;
         counted += 1;
     }
-    // χ² of 202 entries, which are not quite independent: 1 ± 0.1 each if they were.
+    // χ² / 202 of the 202 entries: 1 ± 0.1 if they were independent, which is not quite so.
     let mean_square = squares / f64::from(counted);
     assert!((0.5..1.5).contains(&mean_square), "{mean_square}");
-    // Far more than chance: the estimate does point along the gradient.
+    // Not explained by chance: the estimate points along the gradient.
     let dot: f64 = (0..n)
         .map(|i| exact[i] * estimates.iter().map(|e| e[i]).sum::<f64>() / runs as f64)
         .sum();

@@ -1,4 +1,4 @@
-//! Networks beyond MLPs.
+//! Models other than MLPs.
 
 use std::sync::Arc;
 
@@ -77,10 +77,10 @@ fn task(data: DataConfig, model: ModelConfig, batch_size: usize) -> lopt_tasks::
     ModelTask::new(config, &mut DataStore::default(), &Device::Cpu)
 }
 
-/// In f64, where differences are exact enough.
+/// In f64, where differences are accurate enough.
 fn in_f64(task: &ModelTask) -> (Params, Batch) {
     let params = task.init(&mut rng(0)).unwrap();
-    // Biases of 0 would hide what becomes of them.
+    // Biases of 0 would hide errors in their use.
     let shifted = params.tensors().iter().map(|p| {
         let noise = Tensor::from_vec(
             (0..p.elem_count())
@@ -99,9 +99,9 @@ fn in_f64(task: &ModelTask) -> (Params, Batch) {
     (params, batch)
 }
 
-/// Autodiff against differences along each parameter tensor.
+/// Autodiff against finite differences along each parameter tensor.
 #[test]
-fn gradients_are_those_of_the_loss() {
+fn gradients_match_finite_differences() {
     for (data, model) in all(1) {
         let name = model.kind().name();
         let task = task(data, model, 3).unwrap();
@@ -136,10 +136,9 @@ fn gradients_are_those_of_the_loss() {
     }
 }
 
-/// With STAR's fused step in place of a tuned one; untrained, all classes are about equally
-/// likely.
+/// Trains with the fused step of STAR, untuned. At the start all classes are about equally likely.
 #[test]
-fn they_learn() {
+fn models_learn() {
     for (data, model) in all(3) {
         let name = model.kind().name();
         let classes: f32 = if matches!(data, DataConfig::Text { .. }) {
@@ -173,14 +172,13 @@ fn they_learn() {
     }
 }
 
-/// No network sees the byte that it predicts: what comes later in a window changes nothing
-/// before.
+/// No model sees the byte that it predicts: a change in a window does not affect earlier positions.
 #[test]
-fn language_models_look_back_only() {
+fn language_models_are_causal() {
     for (_, model) in all(1).into_iter().skip(3) {
         let task = task(text(6), model, 1).unwrap();
         let (params, batch) = in_f64(&task);
-        // The loss of one position: others have labels that cost the same in both windows.
+        // The loss at one position: the other labels cost the same in both windows.
         let loss_of = |tokens: &[u32], labels: &[u32]| -> f64 {
             let tokens = Tensor::new(tokens, &Device::Cpu)
                 .unwrap()
@@ -195,8 +193,8 @@ fn language_models_look_back_only() {
         let tokens: Vec<u32> = batch[0].flatten_all().unwrap().to_vec1().unwrap();
         let mut changed = tokens.clone();
         changed[3] = (changed[3] + 1) % 256;
-        // The sum over positions is linear in one-hot labels: the difference of two labels at a
-        // position is that position's alone.
+        // The sum over positions is linear in one-hot labels, so that the difference between two
+        // labels at a position depends on that position only.
         let at = |tokens: &[u32], position: usize| {
             let labels = vec![0u32; 6];
             let mut other = labels.clone();
@@ -211,7 +209,7 @@ fn language_models_look_back_only() {
 }
 
 #[test]
-fn bad_configurations_are_told() {
+fn invalid_configurations_are_reported() {
     let conv = |channels: &[usize]| {
         ModelConfig::ConvNet(ConvNetConfig {
             channels: channels.to_vec(),
@@ -251,9 +249,9 @@ fn bad_configurations_are_told() {
     }
 }
 
-/// The suite's networks are loaded, or their data are missing.
+/// Every task of the suite loads, unless its data are missing.
 #[test]
-fn the_suite_is_there() {
+fn the_suite_loads() {
     let entries = Suite::BeyondMlps.entries();
     let mut names: Vec<String> = entries.iter().map(|entry| entry.task.network()).collect();
     names.sort();

@@ -1,4 +1,4 @@
-//! The θ that come with the optimizers.
+//! The shipped θ.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use lopt_tasks::{
 };
 
 #[test]
-fn pretrained_optimizers_tell_where_they_come_from() {
+fn pretrained_optimizers_have_a_provenance() {
     let (star, blackbox) = (Star::pretrained(), Blackbox::pretrained());
     assert_eq!(star.theta().values().len(), 202);
     assert_eq!(blackbox.theta().values().len(), 197);
@@ -32,13 +32,13 @@ fn pretrained_optimizers_tell_where_they_come_from() {
                 .is_some_and(|step| step > 0)
         );
         let commit = provenance["commit"].as_str().unwrap();
-        assert!(!commit.contains('+'), "made by a changed tree: {commit}");
+        assert!(!commit.contains('+'), "made from a modified tree: {commit}");
         let best = &provenance["held_out_best"][1]["mean_loss"];
         assert!(best.as_f64().is_some_and(|loss| loss < 0.5), "{best}");
     }
 }
 
-/// Training loss of the last 20 of `steps` steps on Fashion-MNIST, 784-32-10.
+/// Mean training loss of the last 20 of `steps` steps on Fashion-MNIST, 784-32-10.
 fn final_loss(optimizer: Arc<dyn Optimizer>, steps: u64) -> f32 {
     let config = MlpConfig {
         dataset: DatasetName::FashionMnist,
@@ -68,7 +68,7 @@ fn final_loss(optimizer: Arc<dyn Optimizer>, steps: u64) -> f32 {
     sum
 }
 
-/// On a network that they were not meta-trained on.
+/// Trains a network that they were not meta-trained on.
 #[test]
 fn pretrained_optimizers_train() {
     let steps = 300;

@@ -1,4 +1,4 @@
-//! Linearised training steps against differences of the steps themselves.
+//! Linearised training steps against finite differences of the steps.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ fn tiny() -> Arc<dyn Task> {
     Arc::new(MlpTask::new(config, &mut DataStore::default(), &Device::Cpu).unwrap())
 }
 
-/// A fresh STAR with a blackbox term, and a fresh blackbox.
+/// An untrained STAR with a blackbox term, and an untrained blackbox.
 fn subjects() -> [(&'static str, Arc<dyn LearnedOptimizer>); 2] {
     let star = Star::init(Default::default(), 1.0, &mut rng(5)).unwrap();
     [
@@ -43,7 +43,7 @@ fn rng(seed: u64) -> Rng {
     Streams::new(seed).stream(Purpose::Stability, 0, 0, 0)
 }
 
-/// After some steps of training.
+/// Parameters, state and the next minibatch after `steps` steps of training.
 fn trained(
     task: &Arc<dyn Task>,
     optimizer: &Arc<dyn LearnedOptimizer>,
@@ -75,7 +75,7 @@ fn pack(params: &Params, state: &State) -> Vec<f64> {
         .collect()
 }
 
-/// The step in f64, as a map of everything that it changes.
+/// The step in f64, as a map of parameters and slots.
 fn step(
     task: &dyn Task,
     optimizer: &dyn LearnedOptimizer,
@@ -107,7 +107,7 @@ fn step(
     pack(&params, &state)
 }
 
-/// The dense Jacobian by central differences, in `units`.
+/// The dense Jacobian by central differences, scaled by `units`.
 fn dense(
     task: &dyn Task,
     optimizer: &dyn LearnedOptimizer,
@@ -131,11 +131,11 @@ fn dense(
 }
 
 #[test]
-fn products_and_eigenvalues_are_those_of_the_dense_jacobian() {
+fn products_and_eigenvalues_match_the_dense_jacobian() {
     let task = tiny();
     for (name, subject) in subjects() {
         let (params, state, batch) = trained(&task, &subject, 20);
-        let optimizer = &*subject.optimizer;
+        let optimizer = &*subject;
         let jacobian = Jacobian::new(&*task, optimizer, &params, &state, &batch).unwrap();
         let like = (&params, &state);
         let dense = dense(&*task, optimizer, like, &batch, jacobian.units());
@@ -165,7 +165,7 @@ fn products_and_eigenvalues_are_those_of_the_dense_jacobian() {
 }
 
 #[test]
-fn a_study_follows_a_run() {
+fn a_study_linearises_the_steps_of_a_run() {
     let task = tiny();
     let study = Study {
         seed: 3,
@@ -208,9 +208,9 @@ fn a_study_follows_a_run() {
     assert!(error.to_string().contains("ascend"), "{error}");
 }
 
-/// The nominal term alone is all of a STAR without blackbox term.
+/// Without a blackbox term, the nominal share of STAR is 1.
 #[test]
-fn shares_are_of_the_terms() {
+fn a_nominal_term_alone_has_share_1() {
     let task = tiny();
     let [(_, star), _] = subjects();
     let nominal = star.nominal_only().unwrap().unwrap().into();

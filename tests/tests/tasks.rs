@@ -1,4 +1,4 @@
-//! MLP tasks, by the plain rules of calculus and on real images.
+//! MLP tasks: their gradients, their native form, and training on real images.
 
 use std::sync::Arc;
 
@@ -36,8 +36,8 @@ fn rng(a: u64) -> Rng {
     Streams::new(5).stream(Purpose::Evaluation, a, 0, 0)
 }
 
-/// The loss falls along the gradient as the gradient says, for every nonlinearity and
-/// depth: a central difference of the whole parameter vector, in f32.
+/// A central difference of the loss along the gradient, over the whole parameter vector in f32,
+/// equals the squared norm of the gradient, for every activation and depth.
 #[test]
 fn gradients_agree_with_differences() {
     for activation in Activation::ALL {
@@ -73,7 +73,7 @@ fn gradients_agree_with_differences() {
                         .unwrap(),
                 )
             };
-            // Small, because ReLU has kinks.
+            // A small step, because ReLU has kinks.
             let h = 5e-4 / norm2.sqrt();
             let difference = (moved(h) - moved(-h)) / (2.0 * h);
             let error = (difference / norm2 - 1.0).abs();
@@ -85,10 +85,10 @@ fn gradients_agree_with_differences() {
     }
 }
 
-/// The native loss and gradient are those of candle's autodiff, within 1e-5 of the largest
-/// entry, for every nonlinearity and depth and for layers of all widths.
+/// The native loss and gradient match candle's autodiff within 1e-5 of the largest entry, for
+/// every activation and depth and for layers of various widths.
 #[test]
-fn the_native_form_is_the_candle_op_path() {
+fn the_native_form_matches_the_candle_op_path() {
     for activation in Activation::ALL {
         for hidden in [vec![], vec![1], vec![33], vec![40, 16], vec![5, 6, 7, 8]] {
             let task = task(|c| {
@@ -96,7 +96,7 @@ fn the_native_form_is_the_candle_op_path() {
                 c.hidden = hidden.clone();
             });
             let params = task.init(&mut rng(0)).unwrap();
-            // Biases of 0 would hide what becomes of them.
+            // Biases of 0 would hide errors in their use.
             let shifted = params.tensors().iter().map(|p| (p + 0.03).unwrap());
             let params = params.with_tensors(shifted.collect()).unwrap();
             let batch = task.batch(Split::Train, &mut rng(1)).unwrap();
@@ -140,8 +140,8 @@ fn the_native_form_is_the_candle_op_path() {
     }
 }
 
-/// φ = c·φ' tensor by tensor: the loss is the same, gradients and Hessian products follow the
-/// chain rule, and the native form says the same.
+/// With φ = c·φ' tensor by tensor, the loss is unchanged, gradients and Hessian-vector products
+/// follow the chain rule, and the native form agrees.
 #[test]
 fn reparametrised_tasks_are_the_same_function() {
     let task: Arc<dyn Task> = Arc::new(task(|c| c.activation = Activation::Tanh));
@@ -204,9 +204,9 @@ fn reparametrised_tasks_are_the_same_function() {
     assert!(relative_error(&tensor(&natively), &tensor(&flattened(&ours))) <= 1e-5);
 }
 
-/// Trained natively and through tensors, a network goes the same way.
+/// Native training and training through tensors give the same losses.
 #[test]
-fn native_training_is_training() {
+fn native_training_matches_training_through_tensors() {
     /// The same task without its native form.
     struct Plain(MlpTask);
     impl Task for Plain {
@@ -247,7 +247,7 @@ fn native_training_is_training() {
 }
 
 #[test]
-fn batches_and_starts_depend_on_the_stream_alone() {
+fn batches_and_initial_parameters_depend_only_on_the_stream() {
     let task = task(|_| {});
     let bits = |t: &Tensor| flat(&t.to_dtype(DType::F64).unwrap());
     let batch = |a| {
@@ -292,7 +292,7 @@ fn every_data_set_and_size_makes_a_task() {
     }
 }
 
-/// Real images can be learned: 300 steps of Adam on 8×8 Fashion-MNIST.
+/// 300 steps of Adam on 8×8 Fashion-MNIST.
 #[test]
 fn adam_learns_fashion_mnist() {
     let task = task(|c| c.hidden = vec![32]);
@@ -325,7 +325,7 @@ fn the_meta_loss_is_bounded() {
 }
 
 #[test]
-fn nonsense_is_told() {
+fn invalid_configurations_are_reported() {
     let mut store = DataStore::default();
     for (change, words) in [
         ((|c| c.batch_size = 0) as fn(&mut MlpConfig), "batch-size"),
@@ -391,8 +391,7 @@ fn a_family_samples_all_its_tasks() {
     assert!(error.contains("`hidden` is empty"), "{error}");
 }
 
-/// Each entry of a suite differs from meta-training in what its group says, and only in
-/// that.
+/// Each entry of a suite differs from the meta-training task only in what its group names.
 #[test]
 fn suites_change_one_thing_at_a_time() {
     for size in [suite::Suite::Quick, suite::Suite::Full] {
@@ -400,7 +399,7 @@ fn suites_change_one_thing_at_a_time() {
         let entries = size.entries();
         for entry in &entries {
             let TaskConfig::Mlp(task) = &entry.task else {
-                panic!("{} is no MLP", entry.name);
+                panic!("{} is not an MLP", entry.name);
             };
             let mut differs = vec![];
             let mut note = |name: &'static str, other: bool| differs.extend(other.then_some(name));

@@ -1,4 +1,4 @@
-//! The table of benchmarks.
+//! `cargo xtask bench`: the benchmark table.
 
 use std::{
     ffi::OsString,
@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::lopt::{built, replace};
 
-/// Builds `lopt` and the program that prints the table, and runs that.
+/// Builds `lopt` and the program that prints the table, and runs the latter.
 pub fn run(arguments: &[OsString]) -> Result<ExitCode> {
     let packages = ["--package", "lopt", "--package", "lopt-benches", "--bins"];
     let programs = match built(&packages, &["lopt-benches", "lopt"])? {

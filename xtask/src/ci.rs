@@ -1,4 +1,4 @@
-//! The one test command: everything that must hold before a change lands.
+//! `cargo xtask ci`: everything that must pass before a change is merged.
 
 use std::process::{Command, ExitCode, Stdio};
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::lopt::{cargo, exit_code, root};
 
-/// Arguments of cargo, the cheapest first.
+/// Arguments of cargo, cheapest step first.
 const STEPS: [&[&str]; 4] = [
     &["fmt", "--all", "--check"],
     &[
@@ -21,8 +21,9 @@ const STEPS: [&[&str]; 4] = [
     &["test", "--workspace"],
 ];
 
-/// What needs an MPI. Of the whole workspace, because one package alone has its dependencies built
-/// again, with the features that it asks for. The ranks of one test are enough for a small machine.
+/// The steps that need an MPI library. They build the whole workspace, because a single package
+/// would rebuild its dependencies with the features that it alone requires. The tests run one at a
+/// time, because the ranks of one test already load a small machine.
 const MPI_STEPS: [&[&str]; 2] = [
     &[
         "clippy",
@@ -46,7 +47,7 @@ const MPI_STEPS: [&[&str]; 2] = [
     ],
 ];
 
-/// Stops at the first failure, with its exit code.
+/// Runs all steps; stops at the first failure and returns its exit code.
 pub fn run() -> Result<ExitCode> {
     let mpi = has("mpirun") && has("mpicc");
     let steps = STEPS.iter().chain(MPI_STEPS.iter().filter(|_| mpi));
@@ -60,12 +61,12 @@ pub fn run() -> Result<ExitCode> {
         }
     }
     if !mpi {
-        println!("left out, because there is no mpirun or no mpicc here: tests of the feature mpi");
+        println!("skipped: tests of the feature mpi, because mpirun or mpicc was not found");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether a program can be run.
+/// Returns `true` if a program can be run.
 fn has(program: &str) -> bool {
     let mut command = Command::new(program);
     command
@@ -75,7 +76,7 @@ fn has(program: &str) -> bool {
     command.status().is_ok()
 }
 
-/// The command, and how a person would type it.
+/// The command, and the line that a user would type.
 fn step(arguments: &[&str]) -> (Command, String) {
     let mut command = cargo();
     command.args(arguments).current_dir(root());

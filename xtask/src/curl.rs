@@ -1,4 +1,4 @@
-//! Downloading, with the system's curl.
+//! Downloads with the system's curl.
 
 use std::{
     fs,
@@ -8,10 +8,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// Curl's exit codes for a server, or a file, that does not go on from where it was left.
+/// Curl's exit codes for a download that cannot be resumed.
 const CANNOT_RESUME: [i32; 2] = [33, 36];
 
-/// Downloads `url` into the file `part`, going on from where it was left the last time.
+/// Downloads `url` to the file `part`, resuming an earlier partial download.
 pub fn download(url: &str, part: &Path) -> Result<()> {
     println!("fetching {url}");
     let mut status = curl(url, part)?;
@@ -25,8 +25,8 @@ pub fn download(url: &str, part: &Path) -> Result<()> {
     }
     if !status.success() {
         bail!(
-            "curl could not fetch {url} ({status}). Run the command again to go on from here; \
-             without a network, bring the files to this machine by other means and use \
+            "curl could not fetch {url} ({status}). Run the command again to resume; without a \
+             network, copy the files to this machine by other means and use \
              `cargo xtask data import`"
         );
     }

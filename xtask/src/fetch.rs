@@ -1,4 +1,4 @@
-//! Getting data sets from their homes.
+//! `cargo xtask data fetch`: downloads data sets.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::{
     verify::describe,
 };
 
-/// Where a data set lives.
+/// Base URL of a data set.
 fn home(dataset: DatasetName) -> &'static str {
     match dataset {
         DatasetName::FashionMnist => "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
@@ -23,7 +23,7 @@ fn home(dataset: DatasetName) -> &'static str {
     }
 }
 
-/// Fetches what is not yet there in its canonical form.
+/// Downloads the files that do not exist yet or are not canonical.
 pub fn run(dataset: DatasetName, data_dir: &Path, mirror: Option<&str>) -> Result<()> {
     let judge = |name: &str, content: &[u8]| examine(dataset, name, content);
     let fetch = Fetch {
@@ -45,19 +45,19 @@ pub fn run(dataset: DatasetName, data_dir: &Path, mirror: Option<&str>) -> Resul
 }
 
 struct Fetch<'a> {
-    /// Where to.
+    /// Target folder.
     folder: PathBuf,
-    /// URL of what the files lie in, without a slash at its end.
+    /// Base URL without a trailing slash.
     base: &'a str,
     judge: Judge<'a>,
     archive_sha256: &'a str,
 }
 
 impl Fetch<'_> {
-    /// One gzipped file.
+    /// Downloads one gzipped file.
     fn idx(&self, name: &'static str) -> Result<()> {
         if self.present(name)? == Finding::Canonical {
-            println!("{name} is there already");
+            println!("{name} already exists");
             return Ok(());
         }
         let download = self.download(&format!("{name}.gz"))?;
@@ -76,10 +76,10 @@ impl Fetch<'_> {
         }
     }
 
-    /// All files, from their archive, whose checksum answers for those that have none.
+    /// Downloads the archive, whose checksum covers the files that have none of their own.
     fn cifar(&self) -> Result<()> {
         if self.has_all(&files::CIFAR_FILES)? {
-            println!("all files are there already");
+            println!("all files already exist");
             return Ok(());
         }
         let download = self.download(archive::NAME)?;
@@ -139,7 +139,7 @@ impl Fetch<'_> {
     }
 }
 
-/// What came.
+/// A finished download.
 struct Download {
     url: String,
     part: PathBuf,
@@ -147,12 +147,12 @@ struct Download {
 }
 
 impl Download {
-    /// Removes the download, or the next one would go on from it.
+    /// Removes the download, so that the next one does not resume it, and returns an error.
     fn reject(&self, problem: &str) -> Result<()> {
         remove(&self.part)?;
         bail!(
-            "{} gives no published file: {problem}. The download was removed, nothing else \
-             was changed; run the command again, or take another --mirror",
+            "{} is not the published file: {problem}. The download was removed and nothing else \
+             was changed; run the command again or use another --mirror",
             self.url
         )
     }
@@ -169,7 +169,7 @@ mod tests {
 
     const NAME: &str = "train-labels-idx1-ubyte";
 
-    /// Takes one content as the published one.
+    /// Accepts one content as the published one.
     fn judge(_: &str, content: &[u8]) -> Finding {
         if content == b"good" {
             Finding::Canonical
@@ -179,7 +179,7 @@ mod tests {
         }
     }
 
-    /// Fetches from a folder; tells whether curl is there to do it.
+    /// Runs `test` with a folder as mirror; without curl, asserts on the error instead.
     fn with_mirror(test: impl Fn(&Path, &Fetch)) {
         let (mirror, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let base = format!("file://{}", mirror.path().display());
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_file_gets_in_and_is_not_fetched_again() {
+    fn a_valid_file_is_stored_and_not_fetched_again() {
         with_mirror(|mirror, fetch| {
             let packed = gzip(b"good").unwrap();
             fs::write(mirror.join(format!("{NAME}.gz")), &packed).unwrap();
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_download_goes_on_where_it_was_left() {
+    fn a_partial_download_is_resumed() {
         with_mirror(|mirror, fetch| {
             let packed = gzip(b"good").unwrap();
             let part = fetch.folder.join(format!("{NAME}.gz.part"));
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn other_files_do_not_get_in() {
+    fn other_files_are_rejected() {
         with_mirror(|mirror, fetch| {
             let raw = fetch.folder.join(NAME);
             fs::create_dir_all(&fetch.folder).unwrap();
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_to_be_had_is_told_with_its_url() {
+    fn a_failed_download_is_reported_with_its_url() {
         with_mirror(|_, fetch| {
             let error = fetch.idx(NAME).unwrap_err().to_string();
             assert!(

@@ -1,4 +1,4 @@
-//! Taking data that are already on the machine.
+//! `cargo xtask data import`: imports data sets that are already on this machine.
 
 use std::{fs, path::Path};
 
@@ -11,7 +11,7 @@ use crate::{
     verify::describe,
 };
 
-/// Copies every canonical file that `path` holds, if all of them are well-formed.
+/// Copies every canonical file in `path`, if all of them are well-formed.
 pub fn run(path: &Path, dataset: DatasetName, data_dir: &Path) -> Result<()> {
     let incoming = if path.is_dir() {
         from_folder(path, dataset)?
@@ -29,7 +29,7 @@ pub fn run(path: &Path, dataset: DatasetName, data_dir: &Path) -> Result<()> {
 }
 
 fn from_folder(path: &Path, dataset: DatasetName) -> Result<Vec<Incoming>> {
-    // A folder of data sets, or of this one.
+    // `path` is a folder of data sets or of this data set.
     let own = path.join(dataset.name());
     let folder = if own.is_dir() { &own } else { path };
     let mut incoming = vec![];
@@ -56,14 +56,14 @@ fn from_folder(path: &Path, dataset: DatasetName) -> Result<Vec<Incoming>> {
     let names = files::names(dataset).join(", ");
     ensure!(
         !incoming.is_empty(),
-        "{} holds none of the files of {dataset}: {names} (raw or .gz)",
+        "{} contains none of the files of {dataset}: {names} (raw or .gz)",
         folder.display()
     );
     check_pairs(&contents).with_context(|| folder.display().to_string())?;
     Ok(incoming)
 }
 
-/// Whether images and labels that come together belong together; each is well-formed.
+/// Returns an error if a pair of images and labels do not match; each is well-formed.
 fn check_pairs(contents: &[(&str, Vec<u8>)]) -> Result<()> {
     let find = |wanted: &str| contents.iter().find(|(name, _)| *name == wanted);
     for pair in files::IDX_FILES.chunks(2) {
@@ -78,7 +78,7 @@ fn from_archive(path: &Path, dataset: DatasetName) -> Result<Vec<Incoming>> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     if dataset != DatasetName::Cifar10 {
         bail!(
-            "{} is a file; {dataset} is imported from the folder that holds its files",
+            "{} is a file; {dataset} is imported from the folder that contains its files",
             path.display()
         );
     }

@@ -1,4 +1,4 @@
-//! Builds and runs the program.
+//! Builds and runs `lopt`.
 
 use std::{
     env,
@@ -10,12 +10,12 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// The cargo that runs this.
+/// The cargo that runs this program.
 pub fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// The workspace's root: as cargo says when it runs this, else where this was built.
+/// The root of the workspace: the one that cargo passes, else the one this was built in.
 pub fn root() -> PathBuf {
     let running = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let here = running
@@ -24,7 +24,7 @@ pub fn root() -> PathBuf {
     here.parent().unwrap_or(Path::new(".")).to_owned()
 }
 
-/// `lopt COMMAND ARGUMENTS…`, built first, in the current directory.
+/// Builds `lopt` and runs `lopt COMMAND ARGUMENTS…` in the current directory.
 pub fn run(command: &str, arguments: &[OsString]) -> Result<ExitCode> {
     let mut cargo = cargo();
     cargo
@@ -35,7 +35,7 @@ pub fn run(command: &str, arguments: &[OsString]) -> Result<ExitCode> {
     replace(cargo)
 }
 
-/// Becomes the command, so that Ctrl-C and kill reach it.
+/// Replaces this process with the command, so that it receives signals such as Ctrl-C.
 #[cfg(unix)]
 pub fn replace(mut command: Command) -> Result<ExitCode> {
     use std::os::unix::process::CommandExt;
@@ -50,14 +50,14 @@ pub fn replace(mut command: Command) -> Result<ExitCode> {
     })?))
 }
 
-/// The same code, or 1 if a signal ended the command.
+/// The exit code of the command, or 1 if a signal ended it.
 pub fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     ExitCode::from(code.unwrap_or(1))
 }
 
-/// Runs a release build with these arguments and returns where the programs of these names
-/// are, or the exit code of a build that failed.
+/// Runs a release build with these arguments. Returns the paths of the programs with these names,
+/// or the exit code if the build fails.
 pub fn built(
     arguments: &[&str],
     names: &[&str],
@@ -76,12 +76,12 @@ pub fn built(
     let messages = String::from_utf8_lossy(&output.stdout);
     let program = |name: &&str| {
         let found = messages.lines().find_map(|line| executable(line, name));
-        found.with_context(|| format!("cargo does not tell where it built `{name}`"))
+        found.with_context(|| format!("cargo did not report the path of `{name}`"))
     };
     Ok(Ok(names.iter().map(program).collect::<Result<_>>()?))
 }
 
-/// The path of the program `name`, if this line of cargo's messages tells it.
+/// The path of the program `name`, if this line of cargo's output reports it.
 fn executable(line: &str, name: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(line).ok()?;
     let named = message["target"]["name"] == name;

@@ -1,4 +1,4 @@
-//! Dispatches the project's commands: `cargo xtask COMMAND`.
+//! The project's commands: `cargo xtask COMMAND`.
 
 mod archive;
 mod bench;
@@ -17,7 +17,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-/// The commands of lopt's workspace.
+/// Commands of the lopt workspace.
 #[derive(Parser)]
 #[command(
     name = "cargo xtask",
@@ -32,37 +32,36 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Meta-train a learned optimizer; `--help` after it lists the arguments.
+    /// Meta-train a learned optimizer; see `meta-train --help`.
     #[command(disable_help_flag = true)]
     MetaTrain(Passed),
-    /// Compare learned optimizers with tuned Adam; `--help` after it lists the arguments.
+    /// Compare learned optimizers with tuned Adam; see `eval-ood --help`.
     #[command(disable_help_flag = true)]
     EvalOod(Passed),
-    /// Compare gradient estimators with the exact meta-gradient; `--help` after it lists the
-    /// arguments.
+    /// Compare gradient estimators with the exact meta-gradient; see `grad-study --help`.
     #[command(disable_help_flag = true)]
     GradStudy(Passed),
-    /// Stability: figures of the noisy quadratic model, or of meta-trained optimizers in
-    /// training; `--help` after it lists the arguments.
+    /// Make the stability figures, of the noisy quadratic model or of meta-trained optimizers in
+    /// training; see `stability --help`.
     #[command(disable_help_flag = true)]
     Stability(Passed),
-    /// Reproduce the claims C1 to C6 of the STAR paper, each with a figure and a table; `--help`
-    /// after it lists the arguments.
+    /// Reproduce the claims C1 to C6 of the STAR paper, each with a figure and a table; see
+    /// `reproduce --help`.
     #[command(disable_help_flag = true)]
     Reproduce(Passed),
-    /// Measure what must be fast, and print one table; `--help` after it lists the arguments.
+    /// Measure speed and memory and print a table with the targets; see `bench --help`.
     #[command(disable_help_flag = true)]
     Bench(Passed),
-    /// Measure how meta-training scales over MPI ranks, and extrapolate.
+    /// Measure how meta-training scales over MPI ranks, and extrapolate to more.
     Scaling(scaling::Args),
-    /// Fetch, check and import data sets.
+    /// Fetch, verify and import data sets.
     #[command(subcommand)]
     Data(data::Command),
-    /// All checks and tests, the cheapest first.
+    /// Run all checks and tests, cheapest first.
     Ci,
 }
 
-/// Arguments that go to `lopt` as they are.
+/// Arguments that are passed to `lopt` unchanged.
 #[derive(clap::Args)]
 struct Passed {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -1,5 +1,5 @@
-//! How meta-training scales over ranks: measured here, and what the measured terms say for
-//! more.
+//! `cargo xtask scaling`: measures how meta-training scales over MPI ranks on this machine and
+//! extrapolates to more.
 
 use std::{
     fs,
@@ -15,34 +15,38 @@ use crate::lopt::built;
 /// Arguments of `cargo xtask scaling`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Tasks of each rank.
+    /// Tasks per rank.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=1000))]
     tasks: u64,
-    /// The most ranks that are run here; 1, 2, 4, … up to it. [default: the processors]
+    /// Maximum number of ranks; 1, 2, 4, … up to it are measured. [default: the number of
+    /// processors]
     #[arg(long)]
     ranks: Option<u64>,
-    /// Outer steps of each run.
+    /// Outer steps per run.
     #[arg(long, default_value_t = 100)]
     steps: u64,
-    /// Microseconds of a message in the network of the model. [default: measured here, between
-    /// two ranks]
+    /// Latency of a message in the modelled network. [default: measured between two ranks on this
+    /// machine]
     #[arg(long, value_name = "MICROSECONDS")]
     latency: Option<f64>,
-    /// Bandwidth of the network of the model. [default: measured here, between two ranks]
+    /// Bandwidth of the modelled network. [default: measured between two ranks on this machine]
     #[arg(long, value_name = "GB/S")]
     bandwidth: Option<f64>,
-    /// Sets a value of the preset `quick`, such as seed=3. May be repeated.
+    /// Override a value of the preset `quick`, such as seed=3. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
 }
 
-/// 8 bytes for each of four pieces of 202 meta-parameters, meta-loss and inner steps; and
-/// whether to stop.
-const SUM_BYTES: u64 = 8 * (4 * 204 + 1);
-/// A message long enough to tell the bandwidth.
+/// Bytes that the ranks sum in an outer step: four 8-byte pieces for each meta-parameter, the
+/// meta-loss and the number of inner steps, and 8 bytes for the stop flag.
+fn sum_bytes(meta_parameters: u64) -> u64 {
+    8 * (4 * (meta_parameters + 2) + 1)
+}
+
+/// A message long enough to measure the bandwidth.
 const LONG_BYTES: u64 = 1 << 20;
 
-/// Builds `lopt` with MPI, runs it, and prints two tables.
+/// Builds `lopt` with MPI, measures it, and prints two tables.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let with_mpi = ["--package", "lopt", "--features", "mpi"];
     let lopt = match built(&with_mpi, &["lopt"])? {
@@ -53,7 +57,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let most = args.ranks.unwrap_or(processors).max(1);
     let counts: Vec<u64> = (0..63).map(|i| 1 << i).take_while(|n| *n <= most).collect();
     println!(
-        "measured: {} tasks for each rank, a thread each",
+        "measured: {} tasks per rank, one thread per rank",
         args.tasks
     );
     println!("| ranks | seconds/outer step | inner steps/s | efficiency |");
@@ -71,30 +75,30 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         alone.get_or_insert(run);
     }
     let alone = alone.context("no run")?;
-    let network = Network::new(&lopt, args)?;
+    let network = Network::new(&lopt, args, alone.sum_bytes)?;
     println!();
     print_model(args, &alone, &network);
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a message costs.
+/// The cost of a message.
 struct Network {
-    /// Seconds.
+    /// Seconds per message.
     latency: f64,
-    /// Seconds.
+    /// Seconds per byte.
     per_byte: f64,
 }
 
 impl Network {
-    fn new(lopt: &Path, args: &Args) -> Result<Self> {
+    fn new(lopt: &Path, args: &Args, sum_bytes: u64) -> Result<Self> {
         let given = (args.latency, args.bandwidth);
         let measured = match given {
             (Some(_), Some(_)) => (0.0, 0.0),
             _ => {
-                let short = sum_seconds(lopt, SUM_BYTES)?;
+                let short = sum_seconds(lopt, sum_bytes)?;
                 let long = sum_seconds(lopt, LONG_BYTES)?;
-                let per_byte = (long - short).max(0.0) / (LONG_BYTES - SUM_BYTES) as f64;
-                ((short - per_byte * SUM_BYTES as f64).max(0.0), per_byte)
+                let per_byte = (long - short).max(0.0) / (LONG_BYTES - sum_bytes) as f64;
+                ((short - per_byte * sum_bytes as f64).max(0.0), per_byte)
             }
         };
         Ok(Self {
@@ -109,29 +113,33 @@ impl Network {
 }
 
 fn print_model(args: &Args, alone: &Measured, network: &Network) {
+    let sum_bytes = alone.sum_bytes;
     println!(
-        "model: an outer step takes {:.5} s for a rank's tasks + ⌈log₂ R⌉·({:.1} µs + {SUM_BYTES} bytes·{:.3} ns/byte);\n\
-         a checkpoint goes to rank 0 in {:.3} MB for each task. Left out: waiting for the slowest rank, and the disk.",
+        "model: an outer step takes {:.5} s for the tasks of a rank + ⌈log₂ R⌉·({:.1} µs + \
+         {sum_bytes} bytes·{:.3} ns/byte);\nfor a checkpoint, rank 0 receives {:.3} MB per task \
+         of the other ranks. Not modelled: waiting for the slowest rank, and the disk.",
         alone.seconds,
         1e6 * network.latency,
         1e9 * network.per_byte,
         alone.checkpoint / 1e6
     );
     println!(
-        "| ranks | tasks | bytes/rank and sum | seconds/outer step | efficiency | checkpoint, MB | seconds to rank 0 |"
+        "| ranks | tasks | bytes/rank and sum | seconds/outer step | efficiency \
+         | checkpoint, MB | seconds to rank 0 |"
     );
     println!(
-        "|------:|------:|-------------------:|-------------------:|-----------:|---------------:|------------------:|"
+        "|------:|------:|-------------------:|-------------------:|-----------:\
+         |---------------:|------------------:|"
     );
     for ranks in [1u64, 2, 4, 8, 16, 64, 256, 1024, 4096, 10_000] {
         let stages = f64::from(u64::BITS - (ranks - 1).leading_zeros());
-        let seconds = alone.seconds + stages * network.seconds(SUM_BYTES as f64);
+        let seconds = alone.seconds + stages * network.seconds(sum_bytes as f64);
         let tasks = ranks * args.tasks;
         let checkpoint = alone.checkpoint * tasks as f64;
         let others = checkpoint * (ranks - 1) as f64 / ranks as f64;
         println!(
             "| {ranks} | {tasks} | {} | {seconds:.5} | {:.3} | {:.1} | {:.3} |",
-            if ranks == 1 { 0 } else { SUM_BYTES },
+            if ranks == 1 { 0 } else { sum_bytes },
             alone.seconds / seconds,
             checkpoint / 1e6,
             (ranks - 1) as f64 * network.latency + others * network.per_byte
@@ -139,14 +147,16 @@ fn print_model(args: &Args, alone: &Measured, network: &Network) {
     }
 }
 
-/// One run.
+/// Measurements of one run.
 struct Measured {
-    /// Median of an outer step.
+    /// Median seconds per outer step.
     seconds: f64,
-    /// In an outer step, both halves counted.
+    /// Median inner steps per outer step, over both halves of the antithetic pairs.
     inner_steps: f64,
-    /// Bytes of a checkpoint for each task.
+    /// Bytes of a checkpoint per task.
     checkpoint: f64,
+    /// Bytes that the ranks sum in an outer step.
+    sum_bytes: u64,
 }
 
 fn mpirun(ranks: u64, lopt: &Path) -> Command {
@@ -167,7 +177,7 @@ fn meta_train(lopt: &Path, args: &Args, ranks: u64) -> Result<Measured> {
     let own = [
         format!("estimator.tasks={}", ranks * args.tasks),
         format!("outer.steps={}", args.steps),
-        // The last step has one in any case.
+        // The last outer step is evaluated and saved in any case.
         "held-out.every=1000000".to_owned(),
         "held-out.horizon=1".to_owned(),
         "checkpoint.every=1000000".to_owned(),
@@ -180,6 +190,7 @@ fn meta_train(lopt: &Path, args: &Args, ranks: u64) -> Result<Measured> {
     let checkpoints = fs::read_dir(run.join("checkpoints")).into_iter().flatten();
     let size = |entry: fs::DirEntry| entry.metadata().map_or(0, |file| file.len());
     let checkpoint = checkpoints.flatten().map(size).max().unwrap_or_default();
+    let theta = fs::read(run.join("best.safetensors"));
     let _ = fs::remove_dir_all(&folder);
     if !output.status.success() {
         bail!("{ranks} ranks: {}", String::from_utf8_lossy(&output.stderr));
@@ -196,10 +207,23 @@ fn meta_train(lopt: &Path, args: &Args, ranks: u64) -> Result<Measured> {
         seconds: median(seconds)?,
         inner_steps: median(inner_steps)?,
         checkpoint: checkpoint as f64 / (ranks * args.tasks) as f64,
+        sum_bytes: sum_bytes(elements(&theta.context("no θ")?)?),
     })
 }
 
-/// Median seconds of a sum over two ranks of so many bytes.
+/// Number of tensor elements in a safetensors file, according to its header.
+fn elements(file: &[u8]) -> Result<u64> {
+    let (length, rest) = file.split_first_chunk::<8>().context("θ is empty")?;
+    let header = usize::try_from(u64::from_le_bytes(*length))?;
+    let header = rest.get(..header).context("the header of θ is truncated")?;
+    let header: Value = serde_json::from_slice(header)?;
+    let tensors = header.as_object().into_iter().flat_map(|o| o.values());
+    let shapes = tensors.filter_map(|tensor| tensor["shape"].as_array());
+    let count = |shape: &Vec<Value>| shape.iter().filter_map(Value::as_u64).product::<u64>();
+    Ok(shapes.map(count).sum())
+}
+
+/// Median seconds of a sum of `bytes` bytes over two ranks.
 fn sum_seconds(lopt: &Path, bytes: u64) -> Result<f64> {
     let mut command = mpirun(2, lopt);
     let output = command
@@ -210,7 +234,7 @@ fn sum_seconds(lopt: &Path, bytes: u64) -> Result<f64> {
     let seconds = text.trim().parse();
     seconds.with_context(|| {
         let errors = String::from_utf8_lossy(&output.stderr);
-        format!("no latency was measured: {text}{errors}")
+        format!("cannot measure the latency: {text}{errors}")
     })
 }
 
@@ -218,4 +242,18 @@ fn median(mut values: Vec<f64>) -> Result<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.get(values.len() / 2).copied();
     middle.context("nothing was measured")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The shipped STAR has 202 meta-parameters.
+    #[test]
+    fn meta_parameters_are_counted_in_the_header() {
+        let star = include_bytes!("../../crates/star/weights/star.safetensors");
+        assert_eq!(elements(star).unwrap(), 202);
+        assert_eq!(sum_bytes(202), 6_536);
+        assert!(elements(&star[..100]).is_err() && elements(&[]).is_err());
+    }
 }

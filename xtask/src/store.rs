@@ -1,5 +1,5 @@
-//! Putting checked files into the folder of a data set: all of them or none, and never a
-//! worse one in the place of a better one.
+//! Stores verified files in the folder of a data set: all of them or none, and never replacing a
+//! better file.
 
 use std::{
     fs::{self, File},
@@ -12,23 +12,23 @@ use lopt_datasets::{Finding, files};
 
 use crate::verify::describe;
 
-/// How the unpacked content of the file of this name is.
+/// Compares the unpacked content of the file with this name with the canonical one.
 pub type Judge<'a> = &'a dyn Fn(&str, &[u8]) -> Finding;
 
-/// A file that is to get in.
+/// A file to store.
 pub struct Incoming {
-    /// Its canonical name.
+    /// The canonical name.
     pub name: &'static str,
     /// Whether `bytes` are gzipped.
     pub gzipped: bool,
-    /// As they are to lie in the folder.
+    /// The bytes to write.
     pub bytes: Vec<u8>,
-    /// How its content is.
+    /// How the file compares with the canonical one.
     pub finding: Finding,
 }
 
-/// Puts all files into `folder`. Each gets in atomically, and nothing is changed if one of
-/// them is broken or would replace a better one.
+/// Stores all files in `folder`. Each is written atomically, and nothing is changed if one of
+/// them is broken or would replace a better file.
 pub fn put_all(folder: &Path, incoming: &[Incoming], judge: Judge) -> Result<()> {
     for file in incoming {
         check(folder, file, judge)?;
@@ -53,8 +53,8 @@ fn check(folder: &Path, file: &Incoming, judge: Judge) -> Result<()> {
         };
         if rank(&present) > rank(&file.finding) {
             bail!(
-                "{} is better ({}) than the new one ({new}); nothing was changed. If you want \
-                 the new one, delete that file first",
+                "{} is better ({}) than the new file ({new}); nothing was changed. To use the new \
+                 file, delete the old one first",
                 path.display(),
                 describe(&present)
             );
@@ -63,7 +63,7 @@ fn check(folder: &Path, file: &Incoming, judge: Judge) -> Result<()> {
     Ok(())
 }
 
-/// The better, the higher.
+/// Quality of a file, worst first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Useless,
@@ -86,7 +86,7 @@ fn rank(finding: &Finding) -> Rank {
 fn put(folder: &Path, file: &Incoming) -> Result<()> {
     let path = |gzipped| folder.join(files::stored_name(file.name, gzipped));
     write_atomically(&path(file.gzipped), &file.bytes)?;
-    // The other form would shadow this one, or be shadowed.
+    // A raw file shadows a gzipped one.
     let other = path(!file.gzipped);
     if other.exists() {
         fs::remove_file(&other).with_context(|| format!("cannot remove {}", other.display()))?;
@@ -94,7 +94,7 @@ fn put(folder: &Path, file: &Incoming) -> Result<()> {
     Ok(())
 }
 
-/// Writes beside `path`, down to the disk, and renames.
+/// Writes a temporary file beside `path`, syncs it to disk, and renames it.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(format!(".{}.unfinished", std::process::id()));
@@ -103,7 +103,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(unfinished, path));
     if written.is_err() {
-        // Best effort: what counts is the error that made it necessary.
+        // Best effort: the first error is the one to report.
         let _ = fs::remove_file(unfinished);
     }
     written.with_context(|| format!("cannot write {}", path.display()))
@@ -162,7 +162,7 @@ mod tests {
             assert_eq!(result.is_ok(), content == expected, "{content}");
         }
         let left = fs::read_dir(folder.path()).unwrap().count();
-        assert_eq!(left, 1, "no temporary file stays");
+        assert_eq!(left, 1, "a temporary file remains");
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Telling how the files of the data sets are.
+//! `cargo xtask data verify`: compares the files of data sets with the published ones.
 
 use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use lopt_datasets::{DatasetName, Finding, Report, verify};
 
-/// Fails if any data set is not sound; one that is missing is.
+/// Prints a report and fails if any data set is not sound; a missing data set is sound.
 pub fn run(names: &[DatasetName], data_dir: &Path) -> Result<ExitCode> {
     let all = if names.is_empty() {
         &DatasetName::ALL
@@ -38,19 +38,19 @@ fn print(report: &Report) {
 fn summary(report: &Report) -> String {
     let fetch = format!("`cargo xtask data fetch {}`", report.dataset);
     if report.is_missing() {
-        format!("missing; {fetch} gets it")
+        format!("missing; {fetch} downloads it")
     } else if !report.is_loadable() {
-        format!("CANNOT BE LOADED; {fetch} replaces what is missing or broken")
+        format!("CANNOT BE LOADED; {fetch} replaces the missing or broken files")
     } else if !report.is_sound() {
-        format!("NOT CANONICAL; {fetch} replaces what differs")
+        format!("NOT CANONICAL; {fetch} replaces the files that differ")
     } else if report.is_complete() {
         "complete".to_owned()
     } else {
-        "a part of it, which can be used".to_owned()
+        "partial, but usable".to_owned()
     }
 }
 
-/// One finding in words.
+/// Describes a finding in words.
 pub fn describe(finding: &Finding) -> String {
     match finding {
         Finding::Canonical => "ok, the canonical file".to_owned(),

@@ -1,4 +1,4 @@
-//! The binary as a person runs it; cargo is a script that says how it was called.
+//! The binary as a user runs it, with a script in place of cargo that prints its arguments.
 
 use std::{
     fs,
@@ -24,7 +24,7 @@ fn run(command: &mut Command) -> (Option<i32>, String, String) {
     (status.code(), text(stdout), text(stderr))
 }
 
-/// A CIFAR-10 of a few rows in `folder`.
+/// Writes a CIFAR-10 of a few rows to `folder`.
 fn write_cifar(folder: &Path) {
     fs::create_dir_all(folder).unwrap();
     for name in [files::CIFAR_FILES[0], files::CIFAR_FILES[5]] {
@@ -33,7 +33,7 @@ fn write_cifar(folder: &Path) {
 }
 
 #[test]
-fn verify_says_what_is_there_and_fails_if_it_is_broken() {
+fn verify_reports_the_files_and_fails_if_one_is_broken() {
     let folder = tempfile::tempdir().unwrap();
     let mut verify = xtask(&["data", "verify"]);
     verify.env("LOPT_DATA_DIR", folder.path());
@@ -53,7 +53,7 @@ fn verify_says_what_is_there_and_fails_if_it_is_broken() {
 }
 
 #[test]
-fn import_takes_all_or_nothing() {
+fn import_copies_all_or_nothing() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let import = |path: &Path, name| {
         let mut command = xtask(&["data", "import"]);
@@ -95,7 +95,7 @@ fn import_takes_all_or_nothing() {
 }
 
 #[test]
-fn one_mirror_serves_one_data_set() {
+fn a_mirror_is_for_one_data_set() {
     let url = "file:///nowhere";
     let (code, _, err) = run(&mut xtask(&[
         "data", "fetch", "mnist", "cifar10", "--mirror", url,
@@ -110,7 +110,7 @@ mod with_a_script_for_cargo {
 
     use super::*;
 
-    /// `xtask` with a shell script in the place of cargo.
+    /// Runs `xtask` with a shell script in place of cargo.
     fn with_cargo(script: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
         let folder = tempfile::tempdir().unwrap();
         let cargo = folder.path().join("cargo");
@@ -120,7 +120,7 @@ mod with_a_script_for_cargo {
     }
 
     #[test]
-    fn arguments_reach_lopt_as_they_are() {
+    fn arguments_are_passed_to_lopt_unchanged() {
         let script = "for a in \"$@\"; do echo \"<$a>\"; done; exit 7";
         for command in ["meta-train", "eval-ood"] {
             for passed in [
@@ -140,7 +140,7 @@ mod with_a_script_for_cargo {
     }
 
     #[test]
-    fn lopt_runs_where_the_user_is() {
+    fn lopt_runs_in_the_current_directory() {
         let (_, out, _) = with_cargo("pwd; echo \"$6\"", &["meta-train"]);
         let lines: Vec<&str> = out.lines().collect();
         assert!(!Path::new(lines[0]).join("Cargo.toml").exists(), "{out}");
@@ -149,7 +149,7 @@ mod with_a_script_for_cargo {
     }
 
     #[test]
-    fn ci_runs_the_cheapest_first_and_stops_at_a_failure() {
+    fn ci_runs_the_cheapest_step_first_and_stops_at_a_failure() {
         let script = "test \"$1\" != doc || { echo \"flags=$RUSTDOCFLAGS\"; exit 101; }";
         let (code, out, err) = with_cargo(script, &["ci"]);
         assert_eq!(code, Some(101));
@@ -167,9 +167,9 @@ mod with_a_script_for_cargo {
         let (code, out, _) = with_cargo("exit 0", &["ci"]);
         assert_eq!(code, Some(0));
         assert!(out.contains("$ cargo test --workspace\n"), "{out}");
-        // Then those that need an MPI, or a word that there is none.
+        // Then the tests that need MPI, or a note that they are skipped.
         let last = out.lines().last().unwrap_or_default();
         let by_mpi = last.ends_with("--features lopt/mpi --test mpi -- --test-threads=1");
-        assert!(by_mpi || last.starts_with("left out"), "{out}");
+        assert!(by_mpi || last.starts_with("skipped"), "{out}");
     }
 }

@@ -1,9 +1,8 @@
-//! Which vector instructions a kernel uses, chosen at run time.
+//! The instruction set that a kernel uses, chosen at run time.
 
 use std::{fmt, sync::OnceLock};
 
-/// An instance of the kernels that this machine can run; having one is the proof that the
-/// processor has its instructions.
+/// An instruction set of the kernels. A value is proof that the processor supports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Isa(Kind);
 
@@ -17,16 +16,16 @@ pub(crate) enum Kind {
 }
 
 impl Isa {
-    /// Plain Rust, on every machine.
+    /// Plain Rust, supported on every machine.
     pub const PORTABLE: Isa = Isa(Kind::Portable);
 
-    /// The widest instance of this machine; looked up once.
+    /// The widest instruction set that this machine supports; detected once.
     pub fn best() -> Isa {
         static BEST: OnceLock<Isa> = OnceLock::new();
         *BEST.get_or_init(|| Isa::all().last().copied().unwrap_or(Isa::PORTABLE))
     }
 
-    /// Every instance that this machine can run, the narrowest first.
+    /// Every instruction set that this machine supports, narrowest first.
     pub fn all() -> Vec<Isa> {
         #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
         let mut all = vec![Isa::PORTABLE];
@@ -43,7 +42,7 @@ impl Isa {
         all
     }
 
-    /// `portable`, `avx2` or `avx512`.
+    /// The name: `portable`, `avx2` or `avx512`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Portable => "portable",
@@ -65,11 +64,15 @@ impl fmt::Display for Isa {
     }
 }
 
-/// Defines `$name(isa, …)`, which runs the generic `$body(token, …)` compiled for the
-/// instructions of `isa`. `$body` must be `#[inline(always)]`, and so must everything that
-/// it calls with vectors: only then is it compiled with those instructions.
+/// Defines `$name(isa, …)`, which runs the generic `$body(token, …)` compiled for the instruction
+/// set `isa`. `$body` and every function that it calls with vectors must be `#[inline(always)]`:
+/// only then are they compiled with those instructions.
 macro_rules! dispatch {
-    ($(#[$doc:meta])* $vis:vis fn $name:ident $(<const $n:ident: usize>)? = $body:ident ( $($arg:ident : $ty:ty),* $(,)? ) $(-> $ret:ty)?) => {
+    (
+        $(#[$doc:meta])*
+        $vis:vis fn $name:ident $(<const $n:ident: usize>)? =
+        $body:ident ( $($arg:ident : $ty:ty),* $(,)? ) $(-> $ret:ty)?
+    ) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
         $vis fn $name$(<const $n: usize>)?(isa: $crate::Isa, $($arg: $ty),*) $(-> $ret)? {

@@ -1,14 +1,14 @@
-//! Elementary functions on vectors, to about 1e-7.
+//! Elementary functions on vectors, accurate to about 1e-7.
 
 use crate::simd::Simd;
 
-/// 1/√x, exact to rounding: the approximating instructions differ between vendors.
+/// 1/√x, correct up to rounding. The approximate instructions differ between vendors.
 #[inline(always)]
 pub(crate) fn rsqrt<S: Simd>(s: S, x: S::V) -> S::V {
     s.div(s.splat(1.0), s.sqrt(x))
 }
 
-/// a·x^k + … by Horner's rule, the highest coefficient first.
+/// Σᵢ cᵢ·x^{N−1−i} by Horner's rule, highest power first.
 #[inline(always)]
 fn polynomial<S: Simd, const N: usize>(s: S, x: S::V, coefficients: [f32; N]) -> S::V {
     let mut y = s.splat(coefficients[0]);
@@ -20,16 +20,15 @@ fn polynomial<S: Simd, const N: usize>(s: S, x: S::V, coefficients: [f32; N]) ->
     y
 }
 
-/// e^x; arguments are limited to \[−87, 88\], where the result is a normal number. NaN
-/// stays NaN.
+/// e^x. Arguments are clamped to \[−87, 88\], where the result is a normal number; NaN stays NaN.
 ///
-/// x = n·ln 2 + r with |r| ≤ ln 2 / 2, e^r by its Taylor polynomial of degree 7.
+/// x = n·ln 2 + r with |r| ≤ ln 2 / 2, and e^r by its Taylor polynomial of degree 7.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
-    // ln 2 in two parts, the first exact when multiplied by a small whole number.
+    // ln 2 in two parts; products of the first with small integers are exact.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    // The second operand is what comes of NaN.
+    // `min` and `max` return the second operand if one is NaN.
     let x = s.min(s.splat(88.0), s.max(s.splat(-87.0), x));
     let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
     let r = s.mul_add(n, s.splat(-LN2_HIGH), x);
@@ -51,7 +50,7 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     s.times_pow2(p, n)
 }
 
-/// ln(1 + y) for y in \[0, 1\]: 2·artanh(y/(2 + y)).
+/// ln(1 + y) = 2·artanh(y/(2 + y)) for y in \[0, 1\].
 #[inline(always)]
 pub(crate) fn ln_1p<S: Simd>(s: S, y: S::V) -> S::V {
     let z = s.div(y, s.add(y, s.splat(2.0)));
@@ -71,13 +70,13 @@ pub(crate) fn ln_1p<S: Simd>(s: S, y: S::V) -> S::V {
     s.mul(z, series)
 }
 
-/// (sin x, cos x), accurate for |x| up to some thousands.
+/// (sin x, cos x), accurate for |x| up to a few thousand.
 ///
-/// x = n·π/2 + r with |r| ≤ π/4; the Taylor polynomials of r, exchanged and negated as
-/// n mod 4 says.
+/// x = n·π/2 + r with |r| ≤ π/4; the Taylor polynomials of sin r and cos r are swapped and negated
+/// according to n mod 4.
 #[inline(always)]
 pub(crate) fn sin_cos<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
-    // π/2 in three parts, the first two exact when multiplied by a small whole number.
+    // π/2 in three parts; products of the first two with small integers are exact.
     const PARTS: [f32; 3] = [1.570_312_5, 4.837_513e-4, 7.549_79e-8];
     let n = s.round(s.mul(x, s.splat(std::f32::consts::FRAC_2_PI)));
     let mut r = s.sub(x, s.mul(n, s.splat(PARTS[0])));
@@ -95,17 +94,17 @@ pub(crate) fn sin_cos<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
     ];
     let sin = s.mul(r, polynomial(s, r2, sin));
     let cos = polynomial(s, r2, cos);
-    // n mod 4 in {−1, 0, 1, 2} (or −2, the same as 2).
+    // n mod 4 in {−1, 0, 1, 2}, where −2 may stand for 2.
     let quarter = s.sub(n, s.mul(s.splat(4.0), s.round(s.mul(n, s.splat(0.25)))));
     let (one, minus) = (s.splat(1.0), s.splat(-1.0));
     let absolute = s.max(quarter, s.mul(quarter, minus));
-    // |quarter| = 1: exchanged.
+    // Positive where |quarter| = 1: sine and cosine are swapped.
     let exchange = s.sub(
         s.splat(0.5),
         s.max(s.sub(absolute, one), s.sub(one, absolute)),
     );
     let two = s.sub(absolute, s.splat(1.5));
-    // sin x is negative of its part for quarter −1 and ±2, cos x for 1 and ±2.
+    // The sine is negated for quarter −1 and ±2, the cosine for 1 and ±2.
     let sin_sign = s.where_positive(
         two,
         minus,

@@ -1,4 +1,4 @@
-//! Multi-layer perceptrons: cross-entropy loss and its gradient.
+//! Multi-layer perceptrons: the cross-entropy loss and its gradient.
 
 mod activation;
 mod cross_entropy;
@@ -12,45 +12,45 @@ use matmul::{Matrix, column_sums, matmul, transpose};
 
 use crate::Isa;
 
-/// One layer z = x·W + b, and where its parameters are in the flat vector.
+/// One layer z = x·W + b, with the offsets of its parameters in the flat vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layer {
     /// Length of x.
     pub inputs: usize,
     /// Length of z.
     pub outputs: usize,
-    /// First element of W, \[inputs, outputs\] row-major.
+    /// Offset of W, \[inputs, outputs\] row-major.
     pub weight: usize,
-    /// First element of b, \[outputs\].
+    /// Offset of b, \[outputs\].
     pub bias: usize,
 }
 
-/// logits = W_L·a(… a(W_0·x + b_0) …) + b_L, with the cross-entropy of labels.
+/// logits = a(… a(x·W_0 + b_0) …)·W_L + b_L with the activation a, and the cross-entropy loss.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mlp {
     layers: Vec<Layer>,
     activation: Activation,
 }
 
-/// Memory that is reused from step to step.
+/// Memory that is reused between steps.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
-    /// z of each layer, \[batch, outputs\]; of the last, the logits.
+    /// z of each layer, \[batch, outputs\]; that of the last layer are the logits.
     z: Vec<Vec<f32>>,
-    /// a(z) of each layer but the last.
+    /// a(z) of each layer except the last.
     a: Vec<Vec<f32>>,
-    /// The loss's gradient in z of the layer at hand, and in that of the one below.
+    /// The gradient of the loss with respect to z of the current layer, and of the one below.
     dz: Vec<f32>,
     below: Vec<f32>,
     transposed: Vec<f32>,
 }
 
 impl Mlp {
-    /// From the first layer to the last.
+    /// Creates a network from its layers, first to last.
     ///
     /// # Panics
-    /// If there is no layer, one has no inputs or outputs, or they do not follow each
-    /// other.
+    /// Panics if there are no layers, a layer has no inputs or outputs, or its outputs are not the
+    /// inputs of the next one.
     pub fn new(layers: Vec<Layer>, activation: Activation) -> Self {
         assert!(!layers.is_empty(), "a network without layers");
         assert!(
@@ -66,12 +66,13 @@ impl Mlp {
         Self { layers, activation }
     }
 
-    /// Mean cross-entropy over a batch, and its gradient in the flat vector of
-    /// parameters: `x` \[batch, inputs\], `labels` \[batch\]. Entries of `grads` that
-    /// belong to no layer stay.
+    /// Returns the mean cross-entropy over a batch and writes its gradient with respect to the
+    /// flat parameter vector to `grads`; `x` is \[batch, inputs\], `labels` is \[batch\]. Entries
+    /// of `grads` that belong to no layer are unchanged.
     ///
     /// # Panics
-    /// If the slices do not fit, the batch is empty, or a label is no class.
+    /// Panics if a slice has the wrong length, the batch is empty, or a label is not below the
+    /// number of classes.
     pub fn loss_and_grad(
         &self,
         isa: Isa,
@@ -94,7 +95,7 @@ impl Mlp {
         loss
     }
 
-    /// Fills z and a.
+    /// The forward pass: fills `z` and `a`.
     fn forward(
         &self,
         isa: Isa,
@@ -109,7 +110,7 @@ impl Mlp {
         a.resize_with(count - 1, Vec::new);
         assert!(
             x.len() == batch * self.layers[0].inputs,
-            "a batch of another size"
+            "x must be [batch, inputs]"
         );
         for (index, layer) in self.layers.iter().enumerate() {
             let input = if index == 0 { x } else { &a[index - 1] };
@@ -130,7 +131,7 @@ impl Mlp {
         }
     }
 
-    /// Gradients of one layer from dz, and dz of the layer below.
+    /// The backward pass of one layer: its gradients from `dz`, and `dz` of the layer below.
     #[allow(clippy::too_many_arguments)]
     fn backward(
         &self,

@@ -1,26 +1,26 @@
-//! Minibatches: rows from all over a large table.
+//! Minibatches: gathers rows of a large table.
 
 use crate::{isa::dispatch, simd::Simd};
 
-/// How far ahead rows are fetched from memory.
+/// Prefetch distance in bytes.
 const AHEAD_BYTES: usize = 4096;
-/// Memory comes in pieces of this size.
+/// Size of a cache line.
 #[cfg(target_arch = "x86_64")]
 const LINE_BYTES: usize = 64;
 
-/// `to` \[rows, width\] = those rows of `from` \[n, width\].
+/// Copies the given rows of `from` \[n, width\] to `to` \[rows, width\].
 ///
 /// # Panics
-/// If the sizes do not fit, or there is no such row.
+/// Panics if `to` is not \[rows, width\] or a row is out of range.
 pub fn gather(from: &[f32], width: usize, rows: &[u32], to: &mut [f32]) {
     each_row(from, width, rows, to, |from, to| to.copy_from_slice(from));
 }
 
 dispatch! {
-    /// As [`gather`], of bytes, each divided by 255.
+    /// Like [`gather`], but converts bytes to f32 and divides them by 255.
     ///
     /// # Panics
-    /// If the sizes do not fit, or there is no such row.
+    /// Panics if `to` is not \[rows, width\] or a row is out of range.
     pub fn gather_pixels = pixels_body(from: &[u8], width: usize, rows: &[u32], to: &mut [f32])
 }
 
@@ -30,7 +30,7 @@ fn pixels_body<S: Simd>(s: S, from: &[u8], width: usize, rows: &[u32], to: &mut 
         assert!(from.len() == to.len());
         let mut at = 0;
         while at + S::LANES <= from.len() {
-            // SAFETY: both have as many numbers, of which `LANES` are left.
+            // SAFETY: both slices have the same length, and `LANES` elements are left.
             unsafe { s.store(to, at, s.load_pixels(from, at)) };
             at += S::LANES;
         }
@@ -40,7 +40,7 @@ fn pixels_body<S: Simd>(s: S, from: &[u8], width: usize, rows: &[u32], to: &mut 
     });
 }
 
-/// `row` of each of them, those to come being fetched.
+/// Calls `row` with each source and target row, and prefetches later rows.
 #[inline(always)]
 fn each_row<T>(
     from: &[T],
@@ -49,7 +49,10 @@ fn each_row<T>(
     to: &mut [f32],
     row: impl Fn(&[T], &mut [f32]),
 ) {
-    assert!(to.len() == rows.len() * width, "rows of another width");
+    assert!(
+        to.len() == rows.len() * width,
+        "the target must be [rows, width]"
+    );
     if width == 0 {
         return;
     }
@@ -66,13 +69,13 @@ fn each_row<T>(
     }
 }
 
-/// Asks for memory that will be read soon.
+/// Prefetches memory that will be read soon.
 #[inline(always)]
 fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
     for line in values.chunks(LINE_BYTES / size_of::<T>()) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint about memory that is there; SSE is in every x86-64.
+        // SAFETY: a prefetch cannot fault, and every x86-64 processor has SSE.
         unsafe { _mm_prefetch(line.as_ptr().cast(), _MM_HINT_T0) };
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -85,7 +88,7 @@ mod tests {
     use crate::Isa;
 
     #[test]
-    fn every_pixel_is_divided_as_by_a_division() {
+    fn pixels_are_divided_with_correct_rounding() {
         let all: Vec<u8> = (0..=255).collect();
         for isa in Isa::all() {
             let mut to = vec![0.0; 256];
@@ -97,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_come_in_their_order() {
+    fn rows_are_gathered_in_order() {
         for width in [1, 5, 17, 300] {
             let bytes: Vec<u8> = (0..9 * width).map(|i| (i * 7 % 256) as u8).collect();
             let floats: Vec<f32> = bytes.iter().map(|&x| f32::from(x) / 255.0).collect();

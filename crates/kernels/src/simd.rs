@@ -1,4 +1,4 @@
-//! Vectors of f32 behind one small trait: the kernels are written once.
+//! Vectors of f32 behind one small trait, so that each kernel is written once.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -14,16 +14,16 @@ pub(crate) use avx512::Avx512;
 pub(crate) use portable::Portable;
 pub(crate) use two::Two;
 
-/// Instructions of one kind. A value of the implementing type is the proof that the
-/// processor has them.
+/// The vector operations of an instruction set. A value of the implementing type is proof that the
+/// processor supports it.
 ///
-/// All operations are by lane and follow IEEE 754, [`Simd::mul_add`] with one rounding or
-/// two; `max` and `min` may drop NaN.
+/// All operations work lane by lane and follow IEEE 754. [`Simd::mul_add`] rounds once or twice;
+/// [`Simd::max`] and [`Simd::min`] return the second operand if one is NaN.
 pub(crate) trait Simd: Copy {
-    /// [`Simd::LANES`] numbers.
+    /// A vector of [`Simd::LANES`] numbers.
     type V: Copy;
     const LANES: usize;
-    /// How many vectors the processor holds at once.
+    /// Number of vector registers.
     const REGISTERS: usize;
 
     fn splat(self, x: f32) -> Self::V;
@@ -34,7 +34,7 @@ pub(crate) trait Simd: Copy {
     /// `at < from.len()`
     unsafe fn load_splat(self, from: &[f32], at: usize) -> Self::V;
 
-    /// `from[at..at + LANES]`.
+    /// `from[at..at + LANES]`
     ///
     /// # Safety
     /// `at + LANES <= from.len()`
@@ -73,11 +73,11 @@ pub(crate) trait Simd: Copy {
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     fn sqrt(self, a: Self::V) -> Self::V;
-    /// To the nearest whole number.
+    /// Rounds to the nearest integer.
     fn round(self, a: Self::V) -> Self::V;
-    /// a·2^n for whole n in \[−126, 127\].
+    /// a·2^n for integers n in \[−126, 127\].
     fn times_pow2(self, a: Self::V, n: Self::V) -> Self::V;
-    /// Lanes of `yes` where `a > 0`, of `no` elsewhere (NaN too).
+    /// Lanes of `yes` where `a > 0`, and of `no` elsewhere, also where `a` is NaN.
     fn where_positive(self, a: Self::V, yes: Self::V, no: Self::V) -> Self::V;
     /// The first `n` lanes, then zeros.
     fn keep(self, v: Self::V, n: usize) -> Self::V;
@@ -85,13 +85,13 @@ pub(crate) trait Simd: Copy {
     fn sum(self, v: Self::V) -> f32;
 }
 
-/// `from[at..at + n]`, then zeros: [`Simd::load`] where that is a whole vector.
+/// `from[at..at + n]`, then zeros; uses [`Simd::load`] for a whole vector.
 ///
 /// # Safety
 /// As [`Simd::load_part`].
 #[inline(always)]
 pub(crate) unsafe fn part<S: Simd>(s: S, from: &[f32], at: usize, n: usize) -> S::V {
-    // SAFETY: the caller's promise; all lanes are there if there are as many.
+    // SAFETY: guaranteed by the caller, also for `n == LANES`.
     unsafe {
         if n == S::LANES {
             s.load(from, at)
@@ -101,13 +101,13 @@ pub(crate) unsafe fn part<S: Simd>(s: S, from: &[f32], at: usize, n: usize) -> S
     }
 }
 
-/// `to[at..at + n]` = the first lanes of `v`: [`Simd::store`] where that is all of them.
+/// `to[at..at + n]` = the first lanes of `v`; uses [`Simd::store`] for a whole vector.
 ///
 /// # Safety
 /// As [`Simd::store_part`].
 #[inline(always)]
 pub(crate) unsafe fn put<S: Simd>(s: S, to: &mut [f32], at: usize, n: usize, v: S::V) {
-    // SAFETY: the caller's promise; all lanes are there if there are as many.
+    // SAFETY: guaranteed by the caller, also for `n == LANES`.
     unsafe {
         if n == S::LANES {
             s.store(to, at, v);
@@ -117,8 +117,8 @@ pub(crate) unsafe fn put<S: Simd>(s: S, to: &mut [f32], at: usize, n: usize, v: 
     }
 }
 
-/// x/255 for whole x in \[0, 255\], rounded as a division: a product with the reciprocal,
-/// put right by its exact remainder. Only where [`Simd::mul_add`] has one rounding.
+/// x/255 for integers x in \[0, 255\], rounded like a division: a product with the reciprocal,
+/// corrected by its exact remainder. Requires a [`Simd::mul_add`] that rounds once.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn pixel_over_255<S: Simd>(s: S, x: S::V) -> S::V {

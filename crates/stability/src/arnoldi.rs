@@ -2,20 +2,20 @@ use nalgebra::{Complex, DMatrix, DVector};
 
 use crate::{Error, Result, eigen::leading_pair};
 
-/// What [`leading_eigenvalues`] found.
+/// The result of [`leading_eigenvalues`].
 #[derive(Clone, Debug)]
 pub struct Leading {
-    /// Ritz values, the largest in absolute value first; those behind the first few are rough.
+    /// Ritz values in descending order of absolute value. Only the first few are accurate.
     pub values: Vec<Complex<f64>>,
-    /// ‖M·y − λ·y‖ of the first with its Ritz vector y, ‖y‖ = 1: λ is an eigenvalue of a matrix
-    /// that differs from M by that much.
+    /// ‖M·y − λ·y‖ for the first Ritz value λ and its Ritz vector y, ‖y‖ = 1: λ is an exact
+    /// eigenvalue of a matrix whose distance from M in norm is the residual.
     pub residual: f64,
-    /// Products with M that it took.
+    /// Number of products with M.
     pub products: usize,
 }
 
 impl Leading {
-    /// |λ| of the first.
+    /// |λ| of the first Ritz value: an estimate of ρ(M).
     pub fn radius(&self) -> f64 {
         self.values.first().map_or(0.0, |value| value.norm())
     }
@@ -24,9 +24,10 @@ impl Leading {
 /// When [`leading_eigenvalues`] stops.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// The most products with M; each keeps one vector.
+    /// Maximum number of products with M, by default 120. Each stores one vector.
     pub products: usize,
-    /// Of the first eigenvalue: residual over |λ|.
+    /// Stops once the residual of the first Ritz value λ is at most `tolerance`·|λ|, by default
+    /// 1e-6.
     pub tolerance: f64,
 }
 
@@ -39,15 +40,18 @@ impl Default for Effort {
     }
 }
 
-/// How often the Ritz values are looked at.
+/// Number of products between two computations of the Ritz values.
 const LOOK_EVERY: usize = 10;
 
-/// The largest eigenvalues of a linear map x ↦ M·x by Arnoldi's iteration from `start`, which
-/// orthogonalises x, Mx, M²x, … (twice, against rounding) and takes the eigenvalues of M in
-/// their span.
+/// The largest eigenvalues of a linear map x ↦ M·x in absolute value, where M is \[n, n\] and
+/// `start` \[n\]. `product` computes M·x.
+///
+/// The Arnoldi iteration (W. E. Arnoldi, 1951) orthogonalises x, Mx, M²x, … (twice, to limit
+/// rounding errors) and returns the Ritz values: the eigenvalues of M projected onto their span.
 ///
 /// # Errors
-/// Those of `product`; if `start` is zero or anything becomes not finite.
+/// Propagates the errors of `product`. Returns [`Error::Unfit`] if `start` is zero or a product
+/// is not finite, and [`Error::NoEigenvalues`] if the QR iteration does not converge.
 pub fn leading_eigenvalues(
     start: DVector<f64>,
     effort: Effort,
@@ -55,7 +59,10 @@ pub fn leading_eigenvalues(
 ) -> Result<Leading> {
     let norm = start.norm();
     if !(norm > 0.0 && norm.is_finite()) {
-        return Err(Error::Unfit("Arnoldi's start must not be zero".to_owned()));
+        return Err(Error::Unfit(
+            "the start vector of the Arnoldi iteration must be finite and must not be zero"
+                .to_owned(),
+        ));
     }
     let most = effort.products.min(start.len()).max(1);
     let mut basis = vec![start / norm];
@@ -65,7 +72,7 @@ pub fn leading_eigenvalues(
         let scale = next.norm();
         if !scale.is_finite() {
             return Err(Error::Unfit(
-                "the linearised map gave a number that is not finite".to_owned(),
+                "a product with the linear map is not finite".to_owned(),
             ));
         }
         for _ in 0..2 {
@@ -93,5 +100,5 @@ pub fn leading_eigenvalues(
         hessenberg[(j + 1, j)] = rest;
         basis.push(next / rest);
     }
-    unreachable!("the last round returns")
+    unreachable!("the last iteration returns")
 }

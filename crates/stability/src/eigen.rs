@@ -4,11 +4,11 @@ use nalgebra::{Complex, DMatrix, DVector};
 
 use crate::{Error, Result};
 
-/// All eigenvalues, the largest in absolute value first.
+/// All eigenvalues of an \[n, n\] matrix, in descending order of absolute value.
 ///
 /// # Errors
-/// If the matrix is not square, holds a number that is not finite, or the iteration does not
-/// converge.
+/// Returns [`Error::Unfit`] if the matrix is not square or not finite, and
+/// [`Error::NoEigenvalues`] if the QR iteration does not converge.
 pub fn eigenvalues(matrix: &DMatrix<f64>) -> Result<Vec<Complex<f64>>> {
     check_square(matrix, "the matrix")?;
     let n = matrix.nrows();
@@ -22,7 +22,8 @@ pub fn eigenvalues(matrix: &DMatrix<f64>) -> Result<Vec<Complex<f64>>> {
     Ok(values)
 }
 
-/// As [`eigenvalues`], and the last entry of a unit eigenvector of the first.
+/// As [`eigenvalues`], and the absolute value of the last entry of a unit eigenvector of the
+/// first.
 pub(crate) fn leading_pair(matrix: &DMatrix<f64>) -> Result<(Vec<Complex<f64>>, f64)> {
     let n = matrix.nrows();
     let found = to_faer(matrix).eigen();
@@ -41,10 +42,10 @@ fn to_faer(matrix: &DMatrix<f64>) -> faer::Mat<f64> {
     faer::Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| matrix[(i, j)])
 }
 
-/// ρ(M), the largest absolute value of an eigenvalue.
+/// ρ(M) = max |λᵢ|, the largest absolute value of an eigenvalue; 0 if M is empty.
 ///
 /// # Errors
-/// As [`eigenvalues`].
+/// Returns the errors of [`eigenvalues`].
 pub fn spectral_radius(matrix: &DMatrix<f64>) -> Result<f64> {
     Ok(eigenvalues(matrix)?.first().map_or(0.0, |v| v.norm()))
 }
@@ -60,18 +61,18 @@ pub(crate) fn check_square(matrix: &DMatrix<f64>, what: &str) -> Result<()> {
     let (rows, columns) = matrix.shape();
     if rows != columns {
         return Err(Error::Unfit(format!(
-            "{what} is {rows}×{columns}, it must be square"
+            "{what} is {rows}×{columns}; it must be square"
         )));
     }
     if matrix.iter().any(|x| !x.is_finite()) {
         return Err(Error::Unfit(format!(
-            "{what} holds a number that is not finite"
+            "{what} contains a value that is not finite"
         )));
     }
     Ok(())
 }
 
-/// Refuses what is not symmetric beyond rounding.
+/// Returns an error if the matrix is not symmetric up to rounding.
 pub(crate) fn check_symmetric(matrix: &DMatrix<f64>, what: &str) -> Result<()> {
     check_square(matrix, what)?;
     if (matrix - matrix.transpose()).amax() > 1e-9 * matrix.amax() {

@@ -1,29 +1,29 @@
 use thiserror::Error as ThisError;
 
-/// What can go wrong.
+/// An error of this crate: what failed, in which matrix or number, and what it should be.
 #[derive(Debug, ThisError)]
 pub enum Error {
-    /// A matrix or number does not fit.
+    /// A matrix or number is invalid.
     #[error("{0}")]
     Unfit(String),
-    /// An iteration did not arrive.
+    /// The QR iteration for the eigenvalues of a matrix of this size did not converge.
     #[error(
-        "the eigenvalues of a {0}×{0} matrix were not found: the QR iteration did not converge"
+        "cannot compute the eigenvalues of a {0}×{0} matrix: the QR iteration did not converge"
     )]
     NoEigenvalues(usize),
-    /// There is no stationary state.
+    /// The dynamics with this spectral radius have no stationary covariance.
     #[error("there is no stationary covariance: the spectral radius is {0}, not below 1")]
     Unstable(f64),
-    /// Of the task or the optimizer.
+    /// The task or the optimizer failed.
     #[error(transparent)]
     Core(#[from] lopt_core::Error),
-    /// Of the adjoint of an inner step.
+    /// Linearising an inner step failed.
     #[error(transparent)]
     Meta(#[from] lopt_meta::Error),
-    /// Of candle.
+    /// A tensor operation failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
 
-/// [`std::result::Result`] with [`Error`].
+/// [`std::result::Result`] with [`Error`] as the default error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,13 +1,15 @@
-//! Why learned optimizers diverge, and what keeps them stable: the first half of Harrison, Metz
+//! Why learned optimizers diverge and what keeps them stable: the first half of Harrison, Metz
 //! and Sohl-Dickstein (arXiv 2209.11208).
 //!
-//! * [`Quadratic`], the noisy quadratic model ℓ_t(φ) = ½ (φ − ξ_t)ᵀ H (φ − ξ_t) in any
-//!   dimension, and [`LinearUpdate`], an optimizer that is linear in gradients and their moving
-//!   averages. Both together are [`Dynamics`]: a linear system whose spectral radius decides.
-//!   Mean, covariance, stationary covariance and expected losses are exact, and so is the
-//!   gradient of the meta-loss in the learned matrix ([`expected_meta_gradient`]).
-//! * [`conditions`]: the paper's theorems with what they need and what they leave open.
-//! * [`training`]: the same question for a real optimizer in a real training run, linearised.
+//! * [`Quadratic`] is the noisy quadratic model ℓ_t(φ) = ½ (φ − ξ_t)ᵀ H (φ − ξ_t) in any
+//!   dimension, and [`LinearUpdate`] an optimizer that is linear in the gradients and their
+//!   moving averages. Together they form [`Dynamics`], a linear system whose spectral radius
+//!   decides stability. Mean, covariance, stationary covariance and expected losses are exact, and
+//!   so is the gradient of the meta-loss with respect to the learned matrix
+//!   ([`expected_meta_gradient`]).
+//! * [`conditions`]: the paper's theorems, their assumptions, and the cases they leave open.
+//! * [`studies`]: the parameter sweeps behind the stability figures.
+//! * [`training`]: the stability of a real optimizer in a training run, by linearisation.
 //!
 //! ```
 //! use lopt_stability::{Dynamics, LinearUpdate, Quadratic, conditions};
@@ -15,7 +17,7 @@
 //!
 //! let model = Quadratic::new(dmatrix![1.0, 0.2; 0.2, 0.5], DMatrix::identity(2, 2))?;
 //! let learned = dmatrix![-0.3, 0.1; 0.1, 0.4];
-//! // Unstable by itself, stable beside gradient descent with step size 0.5.
+//! // Unstable alone, stable in sum with gradient descent of step size 0.5.
 //! let alone = Dynamics::new(&model, &LinearUpdate::new(0.0, learned.clone()))?;
 //! let with_nominal = Dynamics::new(&model, &LinearUpdate::new(0.5, learned.clone()))?;
 //! assert!(alone.spectral_radius()? > 1.0 && with_nominal.spectral_radius()? < 1.0);

@@ -2,28 +2,28 @@ use nalgebra::{DMatrix, DVector};
 
 use crate::{Dynamics, LinearUpdate, Quadratic, Result};
 
-/// A meta-loss and its gradient in the learned matrix P.
+/// A meta-loss L and its gradient dL/dP with respect to the learned matrix P.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetaGradient {
-    /// (1/T)·Σ_{t<T} ℓ_t(φ_t), or its expectation.
+    /// L = (1/T)·Σ_{t<T} ℓ_t(φ_t), or its expectation.
     pub meta_loss: f64,
-    /// Its derivative in each entry of P.
+    /// dL/dP, \[n, n\].
     pub gradient: DMatrix<f64>,
 }
 
-/// The expected mean loss of `steps` steps from φ₀, L = (1/T)·Σ_t E ℓ_t(φ_t), and its exact
-/// gradient in P.
+/// The expected mean loss L = (1/T)·Σ_t E ℓ_t(φ_t) over T = `steps` steps from φ₀ = `params`
+/// \[n\], and its exact gradient dL/dP.
 ///
-/// With the second moment S_{t+1} = M S_t Mᵀ + N Σ Nᵀ of z and, backwards, Λ_T = 0,
-/// Λ_t = MᵀΛ_{t+1}M + H/(2T) (on φ),
+/// The second moment of z follows S_{t+1} = M S_t Mᵀ + N Σ Nᵀ. Backwards from Λ_T = 0,
+/// Λ_t = MᵀΛ_{t+1}M + H/(2T), where H is added to the φ block, and
 ///
 /// dL/dP = −2 Σ_t Dᵀ · \[Λ_{t+1} (M S_t E − N Σ)\]_φ · H, E = (I, 0, …, 0)ᵀ.
 ///
-/// L is a polynomial in P, of degree 2(T − 1) without averages; where ρ(M) > 1 its gradient grows
+/// L is a polynomial in P, of degree 2(T − 1) without averages. If ρ(M) > 1, its gradient grows
 /// as ρ^{2T}.
 ///
 /// # Errors
-/// If φ₀ or the update are of another dimension.
+/// Returns an error if φ₀ or the update does not have the dimension of the model.
 pub fn expected_meta_gradient(
     model: &Quadratic,
     update: &LinearUpdate,
@@ -59,11 +59,12 @@ pub fn expected_meta_gradient(
     })
 }
 
-/// The mean loss of one training with the given noises ξ_0 … ξ_{T−1}, and its gradient in P by
-/// backpropagation: unbiased for [`expected_meta_gradient`].
+/// The mean loss L = (1/T)·Σ_t ℓ_t(φ_t) of one training run from φ₀ = `params` \[n\] with the
+/// noises ξ_0 … ξ_{T−1}, each \[n\], and its gradient dL/dP by backpropagation: an unbiased
+/// estimate of [`expected_meta_gradient`].
 ///
 /// # Errors
-/// If φ₀ or the update are of another dimension.
+/// Returns an error if φ₀ or the update does not have the dimension of the model.
 pub fn sampled_meta_gradient(
     model: &Quadratic,
     update: &LinearUpdate,

@@ -3,29 +3,29 @@ use nalgebra::{DMatrix, DVector};
 
 use crate::{Dynamics, Error, Result};
 
-/// The distribution of z = (φ, m₁, …, m_K) after some steps, a Gaussian.
+/// The Gaussian distribution of z = (φ, m₁, …, m_K) after some number of steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moments {
-    /// E z.
+    /// E z, \[n·(1 + K)\].
     pub mean: DVector<f64>,
-    /// Cov z.
+    /// Cov z, \[n·(1 + K), n·(1 + K)\].
     pub covariance: DMatrix<f64>,
 }
 
-/// A simulated training.
+/// A simulated training run of T steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trajectory {
-    /// φ_0 … φ_T.
+    /// φ_0 … φ_T, each \[n\].
     pub params: Vec<DVector<f64>>,
     /// ℓ_0(φ_0) … ℓ_{T−1}(φ_{T−1}).
     pub losses: Vec<f64>,
 }
 
 impl Dynamics {
-    /// Simulates `steps` steps from φ₀.
+    /// Simulates `steps` steps from φ₀ = `params`, \[n\].
     ///
     /// # Errors
-    /// If φ₀ is of another dimension.
+    /// Returns an error if φ₀ does not have the dimension of the model.
     pub fn simulate(
         &self,
         params: &DVector<f64>,
@@ -47,10 +47,11 @@ impl Dynamics {
         Ok(trajectory)
     }
 
-    /// E z_t = Mᵗ z₀ and Cov z_t = Σ_{k<t} Mᵏ N Σ Nᵀ (Mᵏ)ᵀ for t = 0 … `steps`.
+    /// E z_t = Mᵗ z₀ and Cov z_t = Σ_{k<t} Mᵏ N Σ Nᵀ (Mᵏ)ᵀ for t = 0 … `steps`, from
+    /// φ₀ = `params`, \[n\].
     ///
     /// # Errors
-    /// If φ₀ is of another dimension.
+    /// Returns an error if φ₀ does not have the dimension of the model.
     pub fn moments(&self, params: &DVector<f64>, steps: usize) -> Result<Vec<Moments>> {
         let size = self.matrix().nrows();
         let mut all = vec![Moments {
@@ -70,15 +71,15 @@ impl Dynamics {
         Ok(all)
     }
 
-    /// N Σ Nᵀ: what the noise of one step adds to the covariance.
+    /// N Σ Nᵀ, which the noise of one step adds to the covariance.
     pub(crate) fn fresh_covariance(&self) -> DMatrix<f64> {
         self.noise_input() * self.model().noise() * self.noise_input().transpose()
     }
 
-    /// E ℓ_t(φ_t) for t = 0 … `steps` − 1 from φ₀.
+    /// E ℓ_t(φ_t) for t = 0 … `steps` − 1, from φ₀ = `params`, \[n\].
     ///
     /// # Errors
-    /// If φ₀ is of another dimension.
+    /// Returns an error if φ₀ does not have the dimension of the model.
     pub fn expected_losses(&self, params: &DVector<f64>, steps: usize) -> Result<Vec<f64>> {
         let n = self.model().dimension();
         let loss = |moments: &Moments| {
@@ -92,14 +93,15 @@ impl Dynamics {
             .collect())
     }
 
-    /// The solution X of the discrete Lyapunov equation X = M X Mᵀ + N Σ Nᵀ: the covariance of
-    /// z after very many steps.
+    /// The solution X of the discrete Lyapunov equation X = M X Mᵀ + N Σ Nᵀ: the limit of
+    /// Cov z_t for t → ∞.
     ///
-    /// By doubling: X ← X + B X Bᵀ, B ← B² from X = NΣNᵀ, B = M, which sums 2ᵏ terms of the
-    /// series in k rounds.
+    /// Computed by doubling, X ← X + B X Bᵀ, B ← B², from X = NΣNᵀ and B = M, which sums 2ᵏ terms
+    /// of the series in k iterations.
     ///
     /// # Errors
-    /// [`Error::Unstable`] if ρ(M) ≥ 1 (or so near that rounding decides).
+    /// Returns [`Error::Unstable`] if ρ(M) ≥ 1, or so close to 1 that the sum does not converge in
+    /// f64.
     pub fn stationary_covariance(&self) -> Result<DMatrix<f64>> {
         let radius = self.spectral_radius()?;
         if radius >= 1.0 {
@@ -107,7 +109,7 @@ impl Dynamics {
         }
         let fresh = self.fresh_covariance();
         let (mut sum, mut power) = (fresh, self.matrix().clone());
-        // ρ^(2^64) is 0 for every ρ below 1 that f64 can hold.
+        // ρ^(2^64) is 0 for every f64 ρ below 1.
         for _ in 0..64 {
             let more = &power * &sum * power.transpose();
             sum += &more;

@@ -11,7 +11,8 @@ use crate::{
 ///
 /// ℓ_t(φ) = ½ (φ − ξ_t)ᵀ H (φ − ξ_t), ξ_t ~ N(0, Σ), independent for each step,
 ///
-/// with the gradient ∇_t = H (φ − ξ_t).
+/// with the gradient ∇_t = H (φ − ξ_t); φ and ξ are \[n\], H and Σ are \[n, n\]. See section 3 of
+/// arXiv 2209.11208.
 #[derive(Clone, Debug)]
 pub struct Quadratic {
     hessian: DMatrix<f64>,
@@ -23,16 +24,17 @@ pub struct Quadratic {
 }
 
 impl Quadratic {
-    /// The model of H (symmetric, positive definite) and Σ (symmetric, positive semidefinite).
+    /// Creates the model with H = `hessian`, symmetric and positive definite, and Σ = `noise`,
+    /// symmetric and positive semidefinite, both \[n, n\].
     ///
     /// # Errors
-    /// If they are not, or of different sizes.
+    /// Returns an error if H or Σ lacks one of these properties, if their sizes differ, or n = 0.
     pub fn new(hessian: DMatrix<f64>, noise: DMatrix<f64>) -> Result<Self> {
         check_symmetric(&hessian, "the Hessian H")?;
-        check_symmetric(&noise, "the noise's covariance Σ")?;
+        check_symmetric(&noise, "the noise covariance Σ")?;
         if hessian.shape() != noise.shape() || hessian.is_empty() {
             return Err(Error::Unfit(format!(
-                "H is {0}×{0} and Σ {1}×{1}; both must be n×n, n ≥ 1",
+                "H is {0}×{0} and Σ is {1}×{1}; both must be n×n with n ≥ 1",
                 hessian.nrows(),
                 noise.nrows()
             )));
@@ -41,7 +43,7 @@ impl Quadratic {
         let extremes = (of_hessian[0], of_hessian[of_hessian.len() - 1]);
         if extremes.0 <= 0.0 {
             return Err(Error::Unfit(format!(
-                "the Hessian H must be positive definite, its smallest eigenvalue is {}",
+                "the Hessian H must be positive definite; its smallest eigenvalue is {}",
                 extremes.0
             )));
         }
@@ -49,8 +51,8 @@ impl Quadratic {
         let lowest = of_noise.eigenvalues.min();
         if lowest < -1e-12 * noise.amax() {
             return Err(Error::Unfit(format!(
-                "the noise's covariance Σ must be positive semidefinite, its smallest eigenvalue \
-                 is {lowest}"
+                "the noise covariance Σ must be positive semidefinite; its smallest eigenvalue is \
+                 {lowest}"
             )));
         }
         let roots = of_noise.eigenvalues.map(|v| v.max(0.0).sqrt());
@@ -63,44 +65,53 @@ impl Quadratic {
         })
     }
 
-    /// n.
+    /// The dimension n.
     pub fn dimension(&self) -> usize {
         self.hessian.nrows()
     }
 
-    /// H.
+    /// The Hessian H, \[n, n\].
     pub fn hessian(&self) -> &DMatrix<f64> {
         &self.hessian
     }
 
-    /// λ_min(H) and λ_max(H).
+    /// (λ_min(H), λ_max(H)).
     pub fn curvatures(&self) -> (f64, f64) {
         self.extremes
     }
 
-    /// Σ.
+    /// The noise covariance Σ, \[n, n\].
     pub fn noise(&self) -> &DMatrix<f64> {
         &self.noise
     }
 
-    /// A draw of ξ.
+    /// Draws ξ ~ N(0, Σ), \[n\].
     pub fn sample(&self, rng: &mut Rng) -> DVector<f64> {
         let draw = DVector::from_fn(self.dimension(), |_, _| StandardNormal.sample(rng));
         &self.noise_root * draw
     }
 
-    /// ½ (φ − ξ)ᵀ H (φ − ξ).
+    /// ℓ = ½ (φ − ξ)ᵀ H (φ − ξ).
+    ///
+    /// # Panics
+    /// Panics if φ or ξ is not \[n\].
     pub fn loss(&self, params: &DVector<f64>, noise: &DVector<f64>) -> f64 {
         let distance = params - noise;
         0.5 * distance.dot(&(&self.hessian * &distance))
     }
 
-    /// H (φ − ξ).
+    /// ∇ = H (φ − ξ), \[n\].
+    ///
+    /// # Panics
+    /// Panics if φ or ξ is not \[n\].
     pub fn gradient(&self, params: &DVector<f64>, noise: &DVector<f64>) -> DVector<f64> {
         &self.hessian * (params - noise)
     }
 
-    /// E ℓ = ½ \[tr(H·S) + tr(H·Σ)\] where S = E φφᵀ and ξ is independent of φ.
+    /// E ℓ = ½ \[tr(H·S) + tr(H·Σ)\], where S = E φφᵀ is \[n, n\] and ξ is independent of φ.
+    ///
+    /// # Panics
+    /// Panics if S is not \[n, n\].
     pub fn expected_loss(&self, second_moment: &DMatrix<f64>) -> f64 {
         0.5 * (self.hessian.dot(second_moment) + self.hessian.dot(&self.noise))
     }

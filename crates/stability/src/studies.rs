@@ -1,4 +1,4 @@
-//! The numbers behind the figures of `cargo xtask stability`.
+//! Parameter sweeps on the noisy quadratic model: the data of the stability figures.
 
 use lopt_core::Rng;
 use nalgebra::{Complex, DMatrix, DVector};
@@ -8,43 +8,45 @@ use crate::{
     Dynamics, LinearUpdate, Quadratic, Result, expected_meta_gradient, sampled_meta_gradient,
 };
 
-/// One of the means against instability, or several.
+/// A combination of stabilising measures.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Means {
-    /// What it is.
+    /// Name in the figure.
     pub name: &'static str,
-    /// α, the nominal term.
+    /// Step size α of the nominal term; 0 for none.
     pub nominal: f64,
-    /// The factor that weight decay has left of P.
+    /// Factor by which weight decay has shrunk P; 1 for no weight decay.
     pub decayed: f64,
-    /// Whether D = H^{−1/2} in place of I.
+    /// Whether the preconditioner D is H^{−1/2} instead of I.
     pub preconditioned: bool,
 }
 
-/// A random model and a random learned matrix: H of n random directions with curvatures spread
-/// logarithmically over `curvatures`, and P of independent entries N(0, `scale`²/n).
+/// A random model and a random learned matrix.
+///
+/// H = Q·diag(h)·Qᵀ with a random orthogonal Q and log-uniform hᵢ; the entries of P are
+/// independent, Pᵢⱼ ~ N(0, `scale`²/n).
 #[derive(Clone, Debug)]
 pub struct RandomLearned {
-    /// H, and no noise.
+    /// The model of H, without noise.
     pub model: Quadratic,
-    /// H^{−1/2}.
+    /// H^{−1/2}, \[n, n\].
     pub preconditioner: DMatrix<f64>,
-    /// P.
+    /// P, \[n, n\].
     pub learned: DMatrix<f64>,
 }
 
 impl RandomLearned {
-    /// Draws both.
+    /// Draws H, with eigenvalues between `curvatures.0` and `curvatures.1`, and P.
     ///
     /// # Errors
-    /// If `n` is 0 or the curvatures are not positive and ascending.
+    /// Returns an error if `n` is 0 or the curvatures are not positive and ascending.
     pub fn new(n: usize, curvatures: (f64, f64), scale: f64, rng: &mut Rng) -> Result<Self> {
         let mut gaussian = || DMatrix::<f64>::from_fn(n, n, |_, _| StandardNormal.sample(rng));
         let directions = gaussian().qr().q();
         let learned = gaussian() * (scale / (n as f64).sqrt());
         let (low, high) = (curvatures.0.ln(), curvatures.1.ln());
         let spread = Uniform::new_inclusive(low, high).map_err(|_| {
-            crate::Error::Unfit("curvatures must be positive and ascend".to_owned())
+            crate::Error::Unfit("the curvatures must be positive and ascending".to_owned())
         })?;
         let values = DVector::from_fn(n, |_, _| f64::exp(spread.sample(rng)));
         let of = |values: DVector<f64>| {
@@ -58,10 +60,10 @@ impl RandomLearned {
         })
     }
 
-    /// The eigenvalues of A = I − D(αI + P)H with these means.
+    /// The eigenvalues of A = I − D(αI + c·P)H, where `means` gives α, the decay factor c and D.
     ///
     /// # Errors
-    /// If they are not found.
+    /// Returns the errors of [`crate::eigenvalues`].
     pub fn eigenvalues(&self, means: &Means) -> Result<Vec<Complex<f64>>> {
         let update = LinearUpdate::new(means.nominal, &self.learned * means.decayed);
         let update = match means.preconditioned {
@@ -72,12 +74,12 @@ impl RandomLearned {
     }
 }
 
-/// Of the orientations of a symmetric 2×2 P with the given eigenvalues, the share with ρ(A) ≤ 1,
-/// for H = diag(`curvatures`) and A = I − (αI + P)H.
+/// The fraction of orientations of P with ρ(A) ≤ 1, where A = I − (αI + P)H,
+/// H = diag(`curvatures`), and P is symmetric, 2×2, with the eigenvalues `learned`.
 pub fn stable_share(alpha: f64, curvatures: (f64, f64), learned: (f64, f64)) -> f64 {
     const ANGLES: u32 = 90;
     let stable = |angle: u32| {
-        // P = R·diag(p)·Rᵀ, half a turn of which is all of them.
+        // P = R·diag(p)·Rᵀ; half a turn covers all orientations.
         let angle = std::f64::consts::PI * f64::from(angle) / f64::from(ANGLES);
         let (sin, cos) = angle.sin_cos();
         let (p, q) = learned;
@@ -88,33 +90,34 @@ pub fn stable_share(alpha: f64, curvatures: (f64, f64), learned: (f64, f64)) -> 
         let d = 1.0 - (alpha + yy) * k;
         // The off-diagonal entries are −xy·k and −xy·h.
         let (half_trace, determinant) = (0.5 * (a + d), a * d - xy * xy * h * k);
-        // Eigenvalues are real: (αI + P)H is similar to a symmetric matrix.
+        // The eigenvalues are real: (αI + P)H is similar to a symmetric matrix.
         let root = (half_trace * half_trace - determinant).max(0.0).sqrt();
         half_trace.abs() + root <= 1.0 + 1e-12
     };
     f64::from((0..ANGLES).filter(|&angle| stable(angle)).count() as u32) / f64::from(ANGLES)
 }
 
-/// Mean and spread of the meta-gradient of unrolls of some length.
+/// Mean and spread of the meta-gradient dL/dP of an unroll.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Growth {
-    /// T.
+    /// Length T of the unroll in inner steps.
     pub steps: usize,
     /// ‖E dL/dP‖ (Frobenius), exact.
     pub mean: f64,
-    /// The root of the summed variances of the entries of dL/dP, from samples.
+    /// (Σᵢⱼ Var dL/dPᵢⱼ)^½, estimated from samples.
     pub deviation: f64,
-    /// Half of the 95 % confidence interval of `deviation`.
+    /// Half the width of the 95 % confidence interval of `deviation`.
     pub deviation_error: f64,
 }
 
-/// [`Growth`] of unrolls of `steps` steps from φ₀, with `samples` trainings.
+/// Computes the [`Growth`] of unrolls of `steps` steps from φ₀ = `params` \[n\], with `samples`
+/// sampled training runs.
 ///
-/// The interval is 1.96 standard errors of the mean of the squared distances to the exact mean,
-/// by the delta method.
+/// The deviation is the root of the mean squared distance to the exact mean; its confidence
+/// interval is 1.96 standard errors of that mean, by the delta method.
 ///
 /// # Errors
-/// If sizes do not fit.
+/// Returns an error if φ₀ or the update does not have the dimension of the model.
 pub fn meta_gradient_growth(
     model: &Quadratic,
     update: &LinearUpdate,
@@ -143,10 +146,11 @@ pub fn meta_gradient_growth(
     })
 }
 
-/// Expected losses E ℓ_t(φ_t) while the nominal term shrinks, α_t = α·`factor`ᵗ, from φ₀.
+/// Expected losses E ℓ_t(φ_t), t = 0 … `steps` − 1, with a shrinking nominal term
+/// α_t = α·`factor`ᵗ, from φ₀ = `params` \[n\]; P = `learned` is \[n, n\].
 ///
 /// # Errors
-/// If sizes do not fit.
+/// Returns an error if P does not have the dimension of the model.
 pub fn shrinking_nominal(
     model: &Quadratic,
     learned: &DMatrix<f64>,
@@ -167,10 +171,11 @@ pub fn shrinking_nominal(
     Ok(losses)
 }
 
-/// ρ of the joint dynamics of AggMo on one curvature; see [`crate::conditions::agg_mo`].
+/// ρ of the joint dynamics of AggMo on one curvature λ, where `step_curvature` is ηλ and `decays`
+/// are the μᵢ; see [`crate::conditions::agg_mo`].
 ///
 /// # Errors
-/// If the eigenvalues are not found.
+/// Returns the errors of [`crate::eigenvalues`].
 pub fn agg_mo_radius(step_curvature: f64, decays: &[f64]) -> Result<f64> {
     let one = DMatrix::from_element(1, 1, 1.0);
     let model = Quadratic::new(one.clone(), one)?;

@@ -1,16 +1,15 @@
-//! The stability of a real optimizer in a real training run.
+//! The stability of a real optimizer in a training run.
 //!
-//! An inner step is a map s' = F(s) of everything that it changes, s = (φ, accumulators), for a
-//! given minibatch. Around a point of the run it is s' ≈ F(s₀) + J (s − s₀), and the spectral
-//! radius ρ(J) tells whether small differences die out (below 1) or grow (above) if steps went on
-//! like this one.
+//! For a given minibatch, an inner step is a map s' = F(s) of the state s = (φ, accumulators).
+//! Near a point s₀ of the run, s' ≈ F(s₀) + J (s − s₀). If every step were like this one, small
+//! perturbations would die out for a spectral radius ρ(J) < 1 and grow for ρ(J) > 1.
 //!
-//! J is never formed: [`LinearizedStep`] multiplies by Jᵀ, exactly, by backpropagation through the
-//! optimizer in candle ops and the Hessian of the loss, all in f64. Jᵀ has J's eigenvalues;
-//! [`leading_eigenvalues`] finds the largest of them.
+//! J is never formed. [`LinearizedStep`] multiplies by Jᵀ exactly, by backpropagation through the
+//! optimizer in candle ops and the Hessian of the loss, in f64. Jᵀ has the eigenvalues of J;
+//! [`leading_eigenvalues`] finds the largest.
 //!
-//! Some eigenvalues are 1 or nearly so in every run: directions in which the loss is flat, and
-//! slow averages (a decay of 0.999). ρ is therefore seldom below 0.999.
+//! In every run some eigenvalues are close to 1: directions in which the loss is flat, and slow
+//! averages (a decay of 0.999). ρ is therefore rarely below 0.999.
 
 use std::sync::Arc;
 
@@ -22,39 +21,41 @@ use nalgebra::DVector;
 
 use crate::{Effort, Error, Leading, Result, leading_eigenvalues};
 
-/// A point of a run and what the step from there does.
+/// A linearised inner step.
 #[derive(Clone, Debug)]
 pub struct Point {
-    /// Inner steps before it.
+    /// Number of inner steps before this one.
     pub step: u64,
-    /// The training loss there, on the minibatch of the step.
+    /// Training loss before the step, on its minibatch.
     pub loss: f32,
     /// The largest eigenvalues of J; [`Leading::radius`] is ρ(J).
     pub leading: Leading,
-    /// ‖Δφ‖.
+    /// ‖Δφ‖ of the step.
     pub update_norm: f64,
-    /// Of ‖nominal term‖ + ‖blackbox term‖ in Δφ, the share of the first; 0 without one.
+    /// ‖nominal term‖ / (‖nominal term‖ + ‖blackbox term‖) in Δφ; 0 without a nominal term.
     pub nominal_share: f64,
 }
 
-/// Where to linearise.
+/// Settings of a stability study of one training run.
 #[derive(Clone, Debug)]
 pub struct Study {
-    /// Seed of start and minibatches.
+    /// Seed of the initial parameters and the minibatches.
     pub seed: u64,
-    /// Points, in inner steps, ascending. At 0 every accumulator is 0, where the square root of
-    /// the second moment has no derivative for parameters without gradient: begin at 1.
+    /// Inner steps to linearise, ascending. Start at 1 or later: at 0 every accumulator is 0,
+    /// where the square root of the second moment has no derivative for parameters without
+    /// gradient.
     pub steps: Vec<u64>,
-    /// Of the eigenvalues.
+    /// When the computation of the eigenvalues stops.
     pub effort: Effort,
 }
 
 impl Study {
-    /// Trains `task` and linearises on the way. `on_point` is called after each point and says
-    /// whether to go on. A run whose loss or gradient is no longer finite ends there.
+    /// Trains `task` and linearises the steps in `steps`. Calls `on_point` after each of them and
+    /// stops if it returns `false`, or if the loss or the gradient is no longer finite.
     ///
     /// # Errors
-    /// Those of task and optimizer; if `steps` do not ascend.
+    /// Returns an error if `steps` is not ascending, and propagates errors of the task, the
+    /// optimizer and [`leading_eigenvalues`].
     pub fn run(
         &self,
         task: &Arc<dyn Task>,
@@ -62,7 +63,9 @@ impl Study {
         on_point: &mut dyn FnMut(&Point) -> bool,
     ) -> Result<Vec<Point>> {
         if !self.steps.is_sorted_by(|a, b| a < b) {
-            return Err(Error::Unfit("points must ascend".to_owned()));
+            return Err(Error::Unfit(
+                "the steps to linearise must be ascending".to_owned(),
+            ));
         }
         let stream = |what, t| Streams::new(self.seed).stream(Purpose::Stability, what, 0, t);
         let params = task.init(&mut stream(0, 0))?;
@@ -83,19 +86,20 @@ impl Study {
             let batch = task.batch(Split::Train, &mut stream(1, t))?;
             let mut rng = stream(2, t);
             let point = self.point(&**task, &**optimizer, &params, &state, batch, &mut rng)?;
-            let go_on = on_point(&point);
+            let proceed = on_point(&point);
             points.push(point);
-            if !go_on {
+            if !proceed {
                 break;
             }
         }
         Ok(points)
     }
 
-    /// The step from (`params`, `state`) on `batch`.
+    /// Linearises the step from (`params`, `state`) on `batch`. `rng` draws the start vector of
+    /// [`leading_eigenvalues`].
     ///
     /// # Errors
-    /// Those of task and optimizer.
+    /// Propagates errors of the task, the optimizer and [`leading_eigenvalues`].
     pub fn point(
         &self,
         task: &dyn Task,
@@ -138,12 +142,12 @@ impl Study {
     }
 }
 
-/// J of an inner step in f64, as a linear map on flat vectors: φ, tensor after tensor, then every
-/// slot of each tensor.
+/// J = ∂s'/∂s of an inner step in f64, as a linear map on flat vectors: φ, tensor by tensor, then
+/// every slot of each tensor.
 ///
-/// In units in which rounding does no harm, x = s/u: 1 for φ; for accumulators of squares, none of
-/// which is negative, each one's own size (plus 1e-8); for others the root mean square of the
-/// tensor (plus 1e-8). Units change no eigenvalue.
+/// To limit rounding errors, vectors are scaled, x = s/u, which changes no eigenvalue. The units
+/// u are 1 for φ; the value plus 1e-8 for slots without negative values, such as accumulators of
+/// squares; and the root mean square of the tensor plus 1e-8 for other slots.
 pub struct Jacobian<'a> {
     step: LinearizedStep<'a>,
     units: DVector<f64>,
@@ -154,10 +158,11 @@ pub struct Jacobian<'a> {
 }
 
 impl<'a> Jacobian<'a> {
-    /// Of the step from (`params`, `state`) on `batch`.
+    /// Linearises the step from (`params`, `state`) on `batch`.
     ///
     /// # Errors
-    /// Those of task and optimizer, for example if the task cannot be computed in f64.
+    /// Returns an error if the task has no parameters, and propagates errors of the task and the
+    /// optimizer, for example if the task cannot be computed in f64.
     pub fn new(
         task: &'a dyn Task,
         optimizer: &dyn LearnedOptimizer,
@@ -183,20 +188,23 @@ impl<'a> Jacobian<'a> {
         })
     }
 
-    /// Numbers in s.
+    /// The number of entries of s.
     pub fn dimension(&self) -> usize {
         self.units.len()
     }
 
-    /// u.
+    /// The units u, \[dimension\].
     pub fn units(&self) -> &DVector<f64> {
         &self.units
     }
 
-    /// Jᵀ·x, in these units.
+    /// Jᵀ·x in the scaled coordinates; x and the result are \[dimension\].
     ///
     /// # Errors
-    /// Those of candle.
+    /// Returns an error if a tensor operation fails.
+    ///
+    /// # Panics
+    /// Panics if x does not have [`Jacobian::dimension`] entries.
     pub fn transposed_product(&self, x: &DVector<f64>) -> Result<DVector<f64>> {
         let x = x.component_div(&self.units);
         let mut rest = x.as_slice();
@@ -227,7 +235,7 @@ fn units_of(values: &[f64]) -> Vec<f64> {
     vec![(squares / values.len() as f64).sqrt() + FLOOR; values.len()]
 }
 
-/// Everything that a step needs, in f64.
+/// Converts all floating-point tensors that a step reads to f64.
 fn in_f64(params: &Params, state: &State, batch: &Batch) -> Result<(Params, State, Batch)> {
     let double = |t: &Tensor| match t.dtype().is_float() {
         true => t.to_dtype(DType::F64),

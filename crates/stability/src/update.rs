@@ -5,15 +5,14 @@ use crate::{
     eigen::{check_square, eigenvalues, spectral_radius},
 };
 
-/// A moving average of gradients, one number for each parameter:
-/// m ← decay·m + input·∇, of which the step takes `weight`·m (the new one).
+/// A moving average of gradients, m ← β·m + c·∇, \[n\]. The step includes B·m with the new m.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hidden {
-    /// β; an average with |β| < 1 is stable by itself.
+    /// The decay β. An average with |β| < 1 is stable by itself.
     pub decay: f64,
-    /// 1 for a velocity, 1 − β for an exponential moving average.
+    /// The input factor c: 1 for a velocity, 1 − β for an exponential moving average.
     pub input: f64,
-    /// \[n, n\].
+    /// The weight B, \[n, n\].
     pub weight: DMatrix<f64>,
 }
 
@@ -21,21 +20,22 @@ pub struct Hidden {
 ///
 /// φ ← φ − D·\[(αI + P)·∇ + Σᵢ Bᵢ·mᵢ\],
 ///
-/// with the nominal step size α, the learned matrix P, the preconditioner D and averages mᵢ.
+/// with the nominal step size α, the learned matrix P, the preconditioner D, and averages mᵢ
+/// with weights Bᵢ. See section 3 of arXiv 2209.11208.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearUpdate {
-    /// α.
+    /// The nominal step size α.
     pub nominal: f64,
-    /// P \[n, n\].
+    /// The learned matrix P, \[n, n\].
     pub learned: DMatrix<f64>,
-    /// D \[n, n\]; none for the identity.
+    /// The preconditioner D, \[n, n\]; `None` for the identity.
     pub preconditioner: Option<DMatrix<f64>>,
-    /// mᵢ and Bᵢ.
+    /// The averages mᵢ and their weights Bᵢ.
     pub hidden: Vec<Hidden>,
 }
 
 impl LinearUpdate {
-    /// φ ← φ − (αI + P)·∇: a learned term P beside gradient descent with step size α.
+    /// φ ← φ − (αI + P)·∇: gradient descent with step size α plus a learned term P \[n, n\].
     pub fn new(nominal: f64, learned: DMatrix<f64>) -> Self {
         Self {
             nominal,
@@ -45,7 +45,7 @@ impl LinearUpdate {
         }
     }
 
-    /// The same with a preconditioner D on all of the step.
+    /// Preconditions the whole step with D, \[n, n\].
     pub fn preconditioned(self, preconditioner: DMatrix<f64>) -> Self {
         Self {
             preconditioner: Some(preconditioner),
@@ -53,12 +53,13 @@ impl LinearUpdate {
         }
     }
 
-    /// Heavy ball in n dimensions: u ← μu + ∇, φ ← φ − ηu.
+    /// Heavy ball in n dimensions: u ← μu + ∇, φ ← φ − ηu, with η = `step_size`, μ = `decay`.
     pub fn heavy_ball(n: usize, step_size: f64, decay: f64) -> Self {
         Self::agg_mo(n, step_size, &[decay])
     }
 
-    /// AggMo of K velocities: uᵢ ← μᵢuᵢ + ∇, φ ← φ − η/K·Σᵢ uᵢ.
+    /// AggMo with K velocities: uᵢ ← μᵢuᵢ + ∇, φ ← φ − η/K·Σᵢ uᵢ, with η = `step_size` and
+    /// `decays` μ₁ … μ_K (Lucas et al., arXiv 1804.00325).
     pub fn agg_mo(n: usize, step_size: f64, decays: &[f64]) -> Self {
         let share = step_size / decays.len().max(1) as f64;
         let velocity = |&decay: &f64| Hidden {
@@ -72,7 +73,8 @@ impl LinearUpdate {
         }
     }
 
-    /// The same with B times the exponential moving average m ← βm + (1 − β)∇.
+    /// Adds B·m to the step, with the exponential moving average m ← βm + (1 − β)∇, β = `decay`
+    /// and B = `weight`, \[n, n\].
     pub fn with_average(mut self, decay: f64, weight: DMatrix<f64>) -> Self {
         self.hidden.push(Hidden {
             decay,
@@ -92,13 +94,13 @@ impl LinearUpdate {
         let weights = self
             .hidden
             .iter()
-            .map(|h| (&h.weight, "an average's weight B"));
+            .map(|h| (&h.weight, "the weight B of an average"));
         matrices.extend(weights);
         for (matrix, what) in matrices {
             check_square(matrix, what)?;
             if matrix.nrows() != n {
                 return Err(Error::Unfit(format!(
-                    "{what} is {0}×{0}, the model has {n} dimensions",
+                    "{what} is {0}×{0}, but the model has {n} dimensions",
                     matrix.nrows()
                 )));
             }
@@ -106,19 +108,20 @@ impl LinearUpdate {
         let numbers = self.hidden.iter().flat_map(|h| [h.decay, h.input]);
         if numbers.chain([self.nominal]).any(|x| !x.is_finite()) {
             return Err(Error::Unfit(
-                "step size, decays and inputs must be finite".to_owned(),
+                "the step size, decays and inputs must be finite".to_owned(),
             ));
         }
         Ok(())
     }
 }
 
-/// A linear optimizer on the noisy quadratic model, as one linear system of the parameters and
-/// the averages, z = (φ, m₁, …, m_K):
+/// A linear optimizer on the noisy quadratic model, as a linear system in the parameters and
+/// averages z = (φ, m₁, …, m_K):
 ///
 /// z_{t+1} = M·z_t + N·ξ_t, N = (I − M)·(I, 0, …, 0)ᵀ.
 ///
-/// Without averages M = A = I − D(αI + P)H.
+/// z is \[n·(1 + K)\], M is \[n·(1 + K), n·(1 + K)\], and N is \[n·(1 + K), n\]. Without averages,
+/// M = A = I − D(αI + P)H.
 #[derive(Clone, Debug)]
 pub struct Dynamics {
     model: Quadratic,
@@ -127,17 +130,17 @@ pub struct Dynamics {
 }
 
 impl Dynamics {
-    /// The joint dynamics.
+    /// Creates the joint dynamics of `update` on `model`.
     ///
     /// # Errors
-    /// If the update is not of the model's dimension.
+    /// Returns an error if a matrix of the update is not \[n, n\], or a value is not finite.
     pub fn new(model: &Quadratic, update: &LinearUpdate) -> Result<Self> {
         let n = model.dimension();
         update.check(n)?;
         let size = n * (1 + update.hidden.len());
         let identity = DMatrix::<f64>::identity(n, n);
         let preconditioner = update.preconditioner.as_ref().unwrap_or(&identity);
-        // Of ∇ = Hφ in the step, with what the averages take of it.
+        // The factor of ∇ = Hφ in the step, including the part that enters through the averages.
         let mut of_gradient = &update.learned + &identity * update.nominal;
         let mut matrix = DMatrix::zeros(size, size);
         for (i, hidden) in update.hidden.iter().enumerate() {
@@ -160,47 +163,47 @@ impl Dynamics {
         })
     }
 
-    /// The model.
+    /// The quadratic model.
     pub fn model(&self) -> &Quadratic {
         &self.model
     }
 
-    /// M.
+    /// The matrix M, \[n·(1 + K), n·(1 + K)\].
     pub fn matrix(&self) -> &DMatrix<f64> {
         &self.matrix
     }
 
-    /// N.
+    /// The matrix N, \[n·(1 + K), n\].
     pub fn noise_input(&self) -> &DMatrix<f64> {
         &self.noise_input
     }
 
-    /// All eigenvalues of M, the largest first.
+    /// All eigenvalues of M, in descending order of absolute value.
     ///
     /// # Errors
-    /// If they are not found.
+    /// Returns the errors of [`crate::eigenvalues`].
     pub fn eigenvalues(&self) -> Result<Vec<Complex<f64>>> {
         eigenvalues(&self.matrix)
     }
 
-    /// ρ(M): below 1 the mean of z goes to 0 and its covariance to a stationary one, above 1
-    /// both grow without bound (from almost every start).
+    /// ρ(M). Below 1, the mean of z converges to 0 and its covariance to
+    /// [`Dynamics::stationary_covariance`]; above 1, both diverge from almost every start.
     ///
     /// # Errors
-    /// If the eigenvalues are not found.
+    /// Returns the errors of [`crate::eigenvalues`].
     pub fn spectral_radius(&self) -> Result<f64> {
         spectral_radius(&self.matrix)
     }
 
-    /// z₀ = (φ₀, 0, …, 0).
+    /// z₀ = (φ₀, 0, …, 0) for φ₀ = `params`, \[n\].
     ///
     /// # Errors
-    /// If φ₀ is of another dimension.
+    /// Returns an error if φ₀ does not have the dimension of the model.
     pub fn start(&self, params: &DVector<f64>) -> Result<DVector<f64>> {
         let n = self.model.dimension();
         if params.len() != n {
             return Err(Error::Unfit(format!(
-                "φ₀ has {} entries, the model {n} dimensions",
+                "φ₀ has {} entries, but the model has {n} dimensions",
                 params.len()
             )));
         }
@@ -209,12 +212,18 @@ impl Dynamics {
         Ok(joint)
     }
 
-    /// One step.
+    /// One step, z ← M·z + N·ξ.
+    ///
+    /// # Panics
+    /// Panics if z is not \[n·(1 + K)\] or ξ is not \[n\].
     pub fn step(&self, joint: &DVector<f64>, noise: &DVector<f64>) -> DVector<f64> {
         &self.matrix * joint + &self.noise_input * noise
     }
 
-    /// φ of z.
+    /// The parameters φ, \[n\], of z.
+    ///
+    /// # Panics
+    /// Panics if z has fewer than n entries.
     pub fn params(&self, joint: &DVector<f64>) -> DVector<f64> {
         joint.rows(0, self.model.dimension()).into_owned()
     }

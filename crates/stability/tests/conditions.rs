@@ -1,4 +1,4 @@
-//! The paper's conditions on random matrices, and the counter-examples of their docs.
+//! The paper's conditions on random matrices, and the counterexamples in their docs.
 
 mod common;
 
@@ -14,7 +14,7 @@ use lopt_stability::{
 };
 use nalgebra::{DMatrix, DVector, dmatrix};
 
-/// Rounding at ρ = 1.
+/// Tolerance for rounding at ρ = 1.
 const ROUNDING: f64 = 1e-9;
 
 fn radius(a: &DMatrix<f64>) -> f64 {
@@ -32,7 +32,7 @@ fn extremes(hessian: &DMatrix<f64>) -> (f64, f64) {
     model.curvatures()
 }
 
-/// Counts of stable, unstable and undecided; neither of the first two is ever wrong.
+/// Counts the verdicts (stable, unstable, undecided); asserts that the first two are correct.
 fn check(verdict: Verdict, radius: f64, counts: &mut [usize; 3], context: &str) {
     match verdict {
         Verdict::Stable(margin) => {
@@ -102,7 +102,7 @@ fn lemma_2_on_random_matrices() {
             &mut counts,
             "lemma 2",
         );
-        // Looser if and only if λ_max(H) > 1.
+        // The upper bound is looser if and only if λ_max(H) > 1.
         let without = nominal(alpha, model.curvatures()).unwrap();
         assert_eq!(bounds.upper > without.upper, model.curvatures().1 > 1.0);
         assert_eq!(bounds.lower, without.lower);
@@ -110,7 +110,7 @@ fn lemma_2_on_random_matrices() {
     assert!(counts.iter().all(|&count| count > 200), "{counts:?}");
 }
 
-/// With P's top eigenvector H's too, Theorem 1's upper bound is necessary.
+/// If the top eigenvector of P is also that of H, the upper bound of theorem 1 is necessary.
 #[test]
 fn the_upper_bound_is_necessary_when_aligned() {
     let rng = &mut rng(2);
@@ -133,14 +133,14 @@ fn the_upper_bound_is_necessary_when_aligned() {
 }
 
 #[test]
-fn theorem_1_needs_what_it_says() {
+fn theorem_1_needs_its_assumptions() {
     // The upper bound is not necessary.
     let (hessian, learned) = (dmatrix![1.0, 0.0; 0.0, 0.1], dmatrix![0.0, 0.0; 0.0, 10.0]);
     let bounds = nominal(0.1, extremes(&hessian)).unwrap();
     assert!((bounds.upper - 1.9).abs() < 1e-12);
     assert!(matches!(bounds.verdict_of(&learned).unwrap(), Verdict::Undecided(by) if by > 8.0));
     assert!(radius(&a(0.1, &learned, &hessian)) < 1.0);
-    // Real eigenvalues within the bounds are not enough without symmetry.
+    // Without symmetry, real eigenvalues within the bounds are not sufficient.
     let (hessian, learned) = (dmatrix![1.0, 0.5; 0.5, 1.0], dmatrix![0.0, 100.0; 0.0, 0.0]);
     assert!(
         eigenvalues(&learned)
@@ -162,7 +162,7 @@ fn robust_bounds_hold_for_errors_that_commute_with_h() {
     for case in 0..3000 {
         let n = 1 + case % 5;
         let largest = uniform(0.2, 4.0, rng);
-        // Diagonal H, or a number for Δ.
+        // H is diagonal, or Δ is a multiple of I.
         let (hessian, error) = if case % 2 == 0 {
             let of = |low, high, rng: &mut _| {
                 DMatrix::from_diagonal(&DVector::from_fn(n, |_, _| uniform(low, high, rng)))
@@ -182,7 +182,7 @@ fn robust_bounds_hold_for_errors_that_commute_with_h() {
             assert!(found <= 1.0 + ROUNDING, "{found}");
         }
         if verdict.is_unstable() {
-            // Not of every Δ, but of the largest.
+            // Instability is certain for the largest Δ only.
             unstable += 1;
             let found = radius(&a(alpha, &(&learned * largest), &hessian));
             assert!(found > 1.0 - ROUNDING, "{found}");
@@ -192,7 +192,7 @@ fn robust_bounds_hold_for_errors_that_commute_with_h() {
 }
 
 #[test]
-fn robust_bounds_need_that() {
+fn robust_bounds_need_commuting_errors() {
     let degrees = |x: f64| x.to_radians();
     let along = |angle: f64, value: f64, across: f64| {
         let (cos, sin) = (degrees(angle).cos(), degrees(angle).sin());
@@ -228,7 +228,7 @@ fn cancelling_leaves_an_excess() {
 }
 
 #[test]
-fn heavy_ball_and_agg_mo_are_stable_exactly_where_they_say() {
+fn heavy_ball_and_agg_mo_bounds_are_exact() {
     let rng = &mut rng(5);
     let mut counts = [0; 2];
     for case in 0..4000 {
@@ -259,12 +259,12 @@ fn heavy_ball_and_agg_mo_are_stable_exactly_where_they_say() {
         }
     }
     assert!(counts.iter().all(|&count| count > 1000), "{counts:?}");
-    // The margin is that of ηλ.
+    // The margin is in units of ηλ.
     let Verdict::Stable(margin) = heavy_ball(3.0, 0.9) else {
         panic!("stable")
     };
     assert!((margin - 0.8).abs() < 1e-12);
-    // At the edge the radius is 1; where an average does not forget there is no stable step.
+    // At the bound the radius is 1; with |μ| ≥ 1 no step size is stable.
     let edge = agg_mo_radius(agg_mo_bound(&[0.0, 0.9, 0.99]), &[0.0, 0.9, 0.99]).unwrap();
     assert!((edge - 1.0).abs() < 1e-9);
     for decay in [1.0, -1.0, 1.5, f64::NAN] {
@@ -274,7 +274,7 @@ fn heavy_ball_and_agg_mo_are_stable_exactly_where_they_say() {
     assert!(!heavy_ball(0.0, 0.5).is_stable());
 }
 
-/// An average that the step does not use adds its decay to the eigenvalues, and no more.
+/// An average that the step does not use only adds its decay to the eigenvalues.
 #[test]
 fn an_average_is_stable_by_itself() {
     let rng = &mut rng(6);
@@ -312,7 +312,7 @@ fn arnoldi_finds_the_largest_eigenvalues() {
         let found = leading_eigenvalues(start.clone(), all, product).unwrap();
         assert!((found.radius() - dense[0].norm()).abs() < 1e-8 * dense[0].norm());
         assert_eq!(found.products, n);
-        // It stops when the first is good enough, and says how good.
+        // It stops once the first eigenvalue is within the tolerance, and returns the residual.
         let effort = Effort {
             products: n,
             tolerance: 1e-3,
@@ -323,8 +323,8 @@ fn arnoldi_finds_the_largest_eigenvalues() {
 }
 
 #[test]
-fn arnoldi_knows_when_it_is_done() {
-    // Two directions out of a thousand: the span closes after two products.
+fn arnoldi_stops_at_an_invariant_subspace() {
+    // Two distinct eigenvalues in a thousand dimensions: two products span an invariant subspace.
     let n = 1000;
     let diagonal = DVector::from_fn(n, |i, _| if i == 7 { 3.0 } else { 0.5 });
     let product = |x: &DVector<f64>| Ok(diagonal.component_mul(x));
@@ -332,7 +332,7 @@ fn arnoldi_knows_when_it_is_done() {
     let found = leading_eigenvalues(start, Effort::default(), product).unwrap();
     assert_eq!(found.products, 2);
     assert!((found.radius() - 3.0).abs() < 1e-12 && found.residual < 1e-12);
-    // A map to zero.
+    // The zero map.
     let zero = leading_eigenvalues(DVector::from_element(3, 1.0), Effort::default(), |x| {
         Ok(x * 0.0)
     });

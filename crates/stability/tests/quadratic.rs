@@ -1,4 +1,4 @@
-//! The noisy quadratic model: closed forms against simulations and differences.
+//! The noisy quadratic model: closed forms against simulations and finite differences.
 
 mod common;
 
@@ -9,8 +9,8 @@ use lopt_stability::{
 };
 use nalgebra::{DMatrix, DVector};
 
-/// Of a statistical comparison: wrong by chance once in 1.7 million numbers, and the seeds are
-/// fixed.
+/// Tolerance of statistical comparisons: exceeded by chance once in 1.7 million values. The seeds
+/// are fixed.
 const STANDARD_ERRORS: f64 = 5.0;
 
 fn model(n: usize, seed: u64) -> Quadratic {
@@ -18,7 +18,7 @@ fn model(n: usize, seed: u64) -> Quadratic {
     Quadratic::new(positive(n, 0.2, 1.5, rng), positive(n, 0.01, 0.5, rng)).unwrap()
 }
 
-/// A learned term (not symmetric), a preconditioner, a velocity and an average.
+/// An update with a learned term (not symmetric), a preconditioner, a velocity and an average.
 fn update(n: usize, seed: u64) -> LinearUpdate {
     let rng = &mut rng(seed);
     let small = |rng: &mut _| symmetric(n, -0.1, 0.1, rng);
@@ -63,9 +63,9 @@ fn without_averages_the_dynamics_are_a() {
     }
 }
 
-/// The step with averages by hand, as an optimizer would take it.
+/// Compares with the step computed explicitly, as an optimizer would.
 #[test]
-fn the_joint_dynamics_are_the_optimizer() {
+fn the_joint_dynamics_equal_the_optimizer() {
     let n = 3;
     let (model, update) = (model(n, 1), update(n, 2));
     let dynamics = Dynamics::new(&model, &update).unwrap();
@@ -88,7 +88,7 @@ fn the_joint_dynamics_are_the_optimizer() {
 }
 
 #[test]
-fn moments_and_losses_are_those_of_simulations() {
+fn moments_and_losses_match_simulations() {
     const RUNS: usize = 20_000;
     const STEPS: usize = 6;
     let (model, update) = (model(3, 4), update(3, 5));
@@ -133,7 +133,7 @@ fn moments_and_losses_are_those_of_simulations() {
 }
 
 #[test]
-fn the_stationary_covariance_solves_lyapunovs_equation() {
+fn the_stationary_covariance_solves_the_lyapunov_equation() {
     for seed in 0..20 {
         let n = 1 + seed as usize % 4;
         let (model, update) = (model(n, seed), update(n, seed + 50));
@@ -159,7 +159,7 @@ fn the_stationary_covariance_solves_lyapunovs_equation() {
 }
 
 #[test]
-fn meta_gradients_are_differences_of_meta_losses() {
+fn meta_gradients_match_finite_differences() {
     const STEPS: usize = 7;
     let n = 3;
     let (model, update) = (model(n, 8), update(n, 9));
@@ -256,7 +256,7 @@ fn the_degree_of_the_meta_loss_is_2t() {
     }
 }
 
-/// Where ρ > 1 the meta-gradient grows as ρ^{2T}/T, up to a polynomial; where ρ < 1 not.
+/// For ρ > 1 the meta-gradient grows as ρ^{2T}/T, up to a polynomial; for ρ < 1 it does not grow.
 #[test]
 fn unstable_dynamics_have_exploding_meta_gradients() {
     let one = |x: f64| DMatrix::from_element(1, 1, x);
@@ -273,21 +273,21 @@ fn unstable_dynamics_have_exploding_meta_gradients() {
 }
 
 #[test]
-fn unfit_input_is_told() {
+fn invalid_input_is_reported() {
     let identity = DMatrix::<f64>::identity(2, 2);
-    let told = |hessian: &DMatrix<f64>, noise: &DMatrix<f64>| {
+    let message = |hessian: &DMatrix<f64>, noise: &DMatrix<f64>| {
         Quadratic::new(hessian.clone(), noise.clone())
             .unwrap_err()
             .to_string()
     };
     let skew = DMatrix::from_row_slice(2, 2, &[1.0, 0.5, 0.0, 1.0]);
-    assert!(told(&skew, &identity).contains("the Hessian H must be symmetric"));
-    assert!(told(&identity, &-&identity).contains("positive semidefinite"));
-    assert!(told(&(&identity * 0.0), &identity).contains("positive definite"));
-    assert!(told(&(&identity * f64::NAN), &identity).contains("not finite"));
-    assert!(told(&identity, &DMatrix::identity(3, 3)).contains("n×n"));
-    assert!(told(&DMatrix::zeros(2, 3), &identity).contains("2×3"));
-    assert!(told(&DMatrix::zeros(0, 0), &DMatrix::zeros(0, 0)).contains("n ≥ 1"));
+    assert!(message(&skew, &identity).contains("the Hessian H must be symmetric"));
+    assert!(message(&identity, &-&identity).contains("positive semidefinite"));
+    assert!(message(&(&identity * 0.0), &identity).contains("positive definite"));
+    assert!(message(&(&identity * f64::NAN), &identity).contains("not finite"));
+    assert!(message(&identity, &DMatrix::identity(3, 3)).contains("n×n"));
+    assert!(message(&DMatrix::zeros(2, 3), &identity).contains("2×3"));
+    assert!(message(&DMatrix::zeros(0, 0), &DMatrix::zeros(0, 0)).contains("n ≥ 1"));
     let model = Quadratic::new(identity.clone(), identity.clone()).unwrap();
     let error = Dynamics::new(&model, &LinearUpdate::new(0.1, DMatrix::zeros(3, 3))).unwrap_err();
     assert!(
@@ -303,9 +303,9 @@ fn unfit_input_is_told() {
     assert!(error.to_string().contains("φ₀ has 3"), "{error}");
 }
 
-/// Noise that moves only some directions.
+/// A Σ of rank 1.
 #[test]
-fn degenerate_noise_is_fine() {
+fn degenerate_noise_is_accepted() {
     let line = DVector::from_vec(vec![1.0, -2.0]);
     let noise = &line * line.transpose();
     let model = Quadratic::new(DMatrix::identity(2, 2), noise).unwrap();

@@ -1,4 +1,4 @@
-//! The sweeps of the figures against what they are made of.
+//! The sweeps of `studies` against the functions they are built from.
 
 mod common;
 
@@ -14,7 +14,7 @@ use lopt_stability::{
 use nalgebra::{DMatrix, DVector};
 
 #[test]
-fn means_against_instability_act_as_they_say() {
+fn stabilising_measures_enter_the_dynamics() {
     let random = RandomLearned::new(20, (0.05, 2.0), 0.5, &mut rng(0)).unwrap();
     let d = &random.preconditioner;
     let identity = DMatrix::<f64>::identity(20, 20);
@@ -63,7 +63,7 @@ fn shares_of_orientations_agree_with_theorem_1() {
 }
 
 #[test]
-fn growth_is_that_of_the_radius() {
+fn meta_gradients_grow_with_the_radius() {
     let model = Quadratic::new(DMatrix::identity(2, 2), DMatrix::identity(2, 2) * 0.1).unwrap();
     let start = DVector::from_element(2, 1.0);
     let of = |radius: f64, steps| {
@@ -78,7 +78,7 @@ fn growth_is_that_of_the_radius() {
 }
 
 #[test]
-fn a_nominal_term_that_does_not_shrink_changes_nothing() {
+fn a_nominal_term_that_does_not_shrink_gives_the_constant_dynamics() {
     let model = Quadratic::new(DMatrix::identity(2, 2), DMatrix::identity(2, 2) * 0.1).unwrap();
     let learned = DMatrix::identity(2, 2) * -0.1;
     let start = DVector::from_element(2, 1.0);
@@ -88,13 +88,13 @@ fn a_nominal_term_that_does_not_shrink_changes_nothing() {
     for (a, b) in constant.iter().zip(expected) {
         assert!((a - b).abs() < 1e-12 * b);
     }
-    // Once it is below −λ_min(P) the loss grows again.
+    // Once α_t is below −λ_min(P), the loss grows again.
     let shrinking = shrinking_nominal(&model, &learned, (0.5, 0.9), &start, 100).unwrap();
     assert!(shrinking[99] > 10.0 * shrinking[15] && constant[49] < constant[0]);
 }
 
 #[test]
-fn radii_of_momentum() {
+fn radius_of_heavy_ball() {
     // Heavy ball: z² − (1 + μ − ηλ)z + μ = 0.
     let (step, decay): (f64, f64) = (0.3, 0.5);
     let half = 0.5 * (1.0 + decay - step);

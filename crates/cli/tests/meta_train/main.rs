@@ -187,7 +187,7 @@ fn bad_configurations_are_told() {
         ),
         (
             vec!["meta-train", "--set", "task.dataset=[\"cifar10\"]"],
-            vec!["cifar10", "does not come with"],
+            vec!["cifar10", "is not embedded"],
         ),
         (
             vec!["meta-train", "--set", "task.image-size=[64]"],

@@ -4,10 +4,10 @@ use crate::{
     simd::Simd,
 };
 
-/// A nonlinearity; the formulas are in the variants.
+/// An activation function a(x).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Activation {
-    /// max(x, 0); its derivative at 0 counts as 1, as in candle
+    /// max(x, 0); the derivative at 0 is 1, as in candle
     Relu,
     /// tanh x
     Tanh,
@@ -28,7 +28,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// All of them.
+    /// All activations.
     pub const ALL: [Activation; 9] = [
         Activation::Relu,
         Activation::Tanh,
@@ -47,18 +47,18 @@ const GELU_SCALE: f32 = 0.797_884_6; // √(2/π)
 const GELU_CUBE: f32 = 0.044_715;
 
 dispatch! {
-    /// a = f(z) for each element.
+    /// a = f(z), element by element.
     ///
     /// # Panics
-    /// If the lengths differ.
+    /// Panics if the lengths differ.
     pub(super) fn activate = activate_body(f: Activation, z: &[f32], a: &mut [f32])
 }
 
 dispatch! {
-    /// d ← d·f'(z) for each element.
+    /// d ← d·f'(z), element by element.
     ///
     /// # Panics
-    /// If the lengths differ.
+    /// Panics if the lengths differ.
     pub(super) fn backpropagate = backpropagate_body(f: Activation, z: &[f32], d: &mut [f32])
 }
 
@@ -68,7 +68,7 @@ fn activate_body<S: Simd>(s: S, f: Activation, z: &[f32], a: &mut [f32]) {
     let mut i = 0;
     while i < z.len() {
         let n = S::LANES.min(z.len() - i);
-        // SAFETY: both have the same length, and `n` numbers are left.
+        // SAFETY: both slices have the same length, and `n` elements are left.
         unsafe { s.store_part(a, i, n, value(s, f, s.load_part(z, i, n))) };
         i += n;
     }
@@ -80,7 +80,7 @@ fn backpropagate_body<S: Simd>(s: S, f: Activation, z: &[f32], d: &mut [f32]) {
     let mut i = 0;
     while i < z.len() {
         let n = S::LANES.min(z.len() - i);
-        // SAFETY: both have the same length, and `n` numbers are left.
+        // SAFETY: both slices have the same length, and `n` elements are left.
         unsafe {
             let slope = slope(s, f, s.load_part(z, i, n));
             s.store_part(d, i, n, s.mul(slope, s.load_part(d, i, n)));
@@ -93,7 +93,7 @@ fn backpropagate_body<S: Simd>(s: S, f: Activation, z: &[f32], d: &mut [f32]) {
 fn value<S: Simd>(s: S, f: Activation, x: S::V) -> S::V {
     let zero = s.splat(0.0);
     match f {
-        // The second operand is what comes of NaN.
+        // `max` returns the second operand if one is NaN.
         Activation::Relu => s.max(zero, x),
         Activation::Tanh => tanh(s, x),
         Activation::Sigmoid => sigmoid(s, x),
@@ -149,7 +149,7 @@ fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
     s.div(one, s.add(one, exp(s, s.sub(s.splat(0.0), x))))
 }
 
-/// 2·σ(2x) − 1, exact to about 1e-7 of 1.
+/// tanh x = 2·σ(2x) − 1, with an absolute error of about 1e-7.
 #[inline(always)]
 fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
     let two = s.splat(2.0);
@@ -191,9 +191,9 @@ mod tests {
         }
     }
 
-    /// Values and slopes over a wide range, at lengths that are no multiple of a vector.
+    /// Values and slopes over a wide range; the length is not a multiple of a vector.
     #[test]
-    fn values_and_slopes_are_the_formulas_ones() {
+    fn values_and_slopes_match_the_formulas() {
         let z: Vec<f32> = (-4003..4000).map(|i| (i as f32 + 0.25) * 0.01).collect();
         for isa in Isa::all() {
             for f in Activation::ALL {
@@ -215,9 +215,9 @@ mod tests {
         }
     }
 
-    /// What is not a number, or beyond every range, makes no nonsense.
+    /// NaN stays NaN, and values far outside the usual range stay bounded.
     #[test]
-    fn extremes() {
+    fn extreme_values() {
         for isa in Isa::all() {
             for f in Activation::ALL {
                 let mut a = [0.0; 2];

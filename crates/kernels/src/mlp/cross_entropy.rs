@@ -1,24 +1,33 @@
 use crate::{isa::dispatch, math::exp, simd::Simd};
 
 dispatch! {
-    /// Mean over the batch of −ln softmax(z)\[label\], and its gradient in z
-    /// (softmax(z) − onehot(label))/batch; `z` and `dz` \[batch, classes\].
+    /// Returns the mean over the batch of −ln softmax(z)\[label\] and writes its gradient
+    /// (softmax(z) − onehot(label))/batch to `dz`; `z` and `dz` are \[batch, classes\].
     ///
     /// # Panics
-    /// If the slices do not fit, the batch is empty, or a label is no class.
-    pub(super) fn cross_entropy = body(z: &[f32], labels: &[u8], classes: usize, dz: &mut [f32]) -> f32
+    /// Panics if a slice has the wrong length, the batch is empty, or a label is not below
+    /// `classes`.
+    pub(super) fn cross_entropy = body(
+        z: &[f32],
+        labels: &[u8],
+        classes: usize,
+        dz: &mut [f32],
+    ) -> f32
 }
 
 #[inline(always)]
 fn body<S: Simd>(s: S, z: &[f32], labels: &[u8], classes: usize, dz: &mut [f32]) -> f32 {
-    assert!(!labels.is_empty(), "an empty batch");
+    assert!(!labels.is_empty(), "the batch is empty");
     assert!(z.len() == labels.len() * classes && dz.len() == z.len());
     let per_row = 1.0 / labels.len() as f32;
     let mut total = 0f64;
     let mut row = 0;
     while row < labels.len() {
         let label = usize::from(labels[row]);
-        assert!(label < classes, "label {label} of {classes} classes");
+        assert!(
+            label < classes,
+            "label {label}, but there are {classes} classes"
+        );
         let (z, dz) = (
             &z[row * classes..(row + 1) * classes],
             &mut dz[row * classes..(row + 1) * classes],
@@ -29,7 +38,7 @@ fn body<S: Simd>(s: S, z: &[f32], labels: &[u8], classes: usize, dz: &mut [f32])
     (total / labels.len() as f64) as f32
 }
 
-/// −ln softmax(z)\[label\], and its gradient times `factor`.
+/// Returns −ln softmax(z)\[label\] of one row and writes its gradient times `factor` to `dz`.
 #[inline(always)]
 fn of_row<S: Simd>(s: S, z: &[f32], label: usize, factor: f32, dz: &mut [f32]) -> f32 {
     let mut largest = f32::NEG_INFINITY;
@@ -40,7 +49,7 @@ fn of_row<S: Simd>(s: S, z: &[f32], label: usize, factor: f32, dz: &mut [f32]) -
     let mut i = 0;
     while i < z.len() {
         let n = S::LANES.min(z.len() - i);
-        // SAFETY: both rows have the same length, and `n` numbers are left.
+        // SAFETY: both rows have the same length, and `n` elements are left.
         unsafe {
             let shifted = s.sub(s.load_part(z, i, n), s.splat(largest));
             let e = s.keep(exp(s, shifted), n);
@@ -71,7 +80,7 @@ mod tests {
     use crate::Isa;
 
     #[test]
-    fn losses_and_gradients_of_all_sizes() {
+    fn losses_and_gradients_match_f64_for_many_sizes() {
         for classes in [1, 2, 10, 16, 37, 100] {
             let batch = 5;
             let z: Vec<f32> = (0..batch * classes)
@@ -100,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn logits_that_are_not_finite_are_not_hidden() {
+    fn a_nan_logit_makes_the_loss_nan() {
         for isa in Isa::all() {
             let mut dz = [0.0; 3];
             for label in 0..3 {

@@ -1,34 +1,37 @@
-//! Products of small matrices, without packing: the right factor is row-major, so that a
-//! piece of its row is a vector as it lies, and elements of the left one are broadcast.
+//! Products of small matrices without packing: vectors are loaded from the rows of the right
+//! factor, which is row-major, and elements of the left factor are broadcast.
 
 use crate::{
     isa::dispatch,
     simd::{Simd, Two},
 };
 
-/// Rows of the result that are computed at once: with two vectors of each, the sums fill
-/// half of the registers of AVX-512 and three quarters of those of AVX2.
+/// Number of rows of the result that are computed together. With two vectors per row, the sums
+/// occupy half of the registers of AVX-512 and three quarters of those of AVX2.
 const ROWS_512: usize = 8;
 const ROWS: usize = 6;
 
-/// A matrix in a slice.
+/// A view of a slice as a matrix.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Matrix<'a> {
     values: &'a [f32],
     rows: usize,
     columns: usize,
-    /// Steps in memory to the next row and to the next column.
+    /// Strides to the next row and to the next column.
     row_step: usize,
     column_step: usize,
 }
 
 impl<'a> Matrix<'a> {
-    /// Row-major.
+    /// Views row-major values.
     ///
     /// # Panics
-    /// If there are fewer values than elements.
+    /// Panics if there are fewer values than elements.
     pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
-        assert!(values.len() >= rows * columns, "a matrix of another size");
+        assert!(
+            values.len() >= rows * columns,
+            "too few values for the matrix"
+        );
         Self {
             values,
             rows,
@@ -50,17 +53,17 @@ impl<'a> Matrix<'a> {
 }
 
 dispatch! {
-    /// c = a·b, or 1·biasᵀ + a·b; b and c row-major with as many columns.
+    /// c = a·b, or c = 1·biasᵀ + a·b; b and c are row-major.
     ///
     /// # Panics
-    /// If the sizes do not fit.
+    /// Panics if the shapes do not match.
     pub(super) fn matmul = body(a: &Matrix, b: &[f32], bias: Option<&[f32]>, c: &mut [f32])
 }
 
 #[inline(always)]
 fn body<S: Simd>(s: S, a: &Matrix, b: &[f32], bias: Option<&[f32]>, c: &mut [f32]) {
     if a.rows == 0 || a.columns == 0 {
-        assert!(a.rows == 0, "no sum to take");
+        assert!(a.rows == 0, "the inner dimension is 0");
         return;
     }
     let columns = b.len() / a.columns;
@@ -78,7 +81,7 @@ fn body<S: Simd>(s: S, a: &Matrix, b: &[f32], bias: Option<&[f32]>, c: &mut [f32
     }
 }
 
-/// Columns `j` to `j + n` of c.
+/// Computes columns `j` to `j + n` of c.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 fn column_block<S: Simd>(
@@ -108,7 +111,7 @@ fn column_block<S: Simd>(
     }
 }
 
-/// Rows `i` to `i + R` and columns `j` to `j + n` of c.
+/// Computes rows `i` to `i + R` and columns `j` to `j + n` of c.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 fn rows<S: Simd, const R: usize>(
@@ -124,7 +127,7 @@ fn rows<S: Simd, const R: usize>(
 ) {
     let whole = n == S::LANES;
     let start = match bias {
-        // SAFETY: the bias has as many numbers as b has columns, `n` of them from `j`.
+        // SAFETY: the bias is as long as b has columns, with `n` elements from `j`.
         Some(bias) => unsafe { s.load_part(bias, j, n) },
         None => s.splat(0.0),
     };
@@ -132,8 +135,8 @@ fn rows<S: Simd, const R: usize>(
     if whole {
         let mut k = 0;
         while k < a.columns {
-            // SAFETY: row k of b has `LANES` numbers from column j; rows i to i + R of a
-            // exist, as checked when `a` and the sizes were.
+            // SAFETY: row k of b has `LANES` elements from column j, and a has rows i to i + R:
+            // `Matrix::new` and `body` check the sizes.
             unsafe {
                 let row = s.load(b, k * columns + j);
                 multiply(s, a, i, k, row, &mut sums);
@@ -143,7 +146,7 @@ fn rows<S: Simd, const R: usize>(
     } else {
         let mut k = 0;
         while k < a.columns {
-            // SAFETY: as above, with `n` numbers.
+            // SAFETY: as above, with `n` elements.
             unsafe {
                 let row = s.load_part(b, k * columns + j, n);
                 multiply(s, a, i, k, row, &mut sums);
@@ -159,10 +162,10 @@ fn rows<S: Simd, const R: usize>(
     }
 }
 
-/// sums\[r\] += a\[i + r, k\]·row
+/// sums\[r\] += a\[i + r, k\]·row for r = 0 … R − 1.
 ///
 /// # Safety
-/// `a` has rows `i` to `i + R` and a column `k`.
+/// `a` must have rows `i` to `i + R` and a column `k`.
 #[inline(always)]
 unsafe fn multiply<S: Simd, const R: usize>(
     s: S,
@@ -175,14 +178,14 @@ unsafe fn multiply<S: Simd, const R: usize>(
     let mut r = 0;
     while r < R {
         let at = (i + r) * a.row_step + k * a.column_step;
-        // SAFETY: the caller's promise; a matrix has as many values as elements.
+        // SAFETY: the caller guarantees the indices, and a matrix has a value for each element.
         let x = unsafe { s.load_splat(a.values, at) };
         sums[r] = s.mul_add(x, row, sums[r]);
         r += 1;
     }
 }
 
-/// `to` \[columns, rows\] = the transposed `from` \[rows, columns\].
+/// Writes the transpose of `from` \[rows, columns\] to `to` \[columns, rows\].
 pub(super) fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
     const BLOCK: usize = 16;
     let rows = from.len() / columns;
@@ -199,7 +202,7 @@ pub(super) fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
 }
 
 dispatch! {
-    /// The sum of the rows of a row-major matrix of as many columns as `sums` is long.
+    /// Writes the sum of the rows of a row-major matrix \[rows, columns\] to `sums` \[columns\].
     pub(super) fn column_sums = column_sums_body(values: &[f32], sums: &mut [f32])
 }
 
@@ -213,11 +216,11 @@ fn column_sums_body<S: Simd>(s: S, values: &[f32], sums: &mut [f32]) {
         let mut sum = s.splat(0.0);
         let mut i = 0;
         while i < rows {
-            // SAFETY: the matrix has row i, with `n` numbers from column j.
+            // SAFETY: the matrix has a row i, with `n` elements from column j.
             sum = s.add(sum, unsafe { s.load_part(values, i * columns + j, n) });
             i += 1;
         }
-        // SAFETY: `n` numbers are left.
+        // SAFETY: `n` elements are left.
         unsafe { s.store_part(sums, j, n, sum) };
         j += n;
     }
@@ -235,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn products_of_all_sizes() {
+    fn products_match_f64_for_many_sizes() {
         for (rows, inner, columns) in [
             (1, 1, 1),
             (7, 3, 5),

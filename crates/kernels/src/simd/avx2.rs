@@ -2,13 +2,13 @@ use std::arch::x86_64::*;
 
 use super::{Simd, pixel_over_255};
 
-/// Eight numbers in a register of AVX2, with FMA.
+/// Eight lanes in an AVX2 register, with FMA.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(());
 
 impl Avx2 {
     /// # Safety
-    /// The processor has AVX2 and FMA.
+    /// The processor must support AVX2 and FMA.
     #[inline(always)]
     pub(crate) unsafe fn new() -> Self {
         Self(())
@@ -17,12 +17,12 @@ impl Avx2 {
 
 const LANES: usize = 8;
 
-/// Lanes below `n` all ones.
+/// A mask with all bits set in the lanes below `n`.
 #[inline(always)]
 fn mask(n: usize) -> __m256i {
     const ONES_THEN_ZEROS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
     let n = n.min(LANES);
-    // SAFETY: 8 − n + 8 ≤ 16 numbers; a token exists only with AVX2.
+    // SAFETY: 8 − n + 8 ≤ 16 elements; a token exists only if the processor supports AVX2.
     unsafe { _mm256_loadu_si256(ONES_THEN_ZEROS.as_ptr().add(LANES - n).cast()) }
 }
 
@@ -33,28 +33,28 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
-        // SAFETY: `self` proves that the processor has AVX2 and FMA. So below.
+        // SAFETY: `self` proves that the processor supports AVX2 and FMA, here and below.
         unsafe { _mm256_set1_ps(x) }
     }
 
     #[inline(always)]
     unsafe fn load_splat(self, from: &[f32], at: usize) -> __m256 {
         debug_assert!(at < from.len());
-        // SAFETY: the caller promises that the number is there.
+        // SAFETY: the caller guarantees `at < from.len()`.
         self.splat(unsafe { *from.get_unchecked(at) })
     }
 
     #[inline(always)]
     unsafe fn load(self, from: &[f32], at: usize) -> __m256 {
         debug_assert!(at + LANES <= from.len());
-        // SAFETY: the caller promises that the numbers are there.
+        // SAFETY: the caller guarantees that the slice has `LANES` elements from `at`.
         unsafe { _mm256_loadu_ps(from.as_ptr().add(at)) }
     }
 
     #[inline(always)]
     unsafe fn load_pixels(self, from: &[u8], at: usize) -> __m256 {
         debug_assert!(at + LANES <= from.len());
-        // SAFETY: the caller promises that the bytes are there, which fill the lanes.
+        // SAFETY: the caller guarantees `LANES` bytes from `at`, which is what is read.
         let pixels = unsafe {
             _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(
                 from.as_ptr().add(at).cast(),
@@ -66,21 +66,21 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn load_part(self, from: &[f32], at: usize, n: usize) -> __m256 {
         debug_assert!(n <= LANES && at + n <= from.len());
-        // SAFETY: masked lanes are not read; the caller promises that the others are there.
+        // SAFETY: masked lanes are not read; the caller guarantees the others.
         unsafe { _mm256_maskload_ps(from.as_ptr().add(at), mask(n)) }
     }
 
     #[inline(always)]
     unsafe fn store(self, to: &mut [f32], at: usize, v: __m256) {
         debug_assert!(at + LANES <= to.len());
-        // SAFETY: the caller promises that the numbers are there.
+        // SAFETY: the caller guarantees that the slice has `LANES` elements from `at`.
         unsafe { _mm256_storeu_ps(to.as_mut_ptr().add(at), v) }
     }
 
     #[inline(always)]
     unsafe fn store_part(self, to: &mut [f32], at: usize, n: usize, v: __m256) {
         debug_assert!(n <= LANES && at + n <= to.len());
-        // SAFETY: masked lanes are not written; the caller promises that the others are there.
+        // SAFETY: masked lanes are not written; the caller guarantees the others.
         unsafe { _mm256_maskstore_ps(to.as_mut_ptr().add(at), mask(n), v) }
     }
 

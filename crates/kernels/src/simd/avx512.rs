@@ -2,13 +2,13 @@ use std::arch::x86_64::*;
 
 use super::{Simd, pixel_over_255};
 
-/// Sixteen numbers in a register of AVX-512.
+/// Sixteen lanes in an AVX-512 register.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
 impl Avx512 {
     /// # Safety
-    /// The processor has AVX-512F, AVX2 and FMA.
+    /// The processor must support AVX-512F, AVX2 and FMA.
     #[inline(always)]
     pub(crate) unsafe fn new() -> Self {
         Self(())
@@ -17,7 +17,7 @@ impl Avx512 {
 
 const LANES: usize = 16;
 
-/// A bit for each lane below `n`.
+/// A mask with one bit per lane, set in the lanes below `n`.
 #[inline(always)]
 fn mask(n: usize) -> __mmask16 {
     ((1u32 << n.min(LANES)) - 1) as __mmask16
@@ -30,28 +30,28 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
-        // SAFETY: `self` proves that the processor has AVX-512F. So below.
+        // SAFETY: `self` proves that the processor supports AVX-512F, here and below.
         unsafe { _mm512_set1_ps(x) }
     }
 
     #[inline(always)]
     unsafe fn load_splat(self, from: &[f32], at: usize) -> __m512 {
         debug_assert!(at < from.len());
-        // SAFETY: the caller promises that the number is there.
+        // SAFETY: the caller guarantees `at < from.len()`.
         self.splat(unsafe { *from.get_unchecked(at) })
     }
 
     #[inline(always)]
     unsafe fn load(self, from: &[f32], at: usize) -> __m512 {
         debug_assert!(at + LANES <= from.len());
-        // SAFETY: the caller promises that the numbers are there.
+        // SAFETY: the caller guarantees that the slice has `LANES` elements from `at`.
         unsafe { _mm512_loadu_ps(from.as_ptr().add(at)) }
     }
 
     #[inline(always)]
     unsafe fn load_pixels(self, from: &[u8], at: usize) -> __m512 {
         debug_assert!(at + LANES <= from.len());
-        // SAFETY: the caller promises that the bytes are there, which fill the lanes.
+        // SAFETY: the caller guarantees `LANES` bytes from `at`, which is what is read.
         let pixels = unsafe {
             _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(
                 from.as_ptr().add(at).cast(),
@@ -63,21 +63,21 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn load_part(self, from: &[f32], at: usize, n: usize) -> __m512 {
         debug_assert!(n <= LANES && at + n <= from.len());
-        // SAFETY: masked lanes are not read; the caller promises that the others are there.
+        // SAFETY: masked lanes are not read; the caller guarantees the others.
         unsafe { _mm512_maskz_loadu_ps(mask(n), from.as_ptr().add(at)) }
     }
 
     #[inline(always)]
     unsafe fn store(self, to: &mut [f32], at: usize, v: __m512) {
         debug_assert!(at + LANES <= to.len());
-        // SAFETY: the caller promises that the numbers are there.
+        // SAFETY: the caller guarantees that the slice has `LANES` elements from `at`.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr().add(at), v) }
     }
 
     #[inline(always)]
     unsafe fn store_part(self, to: &mut [f32], at: usize, n: usize, v: __m512) {
         debug_assert!(n <= LANES && at + n <= to.len());
-        // SAFETY: masked lanes are not written; the caller promises that the others are there.
+        // SAFETY: masked lanes are not written; the caller guarantees the others.
         unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr().add(at), mask(n), v) }
     }
 

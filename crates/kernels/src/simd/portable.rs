@@ -1,7 +1,7 @@
 use super::Simd;
 
-/// Eight numbers in an array, in safe Rust: every access is checked, so that a kernel that
-/// passes its tests with this instance reads and writes only what it may.
+/// Eight lanes in an array, in safe Rust. Every access is checked, so that a kernel that passes its
+/// tests with this implementation stays within its slices.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
 
@@ -82,7 +82,7 @@ impl Simd for Portable {
         zip(a, b, |a, b| a / b)
     }
 
-    /// Two roundings: one would be a library call for each number.
+    /// Rounds twice: rounding once would need a library call per lane.
     #[inline(always)]
     fn mul_add(self, a: V, b: V, c: V) -> V {
         std::array::from_fn(|i| a[i] * b[i] + c[i])
@@ -103,7 +103,7 @@ impl Simd for Portable {
         map(a, f32::sqrt)
     }
 
-    /// By adding and subtracting 1.5·2²³, which holds for |a| below 2²².
+    /// Adds and subtracts 1.5·2²³, which is valid for |a| below 2²².
     #[inline(always)]
     fn round(self, a: V) -> V {
         const MAGIC: f32 = 12_582_912.0;

@@ -1,6 +1,6 @@
 use super::Simd;
 
-/// Two vectors at a time: while one waits for a result the other goes on, and a weight is
+/// Two vectors at a time: while one waits for a result the other proceeds, and a weight is
 /// loaded once for both.
 #[derive(Clone, Copy)]
 pub(crate) struct Two<S>(pub S);
@@ -17,19 +17,19 @@ impl<S: Simd> Simd for Two<S> {
 
     #[inline(always)]
     unsafe fn load_splat(self, from: &[f32], at: usize) -> Self::V {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         [unsafe { self.0.load_splat(from, at) }; 2]
     }
 
     #[inline(always)]
     unsafe fn load(self, from: &[f32], at: usize) -> Self::V {
-        // SAFETY: the caller promises that both vectors are there.
+        // SAFETY: the caller guarantees the elements of both vectors.
         unsafe { [self.0.load(from, at), self.0.load(from, at + S::LANES)] }
     }
 
     #[inline(always)]
     unsafe fn load_pixels(self, from: &[u8], at: usize) -> Self::V {
-        // SAFETY: the caller promises that all bytes are there.
+        // SAFETY: the caller guarantees the bytes of both vectors.
         unsafe {
             [
                 self.0.load_pixels(from, at),
@@ -41,7 +41,7 @@ impl<S: Simd> Simd for Two<S> {
     #[inline(always)]
     unsafe fn load_part(self, from: &[f32], at: usize, n: usize) -> Self::V {
         let first = n.min(S::LANES);
-        // SAFETY: the caller promises `n` numbers from `at`.
+        // SAFETY: the caller guarantees `n` elements from `at`.
         unsafe {
             [
                 self.0.load_part(from, at, first),
@@ -52,7 +52,7 @@ impl<S: Simd> Simd for Two<S> {
 
     #[inline(always)]
     unsafe fn store(self, to: &mut [f32], at: usize, v: Self::V) {
-        // SAFETY: the caller promises that there is room for both vectors.
+        // SAFETY: the caller guarantees room for both vectors.
         unsafe {
             self.0.store(to, at, v[0]);
             self.0.store(to, at + S::LANES, v[1]);
@@ -62,7 +62,7 @@ impl<S: Simd> Simd for Two<S> {
     #[inline(always)]
     unsafe fn store_part(self, to: &mut [f32], at: usize, n: usize, v: Self::V) {
         let first = n.min(S::LANES);
-        // SAFETY: the caller promises room for `n` numbers from `at`.
+        // SAFETY: the caller guarantees room for `n` elements from `at`.
         unsafe {
             self.0.store_part(to, at, first, v[0]);
             self.0.store_part(to, at + first, n - first, v[1]);

@@ -17,20 +17,20 @@ pub fn vector(n: usize, rng: &mut Rng) -> DVector<f64> {
     DVector::from_fn(n, |_, _| f64::from(normal(rng)))
 }
 
-/// Any direction is as likely as any other.
+/// A random orthogonal matrix.
 pub fn orthogonal(n: usize, rng: &mut Rng) -> DMatrix<f64> {
     DMatrix::from_fn(n, n, |_, _| f64::from(normal(rng)))
         .qr()
         .q()
 }
 
-/// Eigenvalues between `low` and `high`.
+/// A symmetric matrix with eigenvalues uniform between `low` and `high`.
 pub fn symmetric(n: usize, low: f64, high: f64, rng: &mut Rng) -> DMatrix<f64> {
     let values = DVector::from_fn(n, |_, _| uniform(low, high, rng));
     with_eigenvalues(&values, rng)
 }
 
-/// Positive eigenvalues between `low` and `high`, logarithmically.
+/// A positive definite matrix with eigenvalues log-uniform between `low` and `high`.
 pub fn positive(n: usize, low: f64, high: f64, rng: &mut Rng) -> DMatrix<f64> {
     let values = DVector::from_fn(n, |_, _| uniform(low.ln(), high.ln(), rng).exp());
     with_eigenvalues(&values, rng)
