@@ -172,6 +172,21 @@ pub enum EstimatorKind {
     Backprop,
 }
 
+impl EstimatorKind {
+    /// All kinds.
+    pub const ALL: [EstimatorKind; 4] = [Self::Pes, Self::Es, Self::FullEs, Self::Backprop];
+
+    /// The name, as users type it and configurations spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pes => "pes",
+            Self::Es => "es",
+            Self::FullEs => "full-es",
+            Self::Backprop => "backprop",
+        }
+    }
+}
+
 /// Inner steps of a truncation where another estimator's configuration has none.
 const TRUNCATION: usize = 50;
 /// σ where another estimator's configuration has none.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     Alone, BackpropConfig, Error, EstimatorConfig, FullEsConfig, Horizon, Result, TruncatedConfig,
-    UnrollLoss,
+    UnrollLoss, outer::norm,
 };
 
 /// What is compared.
@@ -190,10 +190,6 @@ fn mean_of(vectors: &[Vec<f64>]) -> Vec<f64> {
         }
     }
     mean
-}
-
-fn norm(vector: &[f64]) -> f64 {
-    vector.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
 /// 0 if one of them is 0.

@@ -30,7 +30,7 @@ pub use estimator::{
     pes_gradient, unroll,
 };
 pub use grad_study::{GradStudy, STUDIED, StudyPoint};
-pub use held_out::{HeldOut, HeldOutScore};
+pub use held_out::{HELD_OUT_FINAL_FRACTION, HeldOut, HeldOutScore};
 pub use outer::{Clip, Decay, OuterConfig, OuterOptimizer, Schedule};
 pub use run_dir::{Checkpoint, Provenance, RunDir};
 pub use trainer::{Observer, Progress, Resources, Trainer};

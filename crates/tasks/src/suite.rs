@@ -39,6 +39,18 @@ pub struct Entry {
 pub const IN_DISTRIBUTION: &str = "in-distribution";
 
 impl Suite {
+    /// All suites.
+    pub const ALL: [Suite; 3] = [Suite::Quick, Suite::Full, Suite::BeyondMlps];
+
+    /// The name, as users type it and files spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Suite::Quick => "quick",
+            Suite::Full => "full",
+            Suite::BeyondMlps => "beyond-mlps",
+        }
+    }
+
     /// The task in distribution, and its horizon; beyond MLPs, that of the quick suite.
     pub fn base(self) -> (MlpConfig, u64) {
         let (source, image_size, hidden, horizon) = match self {

@@ -199,7 +199,7 @@ fn a_damaged_checkpoint_is_passed_over() {
         text.contains("passing over") && text.contains("checksum"),
         "{text}"
     );
-    assert!(text.contains("going on after outer step 11"), "{text}");
+    assert!(text.contains("resuming after outer step 11"), "{text}");
     assert_same_run(&run, &damaged, "from an older checkpoint");
 
     for entry in fs::read_dir(damaged.join("checkpoints")).unwrap().flatten() {

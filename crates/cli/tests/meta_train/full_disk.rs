@@ -47,7 +47,7 @@ fn assert_it_goes_on(folder: &Path, text: &str, file: &str, step: usize) {
     assert!(text.contains("--resume full"), "{text}");
     assert_eq!(unfinished(&full), 0);
     let text = succeed(folder, &["meta-train", "--resume", "full"]);
-    let place = format!("going on after outer step {step}\n");
+    let place = format!("resuming after outer step {step}\n");
     assert!(
         text.contains(&place) && !text.contains("passing over"),
         "{text}"
