@@ -30,8 +30,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Meta-train a learned optimizer. By default: STAR, on the embedded Fashion-MNIST images of 8×8
-    /// pixels.
+    /// Meta-train a learned optimizer. By default: STAR, on the embedded Fashion-MNIST images of
+    /// 8×8 pixels.
     MetaTrain(meta_train::Args),
     /// Compare learned optimizers with tuned Adam, in and out of distribution.
     EvalOod(eval_ood::Args),

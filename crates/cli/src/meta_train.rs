@@ -114,10 +114,7 @@ fn configuration(args: &Args) -> Result<(RunConfig, String)> {
     if let Some(kind) = args.optimizer {
         match args.config {
             Some(_) => overrides.push(format!("optimizer.kind={kind}")),
-            None => {
-                let needed = optimizers::preset_overrides(kind).iter();
-                overrides.extend(needed.map(|text| (*text).to_owned()));
-            }
+            None => overrides.extend(optimizers::preset_overrides(kind)),
         }
     }
     overrides.extend(args.seed.map(|seed| format!("seed={seed}")));

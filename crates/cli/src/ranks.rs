@@ -5,8 +5,8 @@ use std::{env, rc::Rc, time::Instant};
 use anyhow::Result;
 use lopt_meta::{Alone, Comm};
 
-/// Environment variables with the number of processes, set by Open MPI's `mpirun`, by launchers that
-/// use PMI, and by `srun`.
+/// Environment variables with the number of processes, set by Open MPI's `mpirun`, by launchers
+/// that use PMI, and by `srun`.
 const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
 
 /// The number of processes started by the launcher.

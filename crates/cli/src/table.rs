@@ -20,8 +20,8 @@ pub fn print(summary: &Summary) {
     );
     println!("{}", groups(summary));
     println!(
-        "speed-up: interquartile mean over tasks (>2 counts as 2), with a 95 % bootstrap interval \
-         if there are\nat least 5 tasks."
+        "speed-up: interquartile mean over tasks (>2 counts as 2); with a 95 % bootstrap interval \
+         from 5 tasks on."
     );
     let examples = summary.tasks.iter().filter_map(|task| match task.outcome {
         Outcome::Done { examples, .. } => Some((task.entry.task.data(), examples)),

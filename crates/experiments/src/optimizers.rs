@@ -81,12 +81,13 @@ pub fn kind(config: &RunConfig) -> &str {
 }
 
 /// What to set in a preset to meta-train an optimizer of this kind with it.
-pub fn preset_overrides(kind: &str) -> &'static [&'static str] {
-    match kind {
+pub fn preset_overrides(kind: &str) -> Vec<String> {
+    let mut overrides = vec![format!("optimizer.kind={kind}")];
+    if kind == lopt_blackbox::KIND {
         // The presets' last layer of zeros is for STAR: a blackbox would never move.
-        lopt_blackbox::KIND => &["optimizer.kind=blackbox", "optimizer.last-layer-scale=1.0"],
-        _ => &["optimizer.kind=star"],
+        overrides.push("optimizer.last-layer-scale=1.0".to_owned());
     }
+    overrides
 }
 
 fn unknown(kind: &str) -> Error {

@@ -140,8 +140,8 @@ pub fn meta_gradients(seed: u64) -> Result<(Figure, Table)> {
         caption: format!(
             "L = (1/T)·Σ ℓ_t(φ_t) over t < T, differentiated in P; H = diag(1, 0.5), Σ = 0.1·I, \
              φ₀ = (1, 1), A = I − PH = ρI. Left: Frobenius norm of the expected gradient, \
-             exact. Right: root of the summed variances of a single run's gradient, over {SAMPLES} runs, seed \
-             {seed} (95 % intervals in the table)."
+             exact. Right: root of the summed variances of a single run's gradient, over {SAMPLES} runs, \
+             seed {seed} (95 % intervals in the table)."
         ),
         panels: vec![
             panel("Mean", "‖E dL/dP‖", means),
