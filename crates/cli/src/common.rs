@@ -1,4 +1,4 @@
-//! What the commands share.
+//! What several commands share.
 
 use std::{
     num::NonZeroUsize,
@@ -10,20 +10,21 @@ use std::{
 };
 
 use anyhow::Context;
-use lopt_blackbox::Blackbox;
-use lopt_core::{LearnedOptimizer, Theta, Workers};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use lopt_core::{Workers, file};
+use lopt_experiments::Table;
 use lopt_kernels::Isa;
 use lopt_meta::Provenance;
-use lopt_star::Star;
-use lopt_tasks::{DataStore, suite::Suite};
+use lopt_plot::Figure;
+use lopt_tasks::DataStore;
 
-/// Where to compute.
+/// Arguments for the device, threads and data.
 #[derive(clap::Args)]
 pub struct Compute {
     /// Where tensors live: `cpu` or `cuda:N` (needs a build with `--features cuda`).
     #[arg(long, default_value = "cpu")]
     pub device: String,
-    /// Threads; results do not depend on it. [default: one for each processor]
+    /// Number of threads; results do not depend on it. [default: one per processor]
     #[arg(long)]
     pub threads: Option<NonZeroUsize>,
     /// Folder of full data sets. [default: $LOPT_DATA_DIR, else datasets/downloaded]
@@ -45,35 +46,35 @@ impl Compute {
     }
 }
 
-/// Which suite of tasks.
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub enum SuiteName {
-    Quick,
-    Full,
-    BeyondMlps,
+/// Parses the name of one of `choices`. The help lists the names.
+pub fn one_of<T: Clone + Send + Sync + 'static>(
+    choices: impl IntoIterator<Item = (impl Into<PossibleValue>, T)>,
+) -> impl TypedValueParser<Value = T> {
+    let choices: Vec<(PossibleValue, T)> = choices
+        .into_iter()
+        .map(|(name, value)| (name.into(), value))
+        .collect();
+    let names: Vec<PossibleValue> = choices.iter().map(|(name, _)| name.clone()).collect();
+    PossibleValuesParser::new(names).try_map(move |text| {
+        let found = choices.iter().find(|(name, _)| name.matches(&text, true));
+        found.map(|(_, value)| value.clone()).ok_or("unknown name")
+    })
 }
 
-impl SuiteName {
-    pub fn suite(self) -> Suite {
-        match self {
-            SuiteName::Quick => Suite::Quick,
-            SuiteName::Full => Suite::Full,
-            SuiteName::BeyondMlps => Suite::BeyondMlps,
-        }
-    }
+/// Writes NAME.svg and NAME.csv.
+pub fn save(out: &Path, name: &str, figure: &Figure, numbers: &Table) -> anyhow::Result<()> {
+    save_figure(out, name, figure)?;
+    let path = out.join(format!("{name}.csv"));
+    Ok(file::write_atomically(&path, &numbers.csv()?)?)
 }
 
-/// The learned optimizer "star" or "blackbox" of a θ file.
-pub fn learned(kind: &str, path: &Path) -> anyhow::Result<Box<dyn LearnedOptimizer>> {
-    let theta = Theta::load(path)?;
-    let built: lopt_core::Result<Box<dyn LearnedOptimizer>> = match kind {
-        "star" => Star::new(theta).map(|star| Box::new(star) as _),
-        _ => Blackbox::new(theta).map(|blackbox| Box::new(blackbox) as _),
-    };
-    built.with_context(|| path.display().to_string())
+/// Writes NAME.svg.
+pub fn save_figure(out: &Path, name: &str, figure: &Figure) -> anyhow::Result<()> {
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    Ok(figure.save(&out.join(format!("{name}.svg")))?)
 }
 
-/// This program.
+/// Identifies this program.
 pub fn provenance() -> Provenance {
     Provenance {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -82,21 +83,15 @@ pub fn provenance() -> Provenance {
     }
 }
 
-/// [`provenance`] in a word, for the settings of an evaluation.
-pub fn program() -> String {
-    let here = provenance();
-    format!("{} {}", here.version, here.commit)
-}
+const STOPPING: &str = "stopping as soon as the state is saved; press Ctrl-C again to stop at once";
 
-const STOPPING: &str = "stopping as soon as the state is saved; once more to stop at once";
-
-/// A flag that the first Ctrl-C (or a termination signal) sets; the second one ends the
-/// process at once.
+/// A flag that is set by the first Ctrl-C (or termination signal); the second one ends the process
+/// at once.
 pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     stop_flag_with(STOPPING.to_owned())
 }
 
-/// [`stop_flag`], with what a person is told.
+/// A [`stop_flag`] with another message to the user.
 pub fn stop_flag_with(message: String) -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();

@@ -1,50 +1,50 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
-use lopt_blackbox::Blackbox;
-use lopt_core::{LearnedOptimizer, Theta};
+use lopt_core::Theta;
 use lopt_eval::{Contender, Outcome, Settings, Summary, TaskReport, evaluate, write_reports};
-use lopt_star::Star;
+use lopt_experiments::{optimizers, program};
+use lopt_tasks::suite::Suite;
 
 use crate::{
-    common::{Compute, SuiteName, learned, program, stop_flag},
-    progress::of_evaluation,
+    common::{Compute, one_of, provenance, stop_flag},
+    progress::EvaluationBar,
     ranks::one_process,
     table,
 };
 
 #[derive(ClapArgs)]
 pub struct Args {
-    /// θ of STAR. [default: best.safetensors of the newest such run in runs/, else the one that
-    /// comes with the program]
+    /// θ of STAR. [default: best.safetensors of its newest run in runs/, else the shipped one]
     #[arg(long, value_name = "FILE")]
     star: Option<PathBuf>,
     /// θ of the blackbox. [default: as for --star]
     #[arg(long, value_name = "FILE")]
     blackbox: Option<PathBuf>,
-    /// `quick`: around 8×8 images and 500 steps, embedded data. `full`: around full images
-    /// and 2000 steps, full data sets; hours. `beyond-mlps`: convolutional, residual and recurrent
-    /// networks, a transformer; CIFAR-10 in full and embedded data.
-    #[arg(long, default_value = "quick")]
-    suite: SuiteName,
-    /// Only this group of the suite, such as `width`. May be repeated.
+    /// `quick`: 8×8 images and 500 steps, embedded data. `full`: full images and 2000 steps, full
+    /// data sets; takes hours. `beyond-mlps`: convolutional, residual and recurrent networks and a
+    /// transformer, on CIFAR-10 in full and embedded data.
+    #[arg(long, default_value = "quick", value_parser = one_of(Suite::ALL.map(|s| (s.name(), s))))]
+    suite: Suite,
+    /// Evaluate only this group of the suite, such as `width`; may be repeated.
     #[arg(long, value_name = "GROUP")]
     group: Vec<String>,
-    /// Seeds for each task and optimizer.
+    /// Number of seeds for each task and optimizer.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(..=10_000))]
     seeds: u64,
-    /// Factor of the steps of STAR and of the blackbox, as the library's `set_learning_rate`.
+    /// Factor on the steps of STAR and of the blackbox, as the library's `set_learning_rate`.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = learning_rate)]
     learning_rate: f64,
-    /// Only this one of Adam's learning rates, such as 1e-3; may be repeated. [default: 15 from 1e-7
-    /// to 1]
+    /// Run Adam only at this learning rate, such as 1e-3; may be repeated. [default: 15 learning
+    /// rates from 1e-7 to 1]
     #[arg(long, value_name = "RATE", value_parser = learning_rate)]
     adam_learning_rate: Vec<f64>,
-    /// Folder for the results; the same command goes on there after an interruption.
+    /// Folder for the results. The same command resumes there after an interruption.
     /// [default: eval/SUITE-CHECKSUM]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -60,12 +60,12 @@ fn learning_rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| "a learning rate is a number above 0".to_owned())
 }
 
-/// Returns whether the evaluation is over.
+/// Returns whether the evaluation is complete.
 pub fn run(args: Args) -> Result<bool> {
     one_process()?;
     let contenders = contenders(&args)?;
     let device = args.compute.device()?;
-    let mut settings = Settings::new(args.suite.suite(), args.seeds, program(), &contenders);
+    let mut settings = Settings::new(args.suite, args.seeds, program(&provenance()), &contenders);
     settings.groups = args.group.clone();
     if !args.adam_learning_rate.is_empty() {
         settings.grid = args.adam_learning_rate.clone();
@@ -76,6 +76,7 @@ pub fn run(args: Args) -> Result<bool> {
         .unwrap_or_else(|| Path::new("eval").join(settings.folder_name()));
     eprintln!("evaluating into {}", out.display());
     let stop = stop_flag()?;
+    let bar = Mutex::new(EvaluationBar::default());
     let reports = evaluate(
         &settings,
         &contenders,
@@ -84,11 +85,14 @@ pub fn run(args: Args) -> Result<bool> {
         args.compute.workers(),
         &out,
         &stop,
-        &of_evaluation(line),
+        &|event| {
+            let mut bar = bar.lock().unwrap_or_else(PoisonError::into_inner);
+            bar.show(event, line);
+        },
     );
     let reports = match reports {
         Err(lopt_eval::Error::Stopped) => {
-            eprintln!("{}", lopt_eval::Error::Stopped);
+            eprintln!("stopped; finished tasks are kept, and the same command resumes after them");
             return Ok(false);
         }
         reports => reports.context("evaluation stopped; finished tasks are kept")?,
@@ -103,7 +107,7 @@ pub fn run(args: Args) -> Result<bool> {
     Ok(true)
 }
 
-/// The θ files asked for, or the newest ones of `runs/`, or those that come with the program.
+/// The optimizers in the given θ files, else in the newest runs, else the shipped ones.
 fn contenders(args: &Args) -> Result<Vec<Contender>> {
     let runs = newest_runs(Path::new("runs"));
     let mut contenders = vec![];
@@ -111,11 +115,11 @@ fn contenders(args: &Args) -> Result<Vec<Contender>> {
         let mut optimizer = match asked.as_ref().or_else(|| runs.get(kind)) {
             Some(path) => {
                 eprintln!("{kind}: {}", path.display());
-                learned(kind, path)?
+                optimizers::load(kind, path)?
             }
             None => {
-                eprintln!("{kind}: the one that comes with the program, no run of it is in runs/");
-                shipped(kind)
+                eprintln!("{kind}: the shipped one, since runs/ has no run of it");
+                optimizers::shipped(kind)?
             }
         };
         optimizer.set_learning_rate(args.learning_rate);
@@ -124,15 +128,7 @@ fn contenders(args: &Args) -> Result<Vec<Contender>> {
     Ok(contenders)
 }
 
-/// `pretrained()` of "star" or "blackbox".
-fn shipped(kind: &str) -> Box<dyn LearnedOptimizer> {
-    match kind {
-        "star" => Box::new(Star::pretrained()),
-        _ => Box::new(Blackbox::pretrained()),
-    }
-}
-
-/// The newest `best.safetensors` of each kind below a folder.
+/// The newest `best.safetensors` of each kind in the run directories of a folder.
 fn newest_runs(folder: &Path) -> BTreeMap<String, PathBuf> {
     let mut newest: BTreeMap<String, (std::time::SystemTime, PathBuf)> = BTreeMap::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -143,7 +139,7 @@ fn newest_runs(folder: &Path) -> BTreeMap<String, PathBuf> {
         let theta = match Theta::load(&path) {
             Ok(theta) => theta,
             Err(error) => {
-                eprintln!("warning: passing over a θ that cannot be used: {error}");
+                eprintln!("warning: skipping a θ that cannot be used: {error}");
                 continue;
             }
         };
@@ -161,7 +157,7 @@ fn newest_runs(folder: &Path) -> BTreeMap<String, PathBuf> {
         .collect()
 }
 
-/// One task in one line.
+/// A line about a finished task.
 fn line(report: &TaskReport) -> String {
     let start = format!("{}: {}", report.entry.group, report.entry.name);
     match &report.outcome {

@@ -1,7 +1,7 @@
-//! The command line of lopt: arguments, progress and files; no algorithm.
+//! The command line of lopt: arguments, progress and output. It contains no algorithm and no
+//! experiment.
 
 mod common;
-mod curves;
 mod eval_ood;
 mod grad_study;
 mod meta_train;
@@ -15,12 +15,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Candle's temporaries come and go in each step; this one does not give them back to the
-/// system in between.
+/// Candle allocates its temporaries in each step; this allocator does not return them to the system
+/// in between.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Learned optimizers: meta-train them, and judge them out of distribution.
+/// Learned optimizers: meta-train them and evaluate them out of distribution.
 #[derive(Parser)]
 #[command(name = "lopt", version, max_term_width = 100)]
 struct Cli {
@@ -30,30 +30,32 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Meta-train a learned optimizer. Without any flag: STAR, on Fashion-MNIST images of
-    /// 8×8 pixels that come with the program.
+    /// Meta-train a learned optimizer. By default: STAR, on the embedded Fashion-MNIST images of
+    /// 8×8 pixels.
     MetaTrain(meta_train::Args),
     /// Compare learned optimizers with tuned Adam, in and out of distribution.
     EvalOod(eval_ood::Args),
-    /// Print the median seconds of a sum over all ranks.
+    /// Print the median time of a sum over all ranks, in seconds.
     #[command(hide = true)]
     SumLatency(ranks::LatencyArgs),
-    /// Compare gradient estimators with the exact meta-gradient, at a fixed θ.
+    /// Compare gradient estimators with the exact meta-gradient at a fixed θ.
     GradStudy(grad_study::Args),
     /// Reproduce the claims C1 to C6 of the paper, each with a figure and a table.
     Reproduce(reproduce::Args),
-    /// Stability: figures of the noisy quadratic model, or the linearised training of
+    /// Study stability: figures of the noisy quadratic model, or the linearized training of
     /// meta-trained optimizers.
     Stability(stability::Args),
 }
 
-/// What shells expect of a program that Ctrl-C stopped.
+/// The exit code of a program that Ctrl-C stopped, by the convention of shells.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(error) = lopt_core::one_candle_thread() {
-        eprintln!("error: cannot start again with RAYON_NUM_THREADS=1: {error}; set it yourself");
+        eprintln!(
+            "error: cannot restart with RAYON_NUM_THREADS=1: {error}; set the variable yourself"
+        );
         return ExitCode::FAILURE;
     }
     tracing_subscriber::fmt()
@@ -81,7 +83,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The error and its causes; some errors say their cause themselves.
+/// The error and its causes, without causes that the error already contains.
 fn message(error: &anyhow::Error) -> String {
     let mut message = String::new();
     for cause in error.chain().map(ToString::to_string) {

@@ -1,3 +1,5 @@
+//! `lopt meta-train`: meta-trains an optimizer and compares it with Adam.
+
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
@@ -5,107 +7,63 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::Args as ClapArgs;
 use lopt_core::{LearnedOptimizer, Workers};
 use lopt_eval::{Score, compare_with_adam};
+use lopt_experiments::{curves, optimizers};
 use lopt_meta::{
     EstimatorKind, Observer, Preset, Progress, Provenance, Resources, RunConfig, Trainer,
 };
 use lopt_tasks::Task;
 
 use crate::{
-    common::{Compute, learned, provenance, stop_flag, stop_flag_with},
-    curves,
+    common::{Compute, one_of, provenance, stop_flag, stop_flag_with},
     progress::{Bar, duration},
     ranks,
 };
 
 #[derive(ClapArgs)]
 pub struct Args {
-    /// A configuration that comes with the program. `paper` needs the full Fashion-MNIST.
-    #[arg(long, default_value = "quick", conflicts_with_all = ["config", "resume"])]
-    preset: PresetName,
-    /// A configuration file (TOML) in place of a preset.
+    /// A built-in configuration. `paper` needs the full Fashion-MNIST.
+    #[arg(long, default_value = "quick", conflicts_with_all = ["config", "resume"],
+        value_parser = one_of(Preset::ALL.map(|preset| (preset.name(), preset))))]
+    preset: Preset,
+    /// A configuration file (TOML) instead of a preset.
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
-    /// Sets one value of the configuration, such as outer.steps=500, or removes it where nothing
-    /// follows the =. May be repeated.
+    /// Set a value of the configuration, such as outer.steps=500, or remove it if nothing follows
+    /// the =; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "resume")]
     overrides: Vec<String>,
-    /// Which optimizer to meta-train. [default: the configuration's]
-    #[arg(long, conflicts_with = "resume")]
-    optimizer: Option<OptimizerName>,
-    /// How the meta-gradient is estimated: persistent or truncated evolution strategies, or
-    /// on whole unrolls, or backpropagation through the truncation. Takes over what the
-    /// configuration's estimator has in common with it. [default: the configuration's]
-    #[arg(long, conflicts_with = "resume")]
-    estimator: Option<EstimatorName>,
-    /// Seed of everything random. [default: the configuration's]
-    #[arg(long, conflicts_with = "resume", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    /// The optimizer to meta-train. [default: from the configuration]
+    #[arg(long, conflicts_with = "resume",
+        value_parser = one_of(optimizers::KINDS.map(|kind| (kind, kind))))]
+    optimizer: Option<&'static str>,
+    /// How to estimate the meta-gradient: by persistent (pes) or truncated (es) evolution
+    /// strategies, evolution strategies on whole unrolls (full-es), or backpropagation through the
+    /// truncation. Keeps the settings that it shares with the estimator of the configuration.
+    /// [default: from the configuration]
+    #[arg(long, conflicts_with = "resume",
+        value_parser = one_of(EstimatorKind::ALL.map(|kind| (kind.name(), kind))))]
+    estimator: Option<EstimatorKind>,
+    /// Random seed. [default: from the configuration]
+    #[arg(long, conflicts_with = "resume",
+        value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: Option<u64>,
     /// New directory for the run. [default: runs/OPTIMIZER-PRESET-seedN]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     run_dir: Option<PathBuf>,
-    /// Goes on with the run in this directory, with its own configuration.
+    /// Resume the run in this directory, with its own configuration.
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
-    /// Prints the configuration as TOML and does nothing else.
+    /// Print the configuration as TOML and exit.
     #[arg(long)]
     print_config: bool,
     #[command(flatten)]
     compute: Compute,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum PresetName {
-    Quick,
-    Paper,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum OptimizerName {
-    Star,
-    Blackbox,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum EstimatorName {
-    Pes,
-    Es,
-    FullEs,
-    Backprop,
-}
-
-impl EstimatorName {
-    fn kind(self) -> EstimatorKind {
-        match self {
-            EstimatorName::Pes => EstimatorKind::Pes,
-            EstimatorName::Es => EstimatorKind::Es,
-            EstimatorName::FullEs => EstimatorKind::FullEs,
-            EstimatorName::Backprop => EstimatorKind::Backprop,
-        }
-    }
-}
-
-impl OptimizerName {
-    fn name(self) -> &'static str {
-        match self {
-            OptimizerName::Star => "star",
-            OptimizerName::Blackbox => "blackbox",
-        }
-    }
-}
-
-impl PresetName {
-    fn preset(self) -> (Preset, &'static str) {
-        match self {
-            PresetName::Quick => (Preset::Quick, "quick"),
-            PresetName::Paper => (Preset::Paper, "paper"),
-        }
-    }
-}
-
-/// Returns whether the run is over.
+/// Returns whether the run is complete.
 pub fn run(args: Args) -> Result<bool> {
     if args.print_config {
         let config = match &args.resume {
@@ -141,7 +99,7 @@ pub fn run(args: Args) -> Result<bool> {
         drop(store);
         return Ok(trainer.run(&*stop_flag_with(String::new())?, &mut ())?);
     }
-    // The images are in memory already.
+    // The data are in memory already.
     let config = trainer.config();
     let own_task = config.task.first_task()?.load(&mut store, &device)?.task;
     drop(store);
@@ -149,19 +107,17 @@ pub fn run(args: Args) -> Result<bool> {
     train(&mut trainer, own_task, workers, comm.size())
 }
 
-/// The configuration and a name for it.
+/// The configuration and its name: that of the preset or of the file.
 fn configuration(args: &Args) -> Result<(RunConfig, String)> {
     let mut overrides = vec![];
-    if let Some(optimizer) = args.optimizer {
-        overrides.push(format!("optimizer.kind={}", optimizer.name()));
-        if matches!(optimizer, OptimizerName::Blackbox) && args.config.is_none() {
-            // The presets' zero is for STAR: a blackbox would not move at all.
-            overrides.push("optimizer.last-layer-scale=1.0".to_owned());
+    if let Some(kind) = args.optimizer {
+        match args.config {
+            Some(_) => overrides.push(format!("optimizer.kind={kind}")),
+            None => overrides.extend(optimizers::preset_overrides(kind)),
         }
     }
     overrides.extend(args.seed.map(|seed| format!("seed={seed}")));
     overrides.extend(args.overrides.iter().cloned());
-    let estimator = args.estimator.map(EstimatorName::kind);
     match &args.config {
         Some(path) => {
             let name = path
@@ -169,20 +125,21 @@ fn configuration(args: &Args) -> Result<(RunConfig, String)> {
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned();
-            Ok((RunConfig::load(path, estimator, &overrides)?, name))
+            Ok((RunConfig::load(path, args.estimator, &overrides)?, name))
         }
         None => {
-            let (preset, name) = args.preset.preset();
+            let name = args.preset.name();
             let origin = format!("preset {name}");
-            let config = RunConfig::parse(preset.text(), &origin, estimator, &overrides)?;
+            let text = args.preset.text();
+            let config = RunConfig::parse(text, &origin, args.estimator, &overrides)?;
             Ok((config, name.to_owned()))
         }
     }
 }
 
-/// The first free name.
+/// The first unused run directory for this configuration.
 fn new_run_dir(config: &RunConfig, name: &str) -> PathBuf {
-    let kind = format!("{:?}", config.optimizer.kind).to_lowercase();
+    let kind = optimizers::kind(config);
     let base = format!("runs/{kind}-{name}-seed{}", config.seed);
     let numbered = (2..).map(|n| format!("{base}-{n}"));
     std::iter::once(base.clone())
@@ -199,19 +156,22 @@ fn announce(trainer: &Trainer, threads: usize, ranks: usize) {
         1 => format!("{threads} threads"),
         _ => format!("{ranks} ranks of {threads} threads"),
     };
+    let data: Vec<&str> = config.task.dataset.iter().map(|name| name.name()).collect();
     eprintln!(
-        "meta-training {:?} on {}, seed {}, {processes}; run directory {path}",
-        config.optimizer.kind, config.task, config.seed
+        "meta-training {} on {}, seed {}, {processes}; run directory {path}",
+        optimizers::kind(config),
+        config.task,
+        config.seed
     );
     eprintln!("inner steps: {}", trainer.inner_path());
     if trainer.outer_step() > 0 {
-        eprintln!("going on after outer step {}", trainer.outer_step());
+        eprintln!("resuming after outer step {}", trainer.outer_step());
     }
     let here = provenance();
     if *trainer.provenance() != here {
         let there = trainer.provenance();
         eprintln!(
-            "warning: the run was started by {}, this is {}; the bits may differ",
+            "warning: the run was started by {}, this is {}; results may differ in their last bits",
             described(there),
             described(&here)
         );
@@ -235,7 +195,7 @@ fn train(
 ) -> Result<bool> {
     let path = trainer.path().to_owned();
     let resume = match ranks {
-        1 => format!("cargo xtask meta-train --resume {}", path.display()),
+        1 => format!("lopt meta-train --resume {}", path.display()),
         _ => format!(
             "mpirun -n {ranks} lopt meta-train --resume {} (with any number of ranks)",
             path.display()
@@ -244,8 +204,8 @@ fn train(
     let stop = match ranks {
         1 => stop_flag()?,
         _ => stop_flag_with(format!(
-            "stopping with the other ranks as soon as the state is saved; if one of them is gone, \
-             the run ends here, and what its newest checkpoint holds is good. Go on with: {resume}"
+            "stopping with the other ranks as soon as the state is saved; if one of them died, the \
+             run ends here and can be resumed from its newest checkpoint. Resume with: {resume}"
         ))?,
     };
     let mut view = View::new(trainer);
@@ -253,11 +213,11 @@ fn train(
     let result = trainer.run(&stop, &mut view);
     view.bar.finish();
     let over = result.with_context(|| {
-        format!("meta-training stopped; what was saved is good, go on with: {resume}")
+        format!("meta-training failed; resume from the newest checkpoint with: {resume}")
     })?;
     if !over {
         eprintln!(
-            "stopped after outer step {}; go on with: {resume}",
+            "stopped after outer step {}; resume with: {resume}",
             trainer.outer_step()
         );
         return Ok(false);
@@ -266,7 +226,7 @@ fn train(
     compare(trainer, &own_task, &path, workers, &stop)
 }
 
-/// Prints how the best θ does beside the best Adam.
+/// Compares the best θ with Adam at its best learning rates.
 fn compare(
     trainer: &Trainer,
     task: &Arc<dyn Task>,
@@ -276,14 +236,14 @@ fn compare(
 ) -> Result<bool> {
     const SEEDS: u64 = 3;
     let config = trainer.config();
-    let kind = config.optimizer.kind.name();
+    let kind = optimizers::kind(config);
     let optimizer: Arc<dyn LearnedOptimizer> =
-        learned(kind, &path.join("best.safetensors"))?.into();
+        optimizers::load(kind, &path.join("best.safetensors"))?.into();
     let horizon = config.held_out.horizon;
     let found = compare_with_adam(task, optimizer, horizon, SEEDS, workers, stop);
     let found = match found {
         Err(lopt_eval::Error::Stopped) => {
-            eprintln!("the comparison with Adam was stopped; θ is saved");
+            eprintln!("stopped during the comparison with Adam; θ is saved");
             return Ok(false);
         }
         found => found?,
@@ -302,7 +262,7 @@ fn compare(
         final_loss: ours_final,
     } = found.learned;
     println!(
-        "training loss over {horizon} steps of {}, {SEEDS} fresh seeds, and the best of Adam's {} \
+        "training loss over {horizon} steps of {}, {SEEDS} new seeds, and the best of Adam's {} \
          learning rates:\n  mean  {ours_mean:.4}, {} Adam {mean_rate:e} ({mean_loss:.4})\n  final \
          {ours_final:.4}, {} Adam {final_rate:e} ({final_loss:.4})",
         task.name(),
@@ -310,17 +270,17 @@ fn compare(
         difference(ours_mean, mean_loss),
         difference(ours_final, final_loss),
     );
-    println!("on other tasks: cargo xtask eval-ood");
+    println!("to evaluate it on other tasks: lopt eval-ood");
     Ok(true)
 }
 
 fn conclude(trainer: &Trainer, view: &View, path: &Path, seconds: f64) -> Result<()> {
     let config = trainer.config();
-    let title = format!(
-        "Meta-training {:?}, seed {}",
-        config.optimizer.kind, config.seed
-    );
-    curves::save(path, &title)?;
+    let kind = optimizers::kind(config);
+    let title = format!("Meta-training {kind}, seed {}", config.seed);
+    if let Some(figure) = curves::figure(path, &title)? {
+        figure.save(&path.join("curves.svg"))?;
+    }
     println!(
         "{} outer steps in {}",
         trainer.outer_step(),
@@ -328,12 +288,12 @@ fn conclude(trainer: &Trainer, view: &View, path: &Path, seconds: f64) -> Result
     );
     if let Some((step, score)) = view.best {
         println!(
-            "best by held-out training: outer step {step}, mean training loss {:.4}, final {:.4}",
+            "best held-out score: outer step {step}, mean training loss {:.4}, final {:.4}",
             score.mean_loss, score.final_loss
         );
     }
     println!(
-        "θ: {}, curves.svg beside it",
+        "θ: {}, with curves.svg in the same folder",
         path.join("best.safetensors").display()
     );
     Ok(())
@@ -342,7 +302,7 @@ fn conclude(trainer: &Trainer, view: &View, path: &Path, seconds: f64) -> Result
 /// Shows the progress of a run.
 struct View {
     bar: Bar,
-    /// Recent meta-losses, averaged: a single one is noisy.
+    /// A running average of the meta-losses, which are noisy.
     smoothed: Option<f64>,
     best: Option<(u64, lopt_meta::HeldOutScore)>,
     started: Instant,
@@ -364,7 +324,7 @@ impl View {
         }
     }
 
-    /// Inner steps per second since the second outer step.
+    /// Inner steps per second since the end of the first outer step.
     fn speed(&mut self, inner_steps: u64) -> f64 {
         let start = *self.inner_steps.get_or_insert_with(|| {
             self.started = Instant::now();

@@ -1,18 +1,17 @@
-//! Progress for a person at a terminal, and for a log file.
+//! Progress on a terminal and in log files.
 
 use std::{
     io::IsTerminal,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
 use lopt_eval::{Event, TaskReport};
 
-/// A bar on a terminal; elsewhere a line now and then.
+/// A progress bar on a terminal; elsewhere a line at intervals.
 pub struct Bar {
     bar: ProgressBar,
-    /// When the next line is due, if there is no terminal.
+    /// The lines, if there is no terminal.
     log: Option<Lines>,
 }
 
@@ -22,17 +21,18 @@ struct Lines {
     last: Instant,
 }
 
-/// Lines in a log are this far apart.
+/// The time between lines in a log.
 const LOG_EVERY: Duration = Duration::from_secs(15);
 
 impl Bar {
-    /// From `start` to `total` of some unit.
+    /// Progress from `start` to `total` of some unit.
     pub fn new(start: u64, total: u64, unit: &str) -> Self {
         let bar = ProgressBar::new(total);
         let template = format!(
-            "{{elapsed_precise}} [{{bar:30}}] {{human_pos}}/{{human_len}} {unit}, {{eta}} left  {{msg}}"
+            "{{elapsed_precise}} [{{bar:30}}] {{human_pos}}/{{human_len}} {unit}, {{eta}} left  \
+             {{msg}}"
         );
-        // The template is ours; indicatif's own style is a fine substitute.
+        // The template is valid; indicatif's default style is a fine substitute.
         let style = ProgressStyle::with_template(&template)
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("=> "));
@@ -47,7 +47,7 @@ impl Bar {
         Self { bar, log }
     }
 
-    /// A higher total.
+    /// Changes the total.
     pub fn set_total(&self, total: u64) {
         self.bar.set_length(total);
     }
@@ -76,25 +76,37 @@ impl Bar {
         }
     }
 
-    /// Leaves the bar as it is.
+    /// Stops drawing and leaves the bar on the terminal.
     pub fn finish(&self) {
         self.bar.abandon();
     }
 }
 
-/// Follows an evaluation, with a line for each task that is over.
-pub fn of_evaluation(line: impl Fn(&TaskReport) -> String + Sync) -> impl Fn(Event) + Sync {
-    let view = Mutex::new((Bar::new(0, 0, "training steps"), 0));
-    move |event| {
-        let mut view = view.lock().unwrap_or_else(PoisonError::into_inner);
-        let (bar, done) = &mut *view;
+/// The progress of an evaluation, with a line for each finished task.
+pub struct EvaluationBar {
+    bar: Bar,
+    steps: u64,
+}
+
+impl Default for EvaluationBar {
+    fn default() -> Self {
+        Self {
+            bar: Bar::new(0, 0, "training steps"),
+            steps: 0,
+        }
+    }
+}
+
+impl EvaluationBar {
+    /// Shows an event; `line` describes a finished task.
+    pub fn show(&mut self, event: Event, line: impl FnOnce(&TaskReport) -> String) {
         match event {
-            Event::Total(total) => bar.set_total(total),
+            Event::Total(total) => self.bar.set_total(total),
             Event::Steps(steps) => {
-                *done += steps;
-                bar.set(*done, String::new());
+                self.steps += steps;
+                self.bar.set(self.steps, String::new());
             }
-            Event::Task(report) => bar.line(&line(report)),
+            Event::Task(report) => self.bar.line(&line(report)),
         }
     }
 }
@@ -108,7 +120,7 @@ impl Lines {
     }
 }
 
-/// Such as "3m 20s".
+/// A duration in text, such as "3m 20s".
 pub fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {

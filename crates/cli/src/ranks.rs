@@ -1,32 +1,32 @@
-//! The processes that `mpirun` started together.
+//! The processes started together by `mpirun`.
 
 use std::{env, rc::Rc, time::Instant};
 
 use anyhow::Result;
 use lopt_meta::{Alone, Comm};
 
-/// What launchers tell each process about how many there are: Open MPI's `mpirun`, others by
-/// PMI, and `srun`.
+/// Environment variables with the number of processes, set by Open MPI's `mpirun`, by launchers
+/// that use PMI, and by `srun`.
 const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
 
-/// How many processes a launcher started.
+/// The number of processes started by the launcher.
 fn launched() -> usize {
     let told = SIZES.iter().find_map(|name| env::var(name).ok());
     told.and_then(|size| size.parse().ok()).unwrap_or(1)
 }
 
-/// Refuses several processes, where each would do the same and write the same files.
+/// Rejects several processes, which would all compute the same and write the same files.
 pub fn one_process() -> Result<()> {
     let size = launched();
     anyhow::ensure!(
         size <= 1,
-        "started as {size} processes, but of all commands only meta-train shares its work among \
-         them; start it as one"
+        "started as {size} processes, but only meta-train can share its work among them; start \
+         this command as one process"
     );
     Ok(())
 }
 
-/// This process among its ranks.
+/// The communicator of this process.
 #[cfg(feature = "mpi")]
 pub fn comm() -> Result<Rc<dyn Comm>> {
     let launched = launched();
@@ -37,35 +37,35 @@ pub fn comm() -> Result<Rc<dyn Comm>> {
     let size = ranks.size();
     anyhow::ensure!(
         size == launched,
-        "started as {launched} processes, but MPI sees {size}: the launcher and MPI do not know \
-         each other; with srun, pass --mpi=pmix, or use mpirun"
+        "started as {launched} processes, but MPI sees {size}: the launcher does not belong to \
+         this MPI; with srun pass --mpi=pmix, or use mpirun"
     );
     Ok(ranks)
 }
 
-/// This process among its ranks.
+/// The communicator of this process.
 #[cfg(not(feature = "mpi"))]
 pub fn comm() -> Result<Rc<dyn Comm>> {
     let launched = launched();
     anyhow::ensure!(
         launched <= 1,
-        "started as {launched} processes, but this lopt is built without MPI and they would not \
-         know of each other; build it with --features mpi"
+        "started as {launched} processes, but this lopt is built without MPI; build it with \
+         --features mpi"
     );
     Ok(Rc::new(Alone))
 }
 
 #[derive(clap::Args)]
 pub struct LatencyArgs {
-    /// How much each rank brings.
+    /// Bytes that each rank contributes.
     #[arg(long)]
     bytes: usize,
 }
 
-/// How often a sum is timed.
+/// The number of timed sums.
 const REPEATS: usize = 1001;
 
-/// Prints the median seconds of a sum over all ranks.
+/// Prints the median time of a sum over all ranks, in seconds.
 pub fn latency(args: &LatencyArgs) -> Result<bool> {
     let comm = comm()?;
     let mut values = vec![1i64; args.bytes / size_of::<i64>()];
@@ -83,8 +83,8 @@ pub fn latency(args: &LatencyArgs) -> Result<bool> {
     Ok(true)
 }
 
-/// At the end of this process: after an error (not `good`) ends the others, which wait for
-/// it.
+/// Ends MPI. After an error (not `good`) all other ranks are ended, since they would wait for this
+/// one.
 pub fn finish(good: bool) {
     #[cfg(feature = "mpi")]
     by_mpi::finish(good);
@@ -103,15 +103,15 @@ mod by_mpi {
         topology::SimpleCommunicator, traits::*,
     };
 
-    /// The ranks of `MPI_COMM_WORLD`. MPI itself ends all of them when one is gone.
+    /// The ranks of `MPI_COMM_WORLD`. If one of them dies, MPI ends the others.
     pub struct Ranks {
         world: SimpleCommunicator,
-        /// MPI lives as long.
+        /// Dropping it ends MPI.
         _universe: Universe,
     }
 
     thread_local! {
-        /// Kept until [`finish`]: dropping the last one waits for the other ranks.
+        /// Kept until [`finish`], since dropping the last one waits for the other ranks.
         static STARTED: RefCell<Option<Rc<Ranks>>> = const { RefCell::new(None) };
     }
 
@@ -134,7 +134,7 @@ mod by_mpi {
         }
     }
 
-    /// A message's length goes before it, in pieces that MPI can count.
+    /// The most bytes of a message; longer data are sent in pieces. MPI counts with 32 bits.
     const PIECE: usize = 1 << 30;
 
     impl Comm for Ranks {

@@ -1,35 +1,37 @@
-//! `lopt reproduce`: the paper's claims, each with its numbers.
+//! `lopt reproduce`: the claims of the paper.
 
-mod ablations;
-mod distribution;
-mod horizon;
-mod lab;
-mod report;
-mod seeds;
-mod spread;
-
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
 
 use anyhow::Result;
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::{Args as ClapArgs, builder::PossibleValue};
+use lopt_core::file;
+use lopt_experiments::{
+    Error, Event, Lab,
+    claims::{Claim, Report},
+};
 
-use crate::{common::Compute, ranks::one_process};
-
-use self::lab::Lab;
+use crate::{
+    common::{Compute, one_of, provenance, save_figure, stop_flag},
+    progress::{Bar, EvaluationBar},
+    ranks::one_process,
+};
 
 #[derive(ClapArgs)]
 pub struct Args {
-    /// Which claims. [default: all]
-    #[arg(ignore_case = true)]
+    /// The claims to reproduce. [default: all]
+    #[arg(ignore_case = true, value_parser = one_of(Claim::ALL.map(|c| (described(c), c))))]
     claims: Vec<Claim>,
     /// Meta-training seeds of each optimizer.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100))]
     seeds: u64,
-    /// Outer steps of each meta-training, otherwise by the preset `quick`. [default: 2,000, and
-    /// 1,000 for the many ones of C6]
+    /// Outer steps of each meta-training; the other settings are those of the preset `quick`.
+    /// [default: 2,000, and 1,000 for the many meta-trainings of C6]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     outer_steps: Option<u64>,
-    /// Folder for meta-trainings, figures and tables; the same command goes on there after an
+    /// Folder for meta-trainings, figures and tables. The same command resumes there after an
     /// interruption.
     #[arg(long, value_name = "DIR", default_value = "reproduction")]
     out: PathBuf,
@@ -37,50 +39,99 @@ pub struct Args {
     compute: Compute,
 }
 
-/// A claim of the paper (arXiv 2209.11208).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-#[value(rename_all = "UPPER")]
-enum Claim {
-    /// STAR meta-trains faster than the blackbox.
-    C1,
-    /// STAR is more stable across meta-training seeds.
-    C2,
-    /// STAR keeps descending up to 100 times its horizon; the blackbox diverges.
-    C3,
-    /// STAR generalises to other tasks; the blackbox diverges or falls behind.
-    C4,
-    /// STAR is comparable to Adam with a tuned learning rate.
-    C5,
-    /// Every part of STAR helps, and weight decay between 0.1 and 0.5.
-    C6,
+fn described(claim: Claim) -> PossibleValue {
+    PossibleValue::new(claim.name()).help(claim.summary())
 }
 
-/// Returns whether all of it is over.
+/// Returns whether all claims are reproduced.
 pub fn run(args: Args) -> Result<bool> {
     one_process()?;
     let mut claims = args.claims.clone();
     if claims.is_empty() {
-        claims = Claim::value_variants().to_vec();
+        claims = Claim::ALL.to_vec();
     }
     claims.sort();
     claims.dedup();
-    let mut lab = Lab::new(args.out, args.seeds, args.outer_steps, &args.compute)?;
+    let view = Mutex::new(View::default());
+    let mut lab = Lab {
+        out: args.out,
+        seeds: args.seeds,
+        outer_steps: args.outer_steps,
+        provenance: provenance(),
+        workers: args.compute.workers(),
+        device: args.compute.device()?,
+        store: args.compute.store(),
+        stop: stop_flag()?,
+        observer: &|event| {
+            let mut view = view.lock().unwrap_or_else(PoisonError::into_inner);
+            view.show(event);
+        },
+    };
     for claim in claims {
-        let report = match claim {
-            Claim::C1 => seeds::faster(&mut lab),
-            Claim::C2 => seeds::more_stable(&mut lab),
-            Claim::C3 => horizon::keeps_descending(&mut lab),
-            Claim::C4 => distribution::generalises(&mut lab),
-            Claim::C5 => distribution::comparable_to_adam(&mut lab),
-            Claim::C6 => ablations::every_part_helps(&mut lab),
-        };
-        match report {
-            Err(error) if lab::is_stop(&error) => {
-                eprintln!("stopped; the same command goes on from there");
+        match claim.reproduce(&mut lab) {
+            Err(Error::Stopped) => {
+                eprintln!("stopped; the same command resumes from there");
                 return Ok(false);
             }
-            report => report?.publish(&format!("{claim:?}"), lab.out())?,
+            report => publish(&report?, &lab.out)?,
         }
     }
     Ok(true)
+}
+
+/// Prints the report and writes NAME.md and NAME.svg.
+fn publish(report: &Report, out: &Path) -> Result<()> {
+    let name = report.claim.name();
+    let text = report.to_string();
+    print!("{text}");
+    save_figure(out, name, &report.figure)?;
+    file::write_atomically(&out.join(format!("{name}.md")), text.as_bytes())?;
+    let figure = out.join(format!("{name}.svg"));
+    println!("figure: {}\n", figure.display());
+    Ok(())
+}
+
+/// Shows the progress of a lab.
+#[derive(Default)]
+struct View {
+    meta_training: Option<Bar>,
+    evaluation: Option<EvaluationBar>,
+}
+
+impl View {
+    fn show(&mut self, event: Event) {
+        match event {
+            Event::MetaTraining {
+                variant,
+                seed,
+                outer_step,
+                outer_steps,
+            } => {
+                let what = format!("{variant}, seed {seed}");
+                let bar = Bar::new(outer_step, outer_steps, &format!("outer steps of {what}"));
+                bar.line(&format!("meta-training {what}"));
+                self.meta_training = Some(bar);
+            }
+            Event::OuterStep(progress) => {
+                if let Some(bar) = &mut self.meta_training {
+                    let message = format!("meta-loss {:.4}", progress.meta_loss);
+                    bar.set(progress.outer_step, message);
+                }
+            }
+            Event::MetaTrained => {
+                if let Some(bar) = self.meta_training.take() {
+                    bar.finish();
+                }
+            }
+            Event::Evaluation(event) => {
+                if let lopt_eval::Event::Total(_) = event {
+                    self.evaluation = None;
+                }
+                let bar = self.evaluation.get_or_insert_with(EvaluationBar::default);
+                bar.show(event, |report| {
+                    format!("{}: {}", report.entry.group, report.entry.name)
+                });
+            }
+        }
+    }
 }

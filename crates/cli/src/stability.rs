@@ -1,41 +1,37 @@
-//! `lopt stability`: figures of the theory, or the linearised training of meta-trained
-//! optimizers.
+//! `lopt stability`: figures of the theory, or the linearized training of meta-trained optimizers.
 
-mod theory;
-mod training;
+use std::{path::PathBuf, sync::atomic::Ordering};
 
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args as ClapArgs;
-use lopt_core::file;
-use lopt_plot::Figure;
+use lopt_experiments::{linearized::Linearization, theory};
+use lopt_tasks::suite::Suite;
 
 use crate::{
-    common::{Compute, SuiteName},
+    common::{Compute, one_of, save, stop_flag},
     ranks::one_process,
 };
 
 #[derive(ClapArgs)]
 pub struct Args {
-    /// A meta-trained STAR or blackbox to linearise in training; may be repeated. [default:
-    /// none, the figures of the noisy quadratic model]
+    /// A meta-trained optimizer to linearize in training; may be repeated. [default: none, the
+    /// figures of the noisy quadratic model]
     #[arg(long, value_name = "FILE")]
     theta: Vec<PathBuf>,
     /// The task to train, by its name in the suite, such as "width 8".
     #[arg(long, value_name = "NAME", default_value = "as meta-trained")]
     task: String,
     /// The suite that has the task.
-    #[arg(long, default_value = "quick")]
-    suite: SuiteName,
-    /// Inner steps before the points of linearisation. [default: 1, 2, 5, 10, … up to the
-    /// task's horizon]
+    #[arg(long, default_value = "quick", value_parser = one_of(Suite::ALL.map(|s| (s.name(), s))))]
+    suite: Suite,
+    /// Inner steps before the points of linearization. [default: 1, 2, 5, 10, … up to the horizon
+    /// of the task]
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..))]
     steps: Vec<u64>,
     /// The most products with the Jacobian at a point.
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=2000))]
     products: u64,
-    /// Seed of everything random.
+    /// Random seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Folder for figures and tables.
@@ -45,21 +41,67 @@ pub struct Args {
     compute: Compute,
 }
 
-/// Returns whether the study is over.
+/// Returns whether the study is complete.
 pub fn run(args: Args) -> Result<bool> {
     one_process()?;
-    let finished = match args.theta.is_empty() {
-        true => theory::run(&args.out, args.seed).map(|()| true),
-        false => training::run(&args),
+    let complete = match args.theta.is_empty() {
+        true => illustrate(&args).map(|()| true),
+        false => linearize(&args),
     }?;
     println!("figures and their numbers: {}", args.out.display());
-    Ok(finished)
+    Ok(complete)
 }
 
-/// Writes NAME.svg and NAME.csv.
-fn save(out: &Path, name: &str, figure: &Figure, csv: &str) -> Result<()> {
-    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-    figure.save(&out.join(format!("{name}.svg")))?;
-    file::write_atomically(&out.join(format!("{name}.csv")), csv.as_bytes())?;
+fn illustrate(args: &Args) -> Result<()> {
+    for illustration in theory::illustrations(args.seed) {
+        let theory::Illustration {
+            name,
+            figure,
+            numbers,
+        } = illustration?;
+        save(&args.out, name, &figure, &numbers)?;
+        println!("{name}: {}", figure.title);
+    }
     Ok(())
+}
+
+fn linearize(args: &Args) -> Result<bool> {
+    let settings = Linearization {
+        optimizers: args.theta.clone(),
+        suite: args.suite,
+        task: args.task.clone(),
+        steps: args.steps.clone(),
+        products: args.products as usize,
+        seed: args.seed,
+    };
+    let device = args.compute.device()?;
+    let stop = stop_flag()?;
+    let mut store = args.compute.store();
+    let results = settings.run(&mut store, &device, &stop, &mut |name, point| {
+        eprintln!(
+            "{name}: after {} steps, ρ = {:.5}",
+            point.step,
+            point.leading.radius()
+        );
+    })?;
+    for of in results.optimizers.iter().filter(|of| of.ended_early) {
+        eprintln!(
+            "{}: the run ended early: a loss or gradient was not finite",
+            of.name
+        );
+    }
+    save(&args.out, "training", &results.figure, &results.numbers())?;
+    println!("{}", results.table());
+    println!(
+        "spectral radius: of the Jacobian of an inner step in parameters and accumulators, on the \
+         minibatch of the step;\nbelow 1 small differences die out, above 1 they grow. residual: \
+         of the eigenvalue; {} products at most.\nnominal share: ‖nominal term‖ over ‖nominal \
+         term‖ + ‖blackbox term‖.",
+        args.products
+    );
+    let stopped = stop.load(Ordering::Relaxed);
+    if stopped {
+        println!("stopped early: these are the results so far");
+    }
+    Ok(!stopped)
 }

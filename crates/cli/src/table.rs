@@ -1,26 +1,27 @@
-//! Results on the terminal.
+//! The results of an evaluation on the terminal.
 
 use std::collections::BTreeMap;
 
-use comfy_table::{CellAlignment, Table, presets};
-use lopt_eval::{ContenderResult, Outcome, SpeedUp, Summary, stats::Interval};
+use lopt_eval::{ContenderResult, FINAL_FRACTION, Outcome, SpeedUp, Summary};
+use lopt_experiments::{Table, interval};
 
-/// Prints a table of tasks and one of groups.
+/// Prints a table of the tasks and one of the groups, with explanations.
 pub fn print(summary: &Summary) {
+    let seeds = summary.settings.seeds;
     println!("{}", tasks(summary));
     println!(
-        "final, mean: training loss of the last twentieth of the steps, of all steps; mean over {} seeds.\n\
-         speed-up: steps that tuned Adam needs to reach the optimizer's final training loss, over the\n\
-         optimizer's steps; >2: Adam does not reach it in twice the steps. diverged: runs of {}.\n\
-         Adam: the best final loss of {} learning rates on each task.\n",
-        summary.settings.seeds,
-        summary.settings.seeds,
-        summary.settings.grid.len()
+        "final, mean: training loss of the last {} % of the steps, of all steps; mean over {seeds} \
+         seeds.\nspeed-up: steps that tuned Adam needs to reach the optimizer's final training \
+         loss, over the\noptimizer's steps; >2: Adam does not reach it in twice the steps. \
+         diverged: runs of {seeds}.\nAdam: the best final loss of {} learning rates on each \
+         task.\n",
+        100 / FINAL_FRACTION,
+        summary.settings.grid.len(),
     );
     println!("{}", groups(summary));
     println!(
-        "speed-up: interquartile mean over tasks, from 5 tasks on with 95 % bootstrap interval\n\
-         (>2 counts as 2)."
+        "speed-up: interquartile mean over tasks (>2 counts as 2); with a 95 % bootstrap interval \
+         from 5 tasks on."
     );
     let examples = summary.tasks.iter().filter_map(|task| match task.outcome {
         Outcome::Done { examples, .. } => Some((task.entry.task.data(), examples)),
@@ -40,20 +41,18 @@ pub fn print(summary: &Summary) {
 }
 
 fn tasks(summary: &Summary) -> Table {
-    let mut table = new_table(
-        &[
-            "group",
-            "task",
-            "steps",
-            "optimizer",
-            "final",
-            "mean",
-            "test accuracy",
-            "diverged",
-            "speed-up",
-        ],
-        4,
-    );
+    let header = [
+        "group",
+        "task",
+        "steps",
+        "optimizer",
+        "final",
+        "mean",
+        "test accuracy",
+        "diverged",
+        "speed-up",
+    ];
+    let mut table = Table::new(header, 4);
     for task in &summary.tasks {
         let Outcome::Done {
             adam_learning_rate,
@@ -84,7 +83,7 @@ fn tasks(summary: &Summary) -> Table {
                 name,
             ];
             row.extend(numbers(result));
-            table.add_row(row);
+            table.row(row);
         }
     }
     table
@@ -106,20 +105,18 @@ fn numbers(result: &ContenderResult) -> Vec<String> {
 }
 
 fn groups(summary: &Summary) -> Table {
-    let mut table = new_table(
-        &[
-            "group",
-            "optimizer",
-            "tasks",
-            "speed-up over tuned Adam",
-            "Adam never",
-            "better than Adam",
-            "diverged",
-        ],
-        2,
-    );
+    let header = [
+        "group",
+        "optimizer",
+        "tasks",
+        "speed-up over tuned Adam",
+        "Adam never",
+        "better than Adam",
+        "diverged",
+    ];
+    let mut table = Table::new(header, 2);
     for group in &summary.groups {
-        table.add_row(vec![
+        table.row([
             group.group.clone(),
             group.contender.clone(),
             group.tasks.to_string(),
@@ -128,26 +125,6 @@ fn groups(summary: &Summary) -> Table {
             format!("{}/{}", group.better_than_adam, group.tasks),
             format!("{}/{}", group.diverged, group.runs),
         ]);
-    }
-    table
-}
-
-/// The estimate, and the interval if there is one.
-pub fn interval(Interval { estimate, bounds }: Interval) -> String {
-    match bounds {
-        Some([low, high]) => format!("{estimate:.2} [{low:.2}, {high:.2}]"),
-        None => format!("{estimate:.2}"),
-    }
-}
-
-/// Columns from `numeric` on are aligned to the right.
-pub fn new_table(header: &[&str], numeric: usize) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(presets::ASCII_MARKDOWN)
-        .set_header(header.to_vec());
-    for column in table.column_iter_mut().skip(numeric) {
-        column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }

@@ -111,7 +111,7 @@ fn process_of_rank(mpirun: &Child, rank: usize) -> u32 {
     id.expect("a process of that rank").parse().unwrap()
 }
 
-/// A rank that dies ends the run; it goes on with the same or another number of ranks, and
+/// A rank that dies ends the run; it resumes with the same or another number of ranks, and
 /// by itself, to the same end.
 #[test]
 fn a_rank_that_dies_loses_nothing() {

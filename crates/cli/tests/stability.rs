@@ -7,13 +7,15 @@ use std::{fs, path::Path};
 
 use common::{fail, succeed, tiny};
 
-/// Lines of a table by their cells.
+/// The lines of a table by their cells, the header first. All have the same number of cells.
 fn table(file: &Path) -> Vec<Vec<String>> {
-    let text = fs::read_to_string(file).expect("a table");
-    let cells = |line: &str| line.split(',').map(str::to_owned).collect::<Vec<_>>();
-    let lines: Vec<_> = text.lines().map(cells).collect();
-    assert!(lines.iter().all(|line| line.len() == lines[0].len()));
-    lines
+    let mut reader = csv::ReaderBuilder::new();
+    let reader = reader.has_headers(false).from_path(file);
+    let records = reader.expect("a table").into_records();
+    let cells = |record: csv::StringRecord| record.iter().map(str::to_owned).collect();
+    records
+        .map(|record| cells(record.expect("a line")))
+        .collect()
 }
 
 #[test]

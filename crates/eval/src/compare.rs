@@ -4,36 +4,33 @@ use lopt_adam::{Adam, GRID};
 use lopt_core::{Optimizer, Workers};
 use lopt_tasks::Task;
 
-use crate::{Curve, Result, train::train_all};
+use crate::{Curve, Result, stats::mean, train::train_all};
 
-/// Training losses, averaged over seeds.
+/// Normalised training losses of one run, averaged over seeds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score {
-    /// Of all steps.
+    /// The mean loss of all steps.
     pub mean_loss: f64,
-    /// Of the last twentieth.
+    /// The mean loss of the last [`final_window`](crate::final_window) steps.
     pub final_loss: f64,
 }
 
 impl Score {
-    /// Over the first `horizon` steps of these runs.
+    /// The score of these runs over their first `horizon` steps.
     pub fn of(curves: &[Curve], horizon: usize) -> Self {
-        let mean = |loss: &dyn Fn(&Curve) -> f64| {
-            curves.iter().map(loss).sum::<f64>() / curves.len() as f64
-        };
         Self {
-            mean_loss: mean(&|curve| curve.mean_loss(horizon)),
-            final_loss: mean(&|curve| curve.final_loss(horizon)),
+            mean_loss: mean(curves.iter().map(|curve| curve.mean_loss(horizon))),
+            final_loss: mean(curves.iter().map(|curve| curve.final_loss(horizon))),
         }
     }
 }
 
-/// An optimizer beside Adam at every learning rate of its grid, on one task.
+/// The scores of an optimizer and of Adam at every learning rate of its grid, on one task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
-    /// The optimizer's.
+    /// The score of the optimizer.
     pub learned: Score,
-    /// Adam's learning rates and their scores.
+    /// Each learning rate of Adam with its score.
     pub adam: Vec<(f64, Score)>,
 }
 
@@ -55,17 +52,19 @@ impl Comparison {
     }
 }
 
-/// Adam at each of these learning rates.
+/// An Adam optimizer for each of these learning rates.
 pub fn adams(learning_rates: &[f64]) -> Vec<Arc<dyn Optimizer>> {
     let adam = |&learning_rate: &f64| Arc::new(Adam::new(learning_rate)) as _;
     learning_rates.iter().map(adam).collect()
 }
 
 /// Trains `task` for `horizon` steps with `optimizer` and with Adam at every learning rate of
-/// [`GRID`], over the seeds 0, 1, … of [`crate::train()`], which meta-training does not use.
+/// [`GRID`], over the seeds 0, 1, … of [`crate::train()`], whose random streams meta-training does
+/// not use.
 ///
 /// # Errors
-/// Those of the task; if there are 0 seeds; [`crate::Error::Stopped`] if `stop` is set.
+/// Returns an error if the task fails or `seeds` is 0, and [`crate::Error::Stopped`] once `stop` is
+/// set.
 pub fn compare_with_adam(
     task: &Arc<dyn Task>,
     optimizer: Arc<dyn Optimizer>,
@@ -77,14 +76,11 @@ pub fn compare_with_adam(
     let mut optimizers = vec![optimizer];
     optimizers.extend(adams(&GRID));
     let curves = train_all(task, &optimizers, horizon, seeds, workers, stop)?;
-    let score = |of_seeds: &Vec<Curve>| Score::of(of_seeds, horizon as usize);
-    let scores: Vec<Score> = curves.iter().map(score).collect();
+    let mut scores = curves
+        .iter()
+        .map(|of_seeds| Score::of(of_seeds, horizon as usize));
     Ok(Comparison {
-        learned: scores[0],
-        adam: GRID
-            .iter()
-            .copied()
-            .zip(scores[1..].iter().copied())
-            .collect(),
+        learned: scores.next().expect("curves of the first optimizer"),
+        adam: GRID.iter().copied().zip(scores).collect(),
     })
 }

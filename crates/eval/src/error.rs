@@ -1,11 +1,11 @@
-/// The result of evaluating.
+/// The result of an evaluation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong while evaluating.
+/// An error of an evaluation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The settings, or the output folder, cannot be used.
+    /// The settings or the output folder cannot be used; the message names the value or folder.
     #[error("{0}")]
     Settings(String),
 
@@ -13,11 +13,15 @@ pub enum Error {
     #[error(transparent)]
     Plot(#[from] lopt_plot::Error),
 
-    /// Someone asked to stop; what was finished is kept.
-    #[error("stopped; the finished tasks are kept, and the same command goes on from there")]
+    /// The caller asked to stop. Finished tasks are kept.
+    #[error("stopped; finished tasks are kept, and the same evaluation resumes after them")]
     Stopped,
 
-    /// A task cannot be made.
+    /// `report.csv` cannot be written.
+    #[error("cannot write report.csv")]
+    Csv(#[from] csv::Error),
+
+    /// A task cannot be built or run.
     #[error(transparent)]
     Task(#[from] lopt_tasks::Error),
 

@@ -10,34 +10,36 @@ use lopt_core::{LearnedOptimizer, Optimizer, Workers, file};
 use lopt_tasks::{DataStore, LoadedTask, Task, suite};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::{
     Error, Result,
     compare::adams,
-    train::{Curve, check_seeds, final_window, for_all, mean, train},
+    stats::mean,
+    train::{Curve, check_seeds, final_window, for_all, train},
 };
 
 /// The name of the tuned baseline in reports.
 pub const ADAM: &str = "adam";
 
-/// Adam's best learning rate is run for this many horizons to see when it reaches another
-/// optimizer's final loss.
+/// Adam is run at its best learning rate for this many horizons, to find when it reaches the final
+/// loss of another optimizer.
 const ADAM_HORIZONS: u64 = 2;
-/// Points of a curve that reports keep.
+/// The most points of a curve in a report.
 const CURVE_POINTS: usize = 200;
 
-/// An optimizer to judge.
+/// An optimizer to evaluate.
 pub struct Contender {
-    /// Its name in reports.
+    /// The name in reports.
     pub name: String,
     /// The optimizer.
     pub optimizer: Arc<dyn Optimizer>,
-    /// What it is, exactly; part of the settings.
+    /// Everything that determines the optimizer; part of the settings.
     pub identity: Value,
 }
 
 impl Contender {
-    /// A learned optimizer: its configuration, factor, provenance and θ are what it is.
+    /// A learned optimizer, identified by its configuration, learning rate, provenance and θ.
     pub fn learned(name: &str, optimizer: Arc<dyn LearnedOptimizer>) -> Self {
         let theta = optimizer.theta();
         let identity = json!({
@@ -54,25 +56,25 @@ impl Contender {
     }
 }
 
-/// What is evaluated; results of other settings are never mixed.
+/// The settings of an evaluation. Results of different settings are never mixed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// The suite.
+    /// The suite of tasks.
     pub suite: suite::Suite,
-    /// Only tasks of these groups; all if empty.
+    /// The groups of the suite to evaluate; all groups if empty.
     pub groups: Vec<String>,
-    /// Seeds 0, 1, … of each run.
+    /// The number of seeds 0, 1, … for each task and optimizer.
     pub seeds: u64,
-    /// Adam's learning rates.
+    /// The learning rates of Adam.
     pub grid: Vec<f64>,
-    /// Which program evaluates.
+    /// Version and commit of the program.
     pub program: String,
-    /// Name and identity of each contender.
+    /// The name and identity of each contender.
     pub contenders: Vec<(String, Value)>,
 }
 
 impl Settings {
-    /// With Adam's whole grid.
+    /// Settings for all groups of the suite and Adam's whole grid.
     pub fn new(suite: suite::Suite, seeds: u64, program: String, contenders: &[Contender]) -> Self {
         Self {
             suite,
@@ -87,18 +89,11 @@ impl Settings {
         }
     }
 
-    /// A name for the folder of the results, which other settings do not share.
+    /// A folder name for the results: the suite and the start of the SHA-256 of the settings.
     pub fn folder_name(&self) -> String {
-        // FNV-1a: only to tell folders apart; the settings inside are compared in full.
-        let json = serde_json::json!(self);
-        let hash = json
-            .to_string()
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-            });
-        let suite = json["suite"].as_str().unwrap_or_default();
-        format!("{suite}-{:08x}", hash >> 32)
+        let digest = Sha256::digest(json!(self).to_string());
+        let short: String = digest[..4].iter().map(|b| format!("{b:02x}")).collect();
+        format!("{}-{short}", self.suite.name())
     }
 
     fn entries(&self) -> Result<Vec<suite::Entry>> {
@@ -108,7 +103,7 @@ impl Settings {
             let mut names: Vec<_> = all.iter().map(|entry| entry.group.as_str()).collect();
             names.dedup();
             return Err(Error::Settings(format!(
-                "the suite has no group `{unknown}`; there are: {}",
+                "the suite has no group `{unknown}`; its groups are: {}",
                 names.join(", ")
             )));
         }
@@ -119,105 +114,100 @@ impl Settings {
     }
 }
 
-/// What became of one task of the suite.
+/// The outcome of one task of the suite.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskReport {
     /// The task.
     pub entry: suite::Entry,
-    /// Results, or why there are none.
+    /// The results, or why there are none.
     pub outcome: Outcome,
 }
 
-/// Results, or why there are none.
+/// The results of a task, or why there are none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// The task's data are missing.
+    /// The task was skipped because its data are missing.
     Skipped {
-        /// How to get them.
+        /// Which data are missing and how to get them.
         reason: String,
     },
-    /// It was run.
+    /// The task was run.
     Done {
-        /// Adam's learning rate with the lowest final training loss.
+        /// The learning rate of Adam with the lowest final training loss.
         adam_learning_rate: f64,
-        /// Final training loss of each learning rate of the grid, mean over seeds.
+        /// Each learning rate of the grid with its final training loss, the mean over seeds.
         adam_grid: Vec<(f64, f64)>,
-        /// The contenders in the order of the settings, then tuned Adam.
+        /// The results of the contenders in the order of the settings, then of tuned Adam.
         results: Vec<ContenderResult>,
-        /// How many images there were to train on and to test on, or bytes of text.
+        /// The number of images (or bytes of text) to train on and to test on.
         examples: [usize; 2],
     },
 }
 
-/// How one optimizer did on one task.
+/// The results of one optimizer on one task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContenderResult {
-    /// Its name.
+    /// The name of the optimizer.
     pub name: String,
-    /// Mean training loss of the last twentieth of the steps, for each seed.
+    /// For each seed, the mean training loss of the last [`final_window`] steps.
     pub final_losses: Vec<f64>,
-    /// Mean training loss of all steps, for each seed.
+    /// For each seed, the mean training loss of all steps.
     pub mean_losses: Vec<f64>,
-    /// Test accuracy at the end, for each seed.
+    /// For each seed, the test accuracy after the last step.
     pub test_accuracies: Vec<f64>,
-    /// Seeds whose loss or gradient was not finite, or ended more than 10 % above the
-    /// untrained network's loss.
+    /// The number of seeds whose run diverged (see [`Curve::diverged`]).
     pub diverged: u64,
-    /// Over tuned Adam; none for Adam itself.
+    /// The speed-up over tuned Adam; `None` for Adam itself.
     pub speed_up: Option<SpeedUp>,
-    /// (step, mean over seeds, lowest, highest) of the smoothed training loss.
+    /// The smoothed training loss: (step, mean over seeds, lowest, highest).
     pub curve: Vec<(u64, f64, f64, f64)>,
 }
 
 impl ContenderResult {
-    /// Mean over seeds of the final training loss.
+    /// The mean over seeds of the final training loss.
     pub fn final_loss(&self) -> f64 {
-        average(&self.final_losses)
+        mean(self.final_losses.iter().copied())
     }
 
-    /// Mean over seeds of the mean training loss.
+    /// The mean over seeds of the mean training loss.
     pub fn mean_loss(&self) -> f64 {
-        average(&self.mean_losses)
+        mean(self.mean_losses.iter().copied())
     }
 
-    /// Mean over seeds of the test accuracy.
+    /// The mean over seeds of the test accuracy.
     pub fn test_accuracy(&self) -> f64 {
-        average(&self.test_accuracies)
+        mean(self.test_accuracies.iter().copied())
     }
 }
 
-fn average(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
-}
-
-/// Steps that tuned Adam needs to reach the optimizer's final training loss, over the
-/// steps that the optimizer took.
+/// The number of steps that tuned Adam needs to reach the optimizer's final training loss, divided
+/// by the number of steps of the optimizer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SpeedUp {
-    /// Above 1 the optimizer is faster.
+    /// The ratio; above 1 the optimizer is faster than Adam.
     pub ratio: f64,
-    /// Adam did not get there in twice the horizon; `ratio` is then 2, a lower bound.
+    /// Whether Adam does not reach the loss in twice the horizon; `ratio` is then 2, a lower bound.
     pub never: bool,
 }
 
-/// What happens, for whoever shows progress.
+/// The progress of an evaluation.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// How many training steps the whole evaluation takes; some may turn out to be done.
+    /// The evaluation starts and takes this many training steps; it may find some already done.
     Total(u64),
-    /// Training steps were taken, or found done.
+    /// This many training steps were taken, or found done.
     Steps(u64),
-    /// A task is over.
+    /// A task is finished.
     Task(&'a TaskReport),
 }
 
-/// Evaluates the suite, keeping each finished task in `out`, from where the same call goes
-/// on if it was interrupted.
+/// Evaluates the suite. Each finished task is saved in `out`, and the same call resumes after them
+/// if it was interrupted.
 ///
 /// # Errors
-/// If `out` holds results of other settings or cannot be written, a task fails, or `stop`
-/// is set.
+/// Returns an error if `out` holds results of other settings or cannot be written, or a task fails,
+/// and [`Error::Stopped`] once `stop` is set.
 #[expect(clippy::too_many_arguments, reason = "the cast of an evaluation")]
 pub fn evaluate(
     settings: &Settings,
@@ -271,7 +261,7 @@ pub fn evaluate(
                         TaskReport { entry, outcome }
                     }
                 };
-                // A task without data is looked at again next time.
+                // A skipped task is tried again next time.
                 if matches!(report.outcome, Outcome::Done { .. }) {
                     write_json(&path, &report)?;
                 }
@@ -284,7 +274,7 @@ pub fn evaluate(
     Ok(reports)
 }
 
-/// Makes `out` the home of these settings.
+/// Creates `out` for these settings, or checks that it holds results of the same settings.
 fn claim(out: &Path, settings: &Settings) -> Result<()> {
     let tasks = out.join("tasks");
     fs::create_dir_all(&tasks).map_err(lopt_core::Error::io("create", &tasks))?;
@@ -294,7 +284,7 @@ fn claim(out: &Path, settings: &Settings) -> Result<()> {
         if serde_json::from_str(&text).ok().as_ref() != Some(settings) {
             return Err(Error::Settings(format!(
                 "{} holds results of other settings (optimizers, suite, seeds or program); \
-                 name another folder or remove it",
+                 use another folder or remove this one",
                 out.display()
             )));
         }
@@ -303,7 +293,7 @@ fn claim(out: &Path, settings: &Settings) -> Result<()> {
     write_json(&path, settings)
 }
 
-/// A finished task; one that cannot be read, or is another one, is run again.
+/// Reads a finished task; `None` if the file is missing, damaged or of another task.
 fn read_report(path: &Path, entry: &suite::Entry) -> Result<Option<TaskReport>> {
     match fs::read_to_string(path) {
         Ok(text) => {
@@ -340,14 +330,8 @@ impl TaskRun<'_> {
         let curves = self.curves(&optimizers, self.horizon)?;
         let (learned, grid) = curves.split_at(contenders.len());
         let horizon = self.horizon as usize;
-        let final_loss = |curves: &Vec<Curve>| {
-            average(
-                &curves
-                    .iter()
-                    .map(|c| c.final_loss(horizon))
-                    .collect::<Vec<_>>(),
-            )
-        };
+        let final_loss =
+            |curves: &Vec<Curve>| mean(curves.iter().map(|curve| curve.final_loss(horizon)));
         let adam_grid: Vec<(f64, f64)> = self
             .settings
             .grid
@@ -375,7 +359,7 @@ impl TaskRun<'_> {
         })
     }
 
-    /// A curve for each optimizer and seed.
+    /// Trains each optimizer on each seed: `curves[optimizer][seed]`.
     fn curves(&self, optimizers: &[Arc<dyn Optimizer>], steps: u64) -> Result<Vec<Vec<Curve>>> {
         let seeds = self.settings.seeds;
         let (stop, on_steps) = (self.stop, self.on_steps);
@@ -412,20 +396,11 @@ impl TaskRun<'_> {
     }
 }
 
-/// The mean over seeds of the trailing mean over `window` steps; entry i is after i + 1
-/// steps.
+/// The mean over seeds of the trailing mean over `window` steps; entry i is after i + 1 steps.
 fn smooth(curves: &[Curve], window: usize) -> Vec<f64> {
     let steps = curves.first().map_or(0, |curve| curve.losses.len());
-    let trailing = |curve: &Curve, end: usize| mean(&curve.losses[end.saturating_sub(window)..end]);
     (1..=steps)
-        .map(|end| {
-            average(
-                &curves
-                    .iter()
-                    .map(|curve| trailing(curve, end))
-                    .collect::<Vec<_>>(),
-            )
-        })
+        .map(|end| mean(curves.iter().map(|curve| curve.trailing_mean(end, window))))
         .collect()
 }
 
@@ -442,7 +417,7 @@ fn speed_up(target: f64, adam: &[f64], horizon: u64) -> SpeedUp {
     }
 }
 
-/// At most 200 points of the smoothed curves.
+/// At most [`CURVE_POINTS`] points of the smoothed curves.
 fn thin(curves: &[Curve], horizon: usize) -> Vec<(u64, f64, f64, f64)> {
     let window = final_window(horizon).min(50);
     let points = CURVE_POINTS.min(horizon);
@@ -451,11 +426,11 @@ fn thin(curves: &[Curve], horizon: usize) -> Vec<(u64, f64, f64, f64)> {
             let end = point * horizon / points;
             let losses: Vec<f64> = curves
                 .iter()
-                .map(|curve| mean(&curve.losses[end.saturating_sub(window)..end]))
+                .map(|curve| curve.trailing_mean(end, window))
                 .collect();
             let low = losses.iter().copied().fold(f64::INFINITY, f64::min);
             let high = losses.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            (end as u64, average(&losses), low, high)
+            (end as u64, mean(losses.iter().copied()), low, high)
         })
         .collect()
 }

@@ -1,8 +1,8 @@
-//! Evaluation: how optimizers do on tasks they were not meta-trained on.
+//! Evaluates optimizers on tasks that they were not meta-trained on.
 //!
 //! [`evaluate`] trains every task of a suite with every contender and with Adam at every
-//! learning rate of its grid, over the same seeds: the same initial networks and the same
-//! batches for all. [`Summary`] compares them, [`write_reports`] writes JSON, CSV and SVG.
+//! learning rate of its grid, over the same seeds: all optimizers start from the same networks and
+//! see the same batches. [`Summary`] compares them, [`write_reports`] writes JSON, CSV and SVG.
 
 mod compare;
 mod error;
@@ -18,4 +18,4 @@ pub use evaluate::{
     ADAM, Contender, ContenderResult, Event, Outcome, Settings, SpeedUp, TaskReport, evaluate,
 };
 pub use report::{GroupSummary, Summary, write_reports};
-pub use train::{Curve, train, train_all};
+pub use train::{Curve, FINAL_FRACTION, final_window, train, train_all};

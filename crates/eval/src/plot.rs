@@ -1,13 +1,13 @@
-//! Figures.
+//! Figures of training curves.
 
 use std::path::Path;
 
-use lopt_plot::{Axis, Color, Figure, Item, Panel, Shape};
+use lopt_plot::{Axis, Color, Figure, Item, Shape};
 use lopt_tasks::suite::Entry;
 
 use crate::{ADAM, ContenderResult, Result};
 
-/// Mean over seeds of the smoothed training loss as lines, lowest to highest as bands.
+/// Saves the smoothed training losses: means over seeds as lines, lowest to highest as bands.
 pub fn curves(
     path: &Path,
     entry: &Entry,
@@ -37,18 +37,13 @@ pub fn curves(
         bands.push(Item::new(color, Shape::Band(band.collect())));
         lines.push(Item::new(color, Shape::MarkedLine(line.collect())).labelled(label));
     }
-    let figure = Figure {
-        title: format!("{}: {}", entry.group, entry.name),
-        caption: "Lines: means over the seeds. Bands: from the lowest to the highest seed. Each \
-                  loss is the mean of the last steps."
-            .to_owned(),
-        panels: vec![Panel {
-            title: String::new(),
-            x: Axis::linear("inner step").within(0.0, entry.horizon as f64),
-            y: Axis::linear("training loss"),
-            items: bands.into_iter().chain(lines).collect(),
-        }],
-        columns: 1,
-    };
+    let figure = Figure::single(
+        format!("{}: {}", entry.group, entry.name),
+        "Lines: means over the seeds. Bands: from the lowest to the highest seed. Each loss is the \
+         mean of the last steps.",
+        Axis::linear("inner step").within(0.0, entry.horizon as f64),
+        Axis::linear("training loss"),
+        bands.into_iter().chain(lines).collect(),
+    );
     Ok(figure.save(path)?)
 }

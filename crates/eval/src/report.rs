@@ -1,7 +1,7 @@
-use std::{fmt::Write, path::Path};
+use std::path::Path;
 
 use lopt_core::file;
-use lopt_tasks::suite::IN_DISTRIBUTION;
+use lopt_tasks::suite::{Entry, IN_DISTRIBUTION};
 use serde::Serialize;
 
 use crate::{
@@ -11,41 +11,42 @@ use crate::{
     stats::{Interval, bootstrap_interquartile_mean},
 };
 
-/// One contender across tasks.
+/// The results of one contender over the tasks of a group.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GroupSummary {
     /// A group of the suite, `out of distribution` or `all`.
     pub group: String,
-    /// The contender.
+    /// The name of the contender.
     pub contender: String,
-    /// Tasks that were run.
+    /// Number of tasks that were run.
     pub tasks: usize,
     /// Interquartile mean over tasks of the speed-up over tuned Adam, with its bootstrap
-    /// interval over tasks. Where Adam never got there the lower bound 2 counts.
+    /// interval. Tasks on which Adam never reaches the final loss enter with the lower bound 2.
     pub speed_up: Option<Interval>,
-    /// Tasks where Adam did not reach the contender's final loss in twice the horizon.
+    /// Number of tasks on which Adam does not reach the contender's final loss in twice the
+    /// horizon.
     pub adam_never: usize,
-    /// Tasks where the contender's final training loss is below tuned Adam's.
+    /// Number of tasks on which the contender's final training loss is below tuned Adam's.
     pub better_than_adam: usize,
-    /// Training runs that diverged.
+    /// Number of training runs that diverged.
     pub diverged: u64,
-    /// Training runs.
+    /// Number of training runs.
     pub runs: u64,
 }
 
-/// All of an evaluation.
+/// The results of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
-    /// What was evaluated.
+    /// The settings of the evaluation.
     pub settings: Settings,
-    /// Each contender in each group, then out of distribution, then over all tasks.
+    /// Each contender in each group, then over all tasks out of distribution, then over all tasks.
     pub groups: Vec<GroupSummary>,
-    /// Each task.
+    /// The result of each task.
     pub tasks: Vec<TaskReport>,
 }
 
 impl Summary {
-    /// Compares the contenders.
+    /// Summarises the results of each contender in each group.
     pub fn new(settings: Settings, tasks: Vec<TaskReport>) -> Self {
         let mut names: Vec<String> = tasks.iter().map(|task| task.entry.group.clone()).collect();
         names.dedup();
@@ -102,7 +103,7 @@ fn summarize(group: &str, contender: &str, tasks: &[&TaskReport]) -> GroupSummar
     }
 }
 
-/// A contender's result and Adam's on the same task, if it was run.
+/// The results of a contender and of Adam on a task, if the task was run.
 fn pair<'a>(
     task: &'a TaskReport,
     contender: &str,
@@ -117,10 +118,10 @@ fn pair<'a>(
 /// Writes `report.json`, `report.csv` and `curves/NNN.svg` to `out`.
 ///
 /// # Errors
-/// If a file cannot be written.
+/// Returns an error if a file cannot be written or a figure cannot be drawn.
 pub fn write_reports(summary: &Summary, out: &Path) -> Result<()> {
     write_json(&out.join("report.json"), summary)?;
-    file::write_atomically(&out.join("report.csv"), csv(summary).as_bytes())?;
+    file::write_atomically(&out.join("report.csv"), &csv(summary)?)?;
     let curves = out.join("curves");
     std::fs::create_dir_all(&curves).map_err(lopt_core::Error::io("create", &curves))?;
     for (index, task) in summary.tasks.iter().enumerate() {
@@ -137,7 +138,7 @@ pub fn write_reports(summary: &Summary, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Letters, digits and dashes of the task's name.
+/// The name of the task with only letters, digits and dashes.
 fn file_name(task: &TaskReport) -> String {
     let name = format!("{}-{}", task.entry.group, task.entry.name).replace('×', "x");
     name.chars()
@@ -145,56 +146,82 @@ fn file_name(task: &TaskReport) -> String {
         .collect()
 }
 
-/// A line for each task and optimizer.
-fn csv(summary: &Summary) -> String {
-    let mut csv = "group,task,data,image_size,network,batch_size,horizon,optimizer,\
-                   adam_learning_rate,final_loss,mean_loss,test_accuracy,diverged,seeds,speed_up,\
-                   adam_never\n"
-        .to_owned();
+/// The columns of `report.csv`.
+const COLUMNS: [&str; 16] = [
+    "group",
+    "task",
+    "data",
+    "image_size",
+    "network",
+    "batch_size",
+    "horizon",
+    "optimizer",
+    "adam_learning_rate",
+    "final_loss",
+    "mean_loss",
+    "test_accuracy",
+    "diverged",
+    "seeds",
+    "speed_up",
+    "adam_never",
+];
+
+/// A row for each task and optimizer; a skipped task has one row.
+fn csv(summary: &Summary) -> Result<Vec<u8>> {
+    let mut csv = csv::Writer::from_writer(vec![]);
+    csv.write_record(COLUMNS)?;
     for task in &summary.tasks {
-        let entry = &task.entry;
-        let (data, _) = entry.task.data();
-        let start = format!(
-            "{},{},{data},{},{},{},{}",
-            entry.group,
-            entry.name,
-            entry
-                .task
-                .image_size()
-                .map_or_else(String::new, |size| size.to_string()),
-            entry.task.network(),
-            entry.task.batch_size(),
-            entry.horizon
-        );
-        let Outcome::Done {
-            adam_learning_rate,
-            results,
-            ..
-        } = &task.outcome
-        else {
-            let _ = writeln!(csv, "{start},skipped,,,,,,,,");
-            continue;
-        };
-        for result in results {
-            let (ratio, never) = result.speed_up.map_or((String::new(), String::new()), |s| {
-                (s.ratio.to_string(), s.never.to_string())
-            });
-            let rate = if result.name == ADAM {
-                adam_learning_rate.to_string()
-            } else {
-                String::new()
-            };
-            let _ = writeln!(
-                csv,
-                "{start},{},{rate},{},{},{},{},{},{ratio},{never}",
-                result.name,
-                result.final_loss(),
-                result.mean_loss(),
-                result.test_accuracy(),
-                result.diverged,
-                result.final_losses.len(),
-            );
+        let start = described(&task.entry);
+        let mut write = |rest: [String; 9]| csv.write_record(start.iter().chain(&rest));
+        match &task.outcome {
+            Outcome::Skipped { .. } => {
+                let mut rest = [const { String::new() }; 9];
+                "skipped".clone_into(&mut rest[0]);
+                write(rest)?;
+            }
+            Outcome::Done {
+                adam_learning_rate,
+                results,
+                ..
+            } => {
+                for result in results {
+                    write(numbers(result, *adam_learning_rate))?;
+                }
+            }
         }
     }
-    csv
+    let bytes = csv.into_inner();
+    Ok(bytes.map_err(|error| csv::Error::from(error.into_error()))?)
+}
+
+/// The columns from `group` to `horizon`.
+fn described(entry: &Entry) -> [String; 7] {
+    let (data, _) = entry.task.data();
+    let size = entry.task.image_size();
+    [
+        entry.group.clone(),
+        entry.name.clone(),
+        data,
+        size.map_or_else(String::new, |size| size.to_string()),
+        entry.task.network(),
+        entry.task.batch_size().to_string(),
+        entry.horizon.to_string(),
+    ]
+}
+
+/// The columns from `optimizer` to `adam_never`.
+fn numbers(result: &ContenderResult, adam_learning_rate: f64) -> [String; 9] {
+    let adam = (result.name == ADAM).then_some(adam_learning_rate);
+    let speed_up = result.speed_up;
+    [
+        result.name.clone(),
+        adam.map_or_else(String::new, |rate| rate.to_string()),
+        result.final_loss().to_string(),
+        result.mean_loss().to_string(),
+        result.test_accuracy().to_string(),
+        result.diverged.to_string(),
+        result.final_losses.len().to_string(),
+        speed_up.map_or_else(String::new, |s| s.ratio.to_string()),
+        speed_up.map_or_else(String::new, |s| s.never.to_string()),
+    ]
 }

@@ -1,29 +1,38 @@
-//! Statistics over tasks.
+//! Statistics over seeds and tasks.
 
 use lopt_core::{Purpose, Streams};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
+/// The mean of values; NaN if there are none.
+pub fn mean<T: Into<f64>>(values: impl IntoIterator<Item = T>) -> f64 {
+    let mut count = 0_usize;
+    let counted = values.into_iter().map(|value| {
+        count += 1;
+        value.into()
+    });
+    counted.sum::<f64>() / count as f64
+}
+
 /// An estimate with a 95 % bootstrap interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
-    /// The estimate on the data themselves.
+    /// The estimate from the data.
     pub estimate: f64,
-    /// 2.5 % and 97.5 % quantile over resamples; of fewer than five values they would tell
-    /// nothing, and there are none.
+    /// The 2.5 % and 97.5 % quantiles over resamples; `None` for fewer than five values, where
+    /// they would be meaningless.
     pub bounds: Option<[f64; 2]>,
 }
 
-/// How many values an interval needs.
+/// The least number of values for an interval.
 const ENOUGH: usize = 5;
 
-/// Resamples for an interval.
+/// Number of bootstrap resamples.
 const RESAMPLES: usize = 10_000;
 
-/// The interquartile mean: the mean of the middle half, with fractional weights at its
-/// ends, so that for any n exactly n/2 observations count. Robust to outliers like the
-/// median, but uses more of the data (Agarwal et al. 2021, arXiv 2108.13264). `None` of
-/// nothing.
+/// The interquartile mean: the mean of the middle half of the values, with fractional weights at
+/// its ends, so that the weights sum to n/2 for any n. It is robust to outliers like the median but
+/// uses more of the data (Agarwal et al. 2021, arXiv 2108.13264). `None` if there are no values.
 pub fn interquartile_mean(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -38,7 +47,7 @@ pub fn interquartile_mean(values: &[f64]) -> Option<f64> {
 }
 
 /// The interquartile mean with a percentile bootstrap interval over the values (tasks).
-/// The resamples are always the same.
+/// The resamples are the same in every call.
 pub fn bootstrap_interquartile_mean(values: &[f64]) -> Option<Interval> {
     let estimate = interquartile_mean(values)?;
     if values.len() < ENOUGH {
@@ -60,7 +69,7 @@ pub fn bootstrap_interquartile_mean(values: &[f64]) -> Option<Interval> {
     Some(Interval { estimate, bounds })
 }
 
-/// Of sorted values, the nearest rank.
+/// The quantile of sorted values, by nearest rank.
 fn quantile(sorted: &[f64], q: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * q).round() as usize]
 }
@@ -83,8 +92,8 @@ mod tests {
         assert!((iqm - (1.0 + 0.25 * 8.0) / 1.5).abs() < 1e-12);
     }
 
-    /// For n normal values the interval of the interquartile mean is about
-    /// ±1.96·1.09·σ/√n (its efficiency on the normal is 0.84).
+    /// For n normal values the interval of the interquartile mean is about ±1.96·1.09·σ/√n (its
+    /// efficiency for normal data is 0.84).
     #[test]
     fn intervals_cover_as_they_should() {
         let n = 100;

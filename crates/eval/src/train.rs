@@ -6,7 +6,7 @@ use std::sync::{
 use lopt_core::{Optimizer, Purpose, Streams, Workers};
 use lopt_tasks::{Feed, Network, Split, Step, Task, TestScore};
 
-use crate::{Error, Result};
+use crate::{Error, Result, stats::mean};
 
 /// One training run.
 #[derive(Clone, Debug)]
@@ -15,30 +15,38 @@ pub struct Curve {
     pub losses: Vec<f32>,
     /// Whether a loss or gradient was not finite.
     pub not_finite: bool,
-    /// Test scores after the asked-for numbers of steps, in their order.
+    /// Test scores after the requested numbers of steps, in order.
     pub tests: Vec<Option<TestScore>>,
 }
 
-/// Final losses average over this fraction of the steps.
-const FINAL_FRACTION: usize = 20;
-/// A final loss above the untrained network's by this factor counts as divergence.
+/// The final loss of a run is the mean over the last 1/`FINAL_FRACTION` of its steps; see
+/// [`final_window`].
+pub const FINAL_FRACTION: usize = 20;
+/// The fewest steps of a [`final_window`], in runs that have as many.
+const FINAL_STEPS: usize = 10;
+/// A final loss above that of the untrained network by this factor counts as divergence.
 const DIVERGENCE_FACTOR: f64 = 1.1;
 
-/// How many steps are averaged at the end of a run of `horizon` steps: a twentieth, at
-/// least 10.
+/// The number of steps at the end of a run of `horizon` steps over which the final loss is
+/// averaged: 1/[`FINAL_FRACTION`] of the steps, but at least 10.
 pub fn final_window(horizon: usize) -> usize {
-    (horizon / FINAL_FRACTION).max(10).min(horizon)
+    (horizon / FINAL_FRACTION).max(FINAL_STEPS).min(horizon)
 }
 
 impl Curve {
     /// The mean loss of the first `horizon` steps.
     pub fn mean_loss(&self, horizon: usize) -> f64 {
-        mean(&self.losses[..horizon])
+        mean(self.losses[..horizon].iter().copied())
     }
 
-    /// The mean loss of the last twentieth of the first `horizon` steps.
+    /// The mean loss of the last [`final_window`] of the first `horizon` steps.
     pub fn final_loss(&self, horizon: usize) -> f64 {
-        mean(&self.losses[horizon - final_window(horizon)..horizon])
+        self.trailing_mean(horizon, final_window(horizon))
+    }
+
+    /// The mean loss of the last `window` of the first `end` steps.
+    pub(crate) fn trailing_mean(&self, end: usize, window: usize) -> f64 {
+        mean(self.losses[end.saturating_sub(window)..end].iter().copied())
     }
 
     /// Whether a loss or gradient was not finite, or the final loss is more than 10 %
@@ -48,18 +56,14 @@ impl Curve {
     }
 }
 
-pub(crate) fn mean(values: &[f32]) -> f64 {
-    values.iter().map(|&x| f64::from(x)).sum::<f64>() / values.len() as f64
-}
-
 /// Trains `task` for `steps` steps, with tests after each of `test_after`.
 ///
-/// Start and batches depend on `seed` alone, not on the optimizer. Once a loss or a
-/// gradient is not finite the network stays as it is, and the rest of the curve counts at
-/// the loss's upper bound.
+/// The initial network and the batches depend on `seed` alone, not on the optimizer. Once a loss or
+/// a gradient is not finite the network is no longer changed, and the remaining losses are set to
+/// the upper bound of the normalised loss.
 ///
 /// # Errors
-/// Those of the task.
+/// Returns an error if the task or the optimizer fails.
 pub fn train(
     task: &Arc<dyn Task>,
     optimizer: &Arc<dyn Optimizer>,
@@ -94,10 +98,11 @@ pub fn train(
     Ok(curve)
 }
 
-/// [`train`] by each optimizer, over the seeds 0, 1, …: `curves[optimizer][seed]`.
+/// Calls [`train`] for each optimizer and each seed 0, 1, …; the result is
+/// `curves[optimizer][seed]`.
 ///
 /// # Errors
-/// As [`train`]; if there are 0 seeds; [`Error::Stopped`] if `stop` is set.
+/// Returns an error if a run fails or `seeds` is 0, and [`Error::Stopped`] once `stop` is set.
 pub fn train_all(
     task: &Arc<dyn Task>,
     optimizers: &[Arc<dyn Optimizer>],
@@ -111,7 +116,7 @@ pub fn train_all(
     for_all(optimizers, seeds, workers, stop, run)
 }
 
-/// Refuses 0 seeds, which would give means of nothing.
+/// Rejects 0 seeds, over which there is no mean.
 pub(crate) fn check_seeds(seeds: u64) -> Result<()> {
     match seeds {
         0 => Err(Error::Settings("0 seeds; ask for at least 1".to_owned())),
@@ -119,10 +124,10 @@ pub(crate) fn check_seeds(seeds: u64) -> Result<()> {
     }
 }
 
-/// What `run` gives for each optimizer and each seed 0, 1, …
+/// Calls `run` for each optimizer and each seed 0, 1, …
 ///
 /// # Errors
-/// Those of `run`; [`Error::Stopped`] if `stop` is set.
+/// Returns the first error of `run`, and [`Error::Stopped`] once `stop` is set.
 pub(crate) fn for_all<T: Send>(
     optimizers: &[Arc<dyn Optimizer>],
     seeds: u64,

@@ -167,6 +167,17 @@ pub enum Preset {
 }
 
 impl Preset {
+    /// All presets.
+    pub const ALL: [Preset; 2] = [Preset::Quick, Preset::Paper];
+
+    /// The name, as users type it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Preset::Quick => "quick",
+            Preset::Paper => "paper",
+        }
+    }
+
     /// The TOML text, with its comments.
     pub fn text(self) -> &'static str {
         match self {

@@ -6,7 +6,9 @@ use lopt_core::{LearnedOptimizer, Workers};
 use lopt_tasks::TaskFamily;
 use serde::Serialize;
 
-use crate::{Alone, Error, EstimatorConfig, EstimatorKind, Horizon, Result, Settings};
+use crate::{
+    Alone, Error, EstimatorConfig, EstimatorKind, Horizon, Result, Settings, outer::norm,
+};
 
 /// Compares the estimators at a fixed θ.
 #[derive(Clone, Debug)]
@@ -173,10 +175,6 @@ fn mean_of(vectors: &[Vec<f64>]) -> Vec<f64> {
         }
     }
     mean
-}
-
-fn norm(vector: &[f64]) -> f64 {
-    vector.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
 /// The cosine of the angle between two vectors; 0 if one of them is 0.

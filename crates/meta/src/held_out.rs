@@ -16,12 +16,16 @@ pub struct HeldOut {
     workers: Workers,
 }
 
+/// The final loss of a held-out unroll is the mean over the last 1/`HELD_OUT_FINAL_FRACTION` of its
+/// inner steps.
+pub const HELD_OUT_FINAL_FRACTION: u64 = 10;
+
 /// Means over the unrolls.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeldOutScore {
     /// Mean normalised training loss of all inner steps.
     pub mean_loss: f64,
-    /// The same of the last tenth of the inner steps.
+    /// Mean normalised training loss of the last 1/[`HELD_OUT_FINAL_FRACTION`] of the inner steps.
     pub final_loss: f64,
 }
 
@@ -48,7 +52,7 @@ impl HeldOut {
     pub fn score(&self, optimizer: &Arc<dyn Optimizer>, comm: &dyn Comm) -> Result<HeldOutScore> {
         let unrolls = self.config.unrolls;
         let job = |index| self.unroll(index, optimizer);
-        let last = (self.config.horizon / 10).max(1) as usize;
+        let last = (self.config.horizon / HELD_OUT_FINAL_FRACTION).max(1) as usize;
         let mut sum = ExactSum::new(2);
         for losses in self.workers.map(share(comm, unrolls), job) {
             let losses = losses?;

@@ -1,31 +1,31 @@
-//! From values to places on an axis, and where its labels are.
+//! Maps values to positions on an axis and places its labels.
 
 use crate::Axis;
 
-/// An axis with its ends; in powers of ten if it is logarithmic.
+/// An axis with both ends, as exponents of ten if it is logarithmic.
 pub struct Scale {
     low: f64,
     high: f64,
     logarithmic: bool,
 }
 
-/// A labelled place, from 0 at the low end to 1 at the high end.
+/// A labelled position, from 0 at the low end to 1 at the high end.
 pub struct Tick {
     pub at: f64,
     pub label: String,
 }
 
-/// A number as n · 10^e, so that its text is exact.
+/// A number n · 10^e, whose text is exact.
 type Decimal = (i64, i32);
 type Labels = Vec<(Decimal, String)>;
 
-/// Whether the axis can show the value at all.
+/// Whether the axis can show the value.
 pub fn shows(axis: &Axis, value: f64) -> bool {
     value.is_finite() && (value > 0.0 || !axis.logarithmic)
 }
 
 impl Scale {
-    /// `values` are those that the axis [`shows`].
+    /// A scale over `values`, each of which the axis [`shows`].
     pub fn new(axis: &Axis, values: impl Iterator<Item = f64>) -> Result<Self, String> {
         let unit = |value: f64| match axis.logarithmic {
             true => value.log10(),
@@ -36,7 +36,7 @@ impl Scale {
             None => around(values.map(unit), axis.logarithmic),
         };
         let span = high - low;
-        // Closer ends would not be told apart by their labels.
+        // The labels could not distinguish closer ends.
         let least = 1e-11 * low.abs().max(high.abs());
         if !(span.is_finite() && span > least.max(1e-290)) {
             return Err(format!(
@@ -51,8 +51,8 @@ impl Scale {
         })
     }
 
-    /// From 0 at the low end to 1 at the high end; `None` if the axis cannot show it. What is
-    /// absurdly far away is less so, to be cut off without rounding errors.
+    /// The position from 0 at the low end to 1 at the high end, or `None` if the axis cannot show
+    /// the value. Very distant positions are clamped, so that clipping has no rounding errors.
     pub fn place(&self, value: f64) -> Option<f64> {
         let unit = match self.logarithmic {
             true => value.log10(),
@@ -66,7 +66,7 @@ impl Scale {
         self.low == other.low && self.high == other.high && self.logarithmic == other.logarithmic
     }
 
-    /// As many labels as fit.
+    /// The densest labels that fit.
     pub fn ticks(&self, fits: impl Fn(&[Tick]) -> bool) -> Vec<Tick> {
         let candidates = match self.logarithmic {
             true => self.logarithmic_labels(),
@@ -83,7 +83,7 @@ impl Scale {
             .unwrap_or_default()
     }
 
-    /// Places of the small ticks between those of a logarithmic axis.
+    /// Positions of the minor ticks of a logarithmic axis.
     pub fn minor(&self) -> Vec<f64> {
         let span = self.high - self.low;
         let digits = if span <= 6.0 { 1..=9 } else { 1..=1 };
@@ -118,7 +118,7 @@ impl Scale {
         candidates.into_iter().map(each).collect()
     }
 
-    /// Those n · 10^e that are on the logarithmic axis.
+    /// All n · 10^e with n among `digits` on the logarithmic axis.
     fn powers(&self, digits: std::ops::RangeInclusive<i64>) -> Vec<Decimal> {
         let exponents = self.low.floor() as i32..=self.high.floor() as i32 + 1;
         let all = exponents.flat_map(|e| digits.clone().map(move |n| (n, e)));
@@ -130,7 +130,7 @@ impl Scale {
     }
 }
 
-/// Ends of an axis over the values.
+/// The ends of an axis that spans the values with a margin.
 fn around(values: impl Iterator<Item = f64>, logarithmic: bool) -> (f64, f64) {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
         (low.min(v), high.max(v))
@@ -149,7 +149,7 @@ fn around(values: impl Iterator<Item = f64>, logarithmic: bool) -> (f64, f64) {
     (low - margin, high + margin)
 }
 
-/// Multiples of 1, 2 or 5 times a power of ten, many to few.
+/// Labels at multiples of 1, 2 or 5 times a power of ten, from dense to sparse.
 fn linear_labels(low: f64, high: f64) -> Vec<Labels> {
     let with_at_most = |intervals: i32| {
         let least = (high - low) / f64::from(intervals);
@@ -167,12 +167,12 @@ fn linear_labels(low: f64, high: f64) -> Vec<Labels> {
 }
 
 fn number((n, e): Decimal) -> f64 {
-    // As a text it is rounded once.
+    // Parsing rounds once.
     format!("{n}e{e}").parse().unwrap_or(f64::NAN)
 }
 
-/// All plain, such as 0.05, unless that is longer than `short` characters and longer than as
-/// powers of ten, such as 5e-7.
+/// Decimal labels such as 0.05, or scientific ones such as 5e-7 if the decimal ones are longer than
+/// both `short` characters and the scientific ones.
 fn labels(values: &[Decimal], short: usize) -> Labels {
     let plain = |&(n, e): &Decimal| match n {
         0 => "0".to_owned(),
@@ -199,7 +199,7 @@ fn labels(values: &[Decimal], short: usize) -> Labels {
 mod tests {
     use super::*;
 
-    /// Labels of an axis where `most` fit.
+    /// The labels of an axis with room for `most` of them.
     fn labels_of(axis: Axis, low: f64, high: f64, most: usize) -> Vec<String> {
         let scale = Scale::new(&axis.within(low, high), [].into_iter()).unwrap();
         let ticks = scale.ticks(|ticks| ticks.len() <= most);
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(log(1e-9, 1e9), "1e-9 1e-6 1e-3 1 1000 1e6 1e9");
     }
 
-    /// Also those of ranges that nobody would ask for.
+    /// Includes extreme ranges.
     #[test]
     fn labels_say_where_they_are() {
         let exponents = [-250, -20, -3, 0, 5, 9, 250];

@@ -11,7 +11,7 @@ use crate::{Color, Marker, clip::Point, text::LINE};
 
 pub type Drawn<T = ()> = Result<T, Box<dyn Error>>;
 
-/// The backend knows whole units only; these are finer than pixels.
+/// Units per pixel: the backend draws at integer coordinates only.
 const UNITS: f64 = 4.0;
 /// The backend's fonts are smaller than asked for by this factor.
 const FONT: f64 = 1.24;
@@ -21,11 +21,11 @@ const MARKER: f64 = 3.5;
 pub const INK: RGBColor = RGBColor(40, 40, 40);
 pub const GRID: RGBColor = RGBColor(232, 232, 232);
 
-/// A drawing that grows.
+/// A drawing in progress.
 pub struct Canvas<'a>(SVGBackend<'a>);
 
 impl Canvas<'_> {
-    /// The SVG of what `draw` draws on a white area of this size.
+    /// The SVG that `draw` produces on a white background of this size.
     pub fn svg(size: Point, draw: impl FnOnce(&mut Canvas) -> Drawn) -> Drawn<String> {
         let mut svg = String::new();
         let units = to_units(size);
@@ -50,7 +50,7 @@ impl Canvas<'_> {
         Ok(self.0.draw_path(points, &style)?)
     }
 
-    /// The polygon, filled.
+    /// Fills a polygon.
     pub fn area<C>(&mut self, corners: &[Point], color: &C) -> Drawn
     where
         C: plotters::style::Color,
@@ -59,7 +59,7 @@ impl Canvas<'_> {
         Ok(self.0.fill_polygon(corners, &color.filled())?)
     }
 
-    /// A marker; a hollow one hides what is below it.
+    /// Draws a marker; a hollow one covers what is below it.
     pub fn marker(&mut self, at: Point, marker: Marker, color: Color, hollow: bool) -> Drawn {
         let color = color.rgb();
         let corner = |x: f64, y: f64| (at.0 + MARKER * x, at.1 + MARKER * y);
@@ -85,12 +85,12 @@ impl Canvas<'_> {
         self.line(&outline, &color, if hollow { 1.5 } else { 0.25 })
     }
 
-    /// A line of text; `from` 0 places its start, 0.5 its middle and 1 its end.
+    /// Draws a line of text with its start (`from` 0), middle (0.5) or end (1) at a point.
     pub fn text(&mut self, text: &str, size: f64, at: Point, from: f64) -> Drawn {
         self.write(text, size, at, from, FontTransform::None)
     }
 
-    /// Lines of text from `at` down; `from` as for [`Canvas::text`].
+    /// Draws lines of text from `at` downwards; `from` is as for [`Canvas::text`].
     pub fn lines(&mut self, lines: &[String], size: f64, at: Point, from: f64) -> Drawn {
         lines.iter().enumerate().try_for_each(|(index, line)| {
             let middle = at.1 + (index as f64 + 0.5) * size * LINE;
@@ -98,7 +98,7 @@ impl Canvas<'_> {
         })
     }
 
-    /// Lines of text that are read from below, their middles at `at` and to the right of it.
+    /// Draws lines of text that read upwards, centred at `at`, each to the right of the previous.
     pub fn upward_lines(&mut self, lines: &[String], size: f64, at: Point) -> Drawn {
         lines.iter().enumerate().try_for_each(|(index, line)| {
             let middle = at.0 + (index as f64 + 0.5) * size * LINE;
@@ -148,14 +148,14 @@ impl Color {
         }
     }
 
-    /// Its colour on white where it fills cells.
+    /// The opaque colour of filled cells.
     pub(crate) fn tint(self) -> RGBColor {
         let RGBColor(red, green, blue) = self.rgb();
         let lighter = |channel: u8| 255 - ((255 - u16::from(channel)) * 13 / 20) as u8;
         RGBColor(lighter(red), lighter(green), lighter(blue))
     }
 
-    /// The marker of its lines, and whether it is hollow.
+    /// The marker of lines in this colour, and whether it is hollow.
     pub(crate) fn marker(self) -> (Marker, bool) {
         match self {
             Color::Blue => (Marker::Circle, false),

@@ -1,4 +1,4 @@
-//! Cutting off what is outside of a rectangle.
+//! Clips lines and polygons to a rectangle.
 
 pub type Point = (f64, f64);
 
@@ -43,7 +43,7 @@ impl Frame {
         ]
     }
 
-    /// The pieces of the line that are inside.
+    /// The pieces of the line inside the rectangle.
     pub fn line(&self, points: &[Point]) -> Vec<Vec<Point>> {
         let mut pieces: Vec<Vec<Point>> = vec![];
         for pair in points.windows(2) {
@@ -58,7 +58,7 @@ impl Frame {
         pieces
     }
 
-    /// The part of a segment that is inside (Liang and Barsky's algorithm).
+    /// The part of a segment inside the rectangle (Liang and Barsky's algorithm).
     fn segment(&self, from: Point, to: Point) -> Option<(Point, Point)> {
         let (mut start, mut end) = (0.0, 1.0);
         for ((nx, ny), offset) in self.half_planes() {
@@ -80,7 +80,7 @@ impl Frame {
         (start <= end).then(|| (at(start), at(end)))
     }
 
-    /// The part of a polygon that is inside (Sutherland and Hodgman's algorithm).
+    /// The part of a polygon inside the rectangle (Sutherland and Hodgman's algorithm).
     pub fn polygon(&self, mut corners: Vec<Point>) -> Vec<Point> {
         for ((nx, ny), offset) in self.half_planes() {
             let inside = |(x, y): Point| nx * x + ny * y - offset;
@@ -109,7 +109,7 @@ fn between(from: Point, to: Point, t: f64) -> Point {
     (from.0 + t * (to.0 - from.0), from.1 + t * (to.1 - from.1))
 }
 
-/// Pieces of a line, each `dash` long with `gap` after it.
+/// The dashes of a line: pieces of length `dash`, separated by `gap`.
 pub fn dashes(points: &[Point], dash: f64, gap: f64) -> Vec<Vec<Point>> {
     let mut pieces = vec![];
     let mut piece: Vec<Point> = points.first().copied().into_iter().collect();

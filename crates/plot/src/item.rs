@@ -1,4 +1,4 @@
-//! Shapes between the axes and in the legend.
+//! Draws shapes in a panel and in the legend.
 
 use plotters::style::Color as _;
 
@@ -11,12 +11,12 @@ use crate::{
 
 /// Length of a line in the legend.
 pub const KEY: f64 = 28.0;
-/// Distance of the markers of a line with many points.
+/// Distance between the markers of a line with many points, in pixels.
 const MARKERS_APART: f64 = 60.0;
 /// Opacity of a band.
 const BAND: f64 = 0.18;
 
-/// What stands for an item in the legend.
+/// Draws the sample of an item in the legend.
 pub fn key(canvas: &mut Canvas, item: &Item, (left, middle): Point) -> Drawn {
     let line = [(left, middle), (left + KEY, middle)];
     let center = (left + KEY / 2.0, middle);
@@ -35,7 +35,7 @@ pub fn key(canvas: &mut Canvas, item: &Item, (left, middle): Point) -> Drawn {
     }
 }
 
-/// A panel's axes and where they are.
+/// The scales of a panel and the frame they map to.
 pub struct View {
     pub x: Scale,
     pub y: Scale,
@@ -109,7 +109,7 @@ impl View {
         Ok(())
     }
 
-    /// At each point if they are few, else at some, at others for other colours.
+    /// Draws a marker at each point or, if they are many, at some, different for each colour.
     fn markers(&self, canvas: &mut Canvas, points: &[(f64, f64)], color: Color) -> Drawn {
         let points = points.iter().filter_map(|&point| self.at(point));
         let inside: Vec<Point> = points.filter(|&p| self.frame.contains(p)).collect();
@@ -168,7 +168,7 @@ impl View {
                 first.1 + up * (last.1 - first.1),
             )
         };
-        // All in one polygon, with ways there and back: apart, there would be seams.
+        // One polygon with connecting lines there and back: separate ones would show seams.
         let mut outline = vec![];
         for (row, cells) in filled.chunks(columns.max(1)).take(rows).enumerate() {
             for (from, to) in runs(cells) {
@@ -183,7 +183,7 @@ impl View {
     }
 }
 
-/// Starts and ends of those in a row that are filled.
+/// Start and end of each run of filled cells.
 fn runs(cells: &[bool]) -> Vec<(usize, usize)> {
     let mut runs: Vec<(usize, usize)> = vec![];
     for (index, _) in cells.iter().enumerate().filter(|(_, filled)| **filled) {

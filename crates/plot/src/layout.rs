@@ -1,4 +1,4 @@
-//! Layout: title, legend, panels and caption, one below the other.
+//! Stacks title, legend, panels and caption.
 
 use crate::{
     Figure, Item,
@@ -13,7 +13,7 @@ const ONE_OF_MANY: Point = (340.0, 310.0);
 const MARGIN: f64 = 14.0;
 const TITLE: f64 = 18.0;
 
-/// The figure, or why it cannot be drawn.
+/// The figure as SVG, or why it cannot be drawn.
 pub fn svg(figure: &Figure) -> Drawn<String> {
     if figure
         .panels
@@ -72,7 +72,7 @@ pub fn svg(figure: &Figure) -> Drawn<String> {
     })
 }
 
-/// A label, the first item that has it, and the width of both.
+/// A label, the first item with that label, and the width of the entry.
 type Entry<'a> = (&'a str, &'a Item, f64);
 
 fn legend(figure: &Figure) -> Vec<Entry<'_>> {
@@ -88,7 +88,7 @@ fn legend(figure: &Figure) -> Vec<Entry<'_>> {
     legend
 }
 
-/// The entries in rows of at most `available` pixels.
+/// Breaks the entries into rows of at most `available` pixels.
 fn rows_of(entries: Vec<Entry<'_>>, available: f64) -> Vec<Vec<Entry<'_>>> {
     let mut rows: Vec<Vec<Entry>> = vec![];
     let mut left = 0.0;

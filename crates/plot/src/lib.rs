@@ -1,25 +1,20 @@
 //! Figures as SVG: panels of lines, points, bands and cells, with a legend and a caption.
 //!
-//! A [`Figure`] is data. It is drawn so that legend, labels and data never cover each other,
-//! and that a print in black and white can be read: series of [`Shape::MarkedLine`] differ in
-//! their markers too.
+//! A [`Figure`] is plain data. The layout keeps legend, labels and data apart. Figures remain
+//! readable in black and white: series of [`Shape::MarkedLine`] differ in their markers as well as
+//! in their colours.
 //!
 //! ```
-//! use lopt_plot::{Axis, Color, Figure, Item, Panel, Shape};
+//! use lopt_plot::{Axis, Color, Figure, Item, Shape};
 //!
 //! let losses = vec![(1.0, 2.3), (10.0, 0.9), (100.0, 0.2)];
-//! let panel = Panel {
-//!     title: String::new(),
-//!     x: Axis::logarithmic("inner steps"),
-//!     y: Axis::linear("loss (nats)").within(0.0, 2.5),
-//!     items: vec![Item::new(Color::Blue, Shape::MarkedLine(losses)).labelled("STAR")],
-//! };
-//! let figure = Figure {
-//!     title: "Training".to_owned(),
-//!     caption: "The loss of one network.".to_owned(),
-//!     panels: vec![panel],
-//!     columns: 1,
-//! };
+//! let figure = Figure::single(
+//!     "Training",
+//!     "The loss of one network.",
+//!     Axis::logarithmic("inner steps"),
+//!     Axis::linear("loss (nats)").within(0.0, 2.5),
+//!     vec![Item::new(Color::Blue, Shape::MarkedLine(losses)).labelled("STAR")],
+//! );
 //! assert!(figure.svg()?.contains("STAR"));
 //! # Ok::<(), lopt_plot::Error>(())
 //! ```
@@ -36,19 +31,19 @@ use std::path::Path;
 
 use lopt_core::file;
 
-/// The result of drawing.
+/// The result of drawing a figure.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong while drawing.
+/// An error of drawing or saving a figure.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A figure cannot be drawn.
+    /// The figure cannot be drawn: it has no point to show, or an axis has an empty range.
     #[error("cannot draw {figure}: {problem}")]
     Plot {
-        /// Its file, or its title where it has none.
+        /// The file of the figure, or its title if it is not saved to a file.
         figure: String,
-        /// Why.
+        /// The reason.
         problem: String,
     },
 
@@ -57,33 +52,56 @@ pub enum Error {
     Core(#[from] lopt_core::Error),
 }
 
-/// One or several panels with a common title, legend and caption.
+/// One or more panels that share a title, a legend and a caption.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
-    /// Above everything.
+    /// The title, at the top.
     pub title: String,
-    /// What is to be seen, below everything.
+    /// A description of what the figure shows, at the bottom.
     pub caption: String,
-    /// Row by row.
+    /// The panels, row by row.
     pub panels: Vec<Panel>,
-    /// Panels in a row.
+    /// Panels per row.
     pub columns: usize,
 }
 
 impl Figure {
-    /// The figure as SVG. Points that are not finite, or not positive on a logarithmic axis,
-    /// are left out, and lines are broken there; what is outside of an axis' range is cut off.
+    /// A figure with one panel, which has no title of its own.
+    pub fn single(
+        title: impl Into<String>,
+        caption: impl Into<String>,
+        x: Axis,
+        y: Axis,
+        items: Vec<Item>,
+    ) -> Self {
+        Self {
+            title: title.into(),
+            caption: caption.into(),
+            panels: vec![Panel {
+                title: String::new(),
+                x,
+                y,
+                items,
+            }],
+            columns: 1,
+        }
+    }
+
+    /// Renders the figure as SVG. Points that are not finite, or not positive on a logarithmic
+    /// axis, are left out, and lines are broken there. Data outside the range of an axis are
+    /// clipped.
     ///
     /// # Errors
-    /// If no point can be shown, or an axis' range is empty.
+    /// Returns an error if there is no point to show or the range of an axis is empty.
     pub fn svg(&self) -> Result<String> {
         self.draw(|| format!("`{}`", self.title))
     }
 
-    /// Writes [`Figure::svg`] to a file, atomically.
+    /// Writes the result of [`Figure::svg`] to a file, atomically.
     ///
     /// # Errors
-    /// As [`Figure::svg`], or if the file cannot be written.
+    /// Returns an error if the figure cannot be drawn (see [`Figure::svg`]) or the file cannot be
+    /// written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let svg = self.draw(|| path.display().to_string())?;
         Ok(file::write_atomically(path, svg.as_bytes())?)
@@ -97,33 +115,33 @@ impl Figure {
     }
 }
 
-/// A pair of axes and what is drawn between them. If both axes have the same range it is
-/// square, and a circle looks like one.
+/// A pair of axes and the items drawn between them. A panel whose axes have the same range is
+/// square, so that circles look like circles.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Panel {
-    /// Above it.
+    /// The title, above the panel; may be empty.
     pub title: String,
     /// The horizontal axis.
     pub x: Axis,
     /// The vertical axis.
     pub y: Axis,
-    /// From the lowest to the topmost.
+    /// The items, in drawing order: later ones cover earlier ones.
     pub items: Vec<Item>,
 }
 
-/// What an axis shows.
+/// The label, range and scale of an axis.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Axis {
-    /// Its quantity and unit.
+    /// The quantity and its unit.
     pub label: String,
-    /// Its ends; if `None`, those of the data and a margin.
+    /// Both ends. [default: the range of the data and a margin]
     pub range: Option<(f64, f64)>,
-    /// Whether equal ratios, not equal differences, are equally long.
+    /// Whether the scale is logarithmic.
     pub logarithmic: bool,
 }
 
 impl Axis {
-    /// A linear axis over the data.
+    /// A linear axis that spans the data.
     pub fn linear(label: impl Into<String>) -> Self {
         Self {
             label: label.into(),
@@ -132,7 +150,7 @@ impl Axis {
         }
     }
 
-    /// A logarithmic axis over the data.
+    /// A logarithmic axis that spans the data.
     pub fn logarithmic(label: impl Into<String>) -> Self {
         Self {
             logarithmic: true,
@@ -149,19 +167,19 @@ impl Axis {
     }
 }
 
-/// A shape and its looks.
+/// A shape with its colour and its legend entry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
-    /// Its entry in the legend; the same label has one entry for all panels.
+    /// The label in the legend, if any. Items with the same label share one entry.
     pub label: Option<String>,
-    /// Its colour.
+    /// The colour.
     pub color: Color,
-    /// What it is.
+    /// The shape.
     pub shape: Shape,
 }
 
 impl Item {
-    /// An item that the legend does not show.
+    /// An item without an entry in the legend.
     pub fn new(color: Color, shape: Shape) -> Self {
         Self {
             label: None,
@@ -179,36 +197,36 @@ impl Item {
     }
 }
 
-/// What to draw, in the units of the axes.
+/// A shape in the units of the axes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shape {
     /// A line through the points.
     Line(Vec<(f64, f64)>),
-    /// A dashed line through the points; neighbouring colours have other dashes.
+    /// A dashed line through the points. Neighbouring colours have different dashes.
     DashedLine(Vec<(f64, f64)>),
-    /// A line with the colour's marker at each point, or at some where they are dense.
+    /// A line with the colour's marker at each point, or at some points where they are dense.
     MarkedLine(Vec<(f64, f64)>),
     /// A marker at each point.
     Points(Vec<(f64, f64)>, Marker),
-    /// The translucent area between low and high, of (x, low, high). On a logarithmic axis a
-    /// low end that is not positive is at the axis' end.
+    /// The translucent area between low and high, from points (x, low, high). On a logarithmic
+    /// axis a low end that is not positive is drawn at the end of the axis.
     Band(Vec<(f64, f64, f64)>),
-    /// Cells of a grid, equally large on the axes.
+    /// Cells of a grid of equal sizes.
     Cells {
-        /// Outer edges: the first column begins at `x.0`, the last ends at `x.1`.
+        /// Outer edges: the first column starts at `x.0`, the last ends at `x.1`.
         x: (f64, f64),
-        /// Outer edges: the first row begins at `y.0`, the last ends at `y.1`.
+        /// Outer edges: the first row starts at `y.0`, the last ends at `y.1`.
         y: (f64, f64),
-        /// Cells in a row.
+        /// Cells per row.
         columns: usize,
-        /// Cells in a column.
+        /// Cells per column.
         rows: usize,
-        /// Which cells are filled, row by row.
+        /// Whether each cell is filled, row by row.
         filled: Vec<bool>,
     },
 }
 
-/// What a point looks like.
+/// The marker of a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Marker {
@@ -218,7 +236,7 @@ pub enum Marker {
     Square,
 }
 
-/// Okabe and Ito's palette, told apart by the colour-blind too, and greys.
+/// The palette of Okabe and Ito, which is safe for colour-blind readers, and greys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Color {
@@ -234,7 +252,8 @@ pub enum Color {
 }
 
 impl Color {
-    /// The colour of series `index`: blue, vermillion, green, purple, orange, sky, and again.
+    /// The colour of series `index`: blue, vermillion, green, purple, orange, sky, then again from
+    /// blue.
     pub fn nth(index: usize) -> Self {
         const SERIES: [Color; 6] = [
             Color::Blue,

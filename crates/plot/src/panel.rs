@@ -1,4 +1,4 @@
-//! A panel: its title, axes and labels.
+//! Draws a panel: title, axes, labels and items.
 
 use crate::{
     Item, Panel, Shape,
@@ -11,7 +11,7 @@ use crate::{
 
 const TITLE: f64 = 14.0;
 const TICK: f64 = 12.0;
-/// From a panel's title to the panel.
+/// Distance between the title and the frame, in pixels.
 const BELOW_TITLE: f64 = 6.0;
 
 pub fn title_height(panel: &Panel, width: f64) -> f64 {
@@ -22,10 +22,10 @@ fn title(panel: &Panel, width: f64) -> Vec<String> {
     wrap(&panel.title, width - 24.0, TITLE)
 }
 
-/// The panel with its labels in `space`, whose uppermost `title_height` is for the title.
+/// Draws the panel in `space`, of which the top `title_height` is reserved for the title.
 pub fn draw(canvas: &mut Canvas, panel: &Panel, space: Frame, title_height: f64) -> Drawn {
     let points = shown(panel);
-    // Of an axis without a range only what the other's range shows counts.
+    // An axis without a range spans only the points within the range of the other axis.
     let within = |range: Option<(f64, f64)>, value: f64| {
         range.is_none_or(|(low, high)| (low..=high).contains(&value))
     };
@@ -99,7 +99,7 @@ pub fn draw(canvas: &mut Canvas, panel: &Panel, space: Frame, title_height: f64)
     Ok(())
 }
 
-/// All points that the panel's axes can show, cells' corners among them.
+/// All points that the axes of the panel can show, including the corners of cells.
 pub fn shown(panel: &Panel) -> Vec<(f64, f64)> {
     let points = |item: &Item| match &item.shape {
         Shape::Line(points) | Shape::DashedLine(points) | Shape::MarkedLine(points) => {
@@ -117,7 +117,7 @@ pub fn shown(panel: &Panel) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// Whether labels along `length` pixels have `gap` pixels between them.
+/// Whether there are `gap` pixels between the labels along an axis of `length` pixels.
 fn apart(ticks: &[Tick], length: f64, gap: f64, size: impl Fn(&Tick) -> f64) -> bool {
     ticks.windows(2).all(|pair| {
         let distance = (pair[1].at - pair[0].at) * length;

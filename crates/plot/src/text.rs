@@ -1,11 +1,11 @@
-//! How large a text is, without its font.
+//! Estimates the size of text without its font.
 
 /// Size of the labels of axes and legend, and of the caption.
 pub const LABEL: f64 = 13.0;
 /// Height of a line of text, in its size.
 pub const LINE: f64 = 1.35;
 
-/// Upper estimate of the width of `text` in the usual sans-serif fonts.
+/// An upper estimate of the width of `text` in common sans-serif fonts.
 fn width(text: &str, size: f64) -> f64 {
     let em = |c| match c {
         'i' | 'j' | 'l' | 'I' | '|' | '\'' => 0.3,
@@ -18,7 +18,7 @@ fn width(text: &str, size: f64) -> f64 {
     size * text.chars().map(em).sum::<f64>()
 }
 
-/// The widest of the texts.
+/// The width of the widest text.
 pub fn widest<'a>(texts: impl IntoIterator<Item = &'a str>, size: f64) -> f64 {
     texts
         .into_iter()
@@ -26,7 +26,8 @@ pub fn widest<'a>(texts: impl IntoIterator<Item = &'a str>, size: f64) -> f64 {
         .fold(0.0, f64::max)
 }
 
-/// Lines of at most `available`, broken between words, and within those that are too long.
+/// Breaks text into lines of at most `available` pixels, between words, or within words that
+/// are too long.
 pub fn wrap(text: &str, available: f64, size: f64) -> Vec<String> {
     let mut lines: Vec<String> = vec![];
     for paragraph in text.lines() {

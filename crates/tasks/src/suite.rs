@@ -47,6 +47,18 @@ pub struct Entry {
 pub const IN_DISTRIBUTION: &str = "in-distribution";
 
 impl Suite {
+    /// Every suite.
+    pub const ALL: [Suite; 3] = [Suite::Quick, Suite::Full, Suite::BeyondMlps];
+
+    /// The name in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Suite::Quick => "quick",
+            Suite::Full => "full",
+            Suite::BeyondMlps => "beyond-mlps",
+        }
+    }
+
     /// The task of meta-training and its horizon. [`Suite::BeyondMlps`] has that of
     /// [`Suite::Quick`].
     pub fn base(self) -> (MlpConfig, u64) {

@@ -1,4 +1,4 @@
-//! Runs that are killed, interrupted or damaged, and go on as if nothing had been.
+//! Runs that are killed, interrupted or damaged resume as if nothing had happened.
 
 use std::{
     fs::{self, File},
@@ -86,7 +86,7 @@ impl Victim<'_> {
         self.folder.join("killed")
     }
 
-    /// Starts it, or goes on with it where a user would.
+    /// Starts the run, or resumes it where a user would.
     fn spawn(&self) -> Child {
         if self.run().join("config.toml").exists() {
             return spawn(self.folder, &["meta-train", "--resume", "killed"]);
@@ -156,7 +156,7 @@ fn kill_9_at_any_moment_loses_nothing() {
     });
 }
 
-/// Ended by Ctrl-C: it saves the last step and tells how to go on.
+/// Ctrl-C saves the last step and says how to resume.
 #[test]
 fn ctrl_c_saves_and_tells_how_to_go_on() {
     in_the_middle(|folder, steps| {
@@ -199,7 +199,7 @@ fn a_damaged_checkpoint_is_passed_over() {
         text.contains("passing over") && text.contains("checksum"),
         "{text}"
     );
-    assert!(text.contains("going on after outer step 11"), "{text}");
+    assert!(text.contains("resuming after outer step 11"), "{text}");
     assert_same_run(&run, &damaged, "from an older checkpoint");
 
     for entry in fs::read_dir(damaged.join("checkpoints")).unwrap().flatten() {

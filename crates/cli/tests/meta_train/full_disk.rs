@@ -1,5 +1,5 @@
 //! Writes that fail in the middle of a file. What was saved before is good, and the run
-//! goes on once there is room.
+//! resumes once there is room.
 //!
 //! The system is told to refuse files above a size: as on a full disk, the start of what
 //! is written gets in and the rest is an error, here "File too large".
@@ -37,7 +37,7 @@ fn largest_checkpoint(run: &Path) -> u64 {
     checkpoints(run).values().map(Vec::len).max().unwrap() as u64
 }
 
-/// Asserts that the run `full` ended as it should, and goes on after `step`.
+/// Asserts that the run `full` ended as it should and resumes after `step`.
 fn assert_it_goes_on(folder: &Path, text: &str, file: &str, step: usize) {
     let full = folder.join("full");
     assert!(
@@ -47,7 +47,7 @@ fn assert_it_goes_on(folder: &Path, text: &str, file: &str, step: usize) {
     assert!(text.contains("--resume full"), "{text}");
     assert_eq!(unfinished(&full), 0);
     let text = succeed(folder, &["meta-train", "--resume", "full"]);
-    let place = format!("going on after outer step {step}\n");
+    let place = format!("resuming after outer step {step}\n");
     assert!(
         text.contains(&place) && !text.contains("passing over"),
         "{text}"
