@@ -1,6 +1,7 @@
 //! What several commands share.
 
 use std::{
+    collections::BTreeMap,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{
@@ -11,10 +12,10 @@ use std::{
 
 use anyhow::Context;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use lopt_core::{Workers, file};
+use lopt_core::{LearnedOptimizer, Workers, file};
 use lopt_experiments::Table;
 use lopt_kernels::Isa;
-use lopt_meta::Provenance;
+use lopt_meta::{Provenance, registry};
 use lopt_plot::Figure;
 use lopt_tasks::DataStore;
 
@@ -60,6 +61,23 @@ pub fn one_of<T: Clone + Send + Sync + 'static>(
         found.map(|(_, value)| value.clone()).ok_or("unknown name")
     })
 }
+
+/// Loads θ files: the optimizer of each kind, with its file.
+pub fn thetas(files: &[PathBuf]) -> anyhow::Result<BTreeMap<&'static str, Loaded>> {
+    let mut loaded = BTreeMap::new();
+    for file in files {
+        let optimizer = registry::load(file)?;
+        let kind = optimizer.kind();
+        if let Some((other, _)) = loaded.insert(kind, (file.clone(), optimizer)) {
+            let (file, other) = (file.display(), other.display());
+            anyhow::bail!("{other} and {file} are both θ of `{kind}`; give one of each kind");
+        }
+    }
+    Ok(loaded)
+}
+
+/// A θ file and its optimizer.
+pub type Loaded = (PathBuf, Box<dyn LearnedOptimizer>);
 
 /// Writes NAME.svg and NAME.csv.
 pub fn save(out: &Path, name: &str, figure: &Figure, numbers: &Table) -> anyhow::Result<()> {

@@ -8,11 +8,12 @@ use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
 use lopt_core::Theta;
 use lopt_eval::{Contender, Outcome, Settings, Summary, TaskReport, evaluate, write_reports};
-use lopt_experiments::{optimizers, program};
+use lopt_experiments::program;
+use lopt_meta::registry;
 use lopt_tasks::suite::Suite;
 
 use crate::{
-    common::{Compute, one_of, provenance, stop_flag},
+    common::{Compute, one_of, provenance, stop_flag, thetas},
     progress::EvaluationBar,
     ranks::one_process,
     table,
@@ -20,12 +21,10 @@ use crate::{
 
 #[derive(ClapArgs)]
 pub struct Args {
-    /// θ of STAR. [default: best.safetensors of its newest run in runs/, else the shipped one]
+    /// A θ file to evaluate, of any kind of optimizer; may be repeated. [default for each kind:
+    /// best.safetensors of its newest run in runs/, else the shipped θ]
     #[arg(long, value_name = "FILE")]
-    star: Option<PathBuf>,
-    /// θ of the blackbox. [default: as for --star]
-    #[arg(long, value_name = "FILE")]
-    blackbox: Option<PathBuf>,
+    theta: Vec<PathBuf>,
     /// `quick`: 8×8 images and 500 steps, embedded data. `full`: full images and 2000 steps, full
     /// data sets; takes hours. `beyond-mlps`: convolutional, residual and recurrent networks and a
     /// transformer, on CIFAR-10 in full and embedded data.
@@ -37,7 +36,7 @@ pub struct Args {
     /// Number of seeds for each task and optimizer.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(..=10_000))]
     seeds: u64,
-    /// Factor on the steps of STAR and of the blackbox, as the library's `set_learning_rate`.
+    /// Factor on the steps of the learned optimizers, as the library's `set_learning_rate`.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = learning_rate)]
     learning_rate: f64,
     /// Run Adam only at this learning rate, such as 1e-3; may be repeated. [default: 15 learning
@@ -111,19 +110,26 @@ pub fn run(args: Args) -> Result<bool> {
 fn contenders(args: &Args) -> Result<Vec<Contender>> {
     let runs = newest_runs(Path::new("runs"));
     let mut contenders = vec![];
-    for (kind, asked) in [("star", &args.star), ("blackbox", &args.blackbox)] {
-        let mut optimizer = match asked.as_ref().or_else(|| runs.get(kind)) {
-            Some(path) => {
-                eprintln!("{kind}: {}", path.display());
-                optimizers::load(kind, path)?
+    let mut given = thetas(&args.theta)?;
+    for kind in registry::LEARNED {
+        let name = kind.name();
+        let mut optimizer = match (given.remove(name), runs.get(name), kind.pretrained()) {
+            (Some((path, optimizer)), ..) => {
+                eprintln!("{name}: {}", path.display());
+                optimizer
             }
-            None => {
-                eprintln!("{kind}: the shipped one, since runs/ has no run of it");
-                optimizers::shipped(kind)?
+            (None, Some(path), _) => {
+                eprintln!("{name}: {}", path.display());
+                registry::load(path)?
             }
+            (None, None, Some(optimizer)) => {
+                eprintln!("{name}: the shipped one, since runs/ has no run of it");
+                optimizer
+            }
+            (None, None, None) => continue,
         };
         optimizer.set_learning_rate(args.learning_rate);
-        contenders.push(Contender::learned(kind, optimizer.into()));
+        contenders.push(Contender::learned(name, optimizer.into()));
     }
     Ok(contenders)
 }

@@ -1,29 +1,27 @@
 //! `lopt grad-study`: gradient estimators compared with the exact meta-gradient.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, atomic::Ordering},
 };
 
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use lopt_core::{LearnedOptimizer, file};
-use lopt_experiments::{grad_study, optimizers};
-use lopt_meta::{GradStudy, Preset, RunConfig};
+use lopt_experiments::grad_study;
+use lopt_meta::{GradStudy, OptimizerConfig, Preset, RunConfig, registry};
 
 use crate::{
-    common::{Compute, save_figure, stop_flag},
+    common::{Compute, save_figure, stop_flag, thetas},
     ranks::one_process,
 };
 
 #[derive(ClapArgs)]
 pub struct Args {
-    /// θ of STAR. [default: the reference's initial θ]
+    /// A θ file to study, of any kind of optimizer; may be repeated. [default for each kind: the
+    /// reference's initial θ]
     #[arg(long, value_name = "FILE")]
-    star: Option<PathBuf>,
-    /// θ of the blackbox. [default: the reference's initial θ]
-    #[arg(long, value_name = "FILE")]
-    blackbox: Option<PathBuf>,
+    theta: Vec<PathBuf>,
     /// Lengths of the unrolls in inner steps, each a multiple of the truncation or below it.
     #[arg(long, value_delimiter = ',', default_values_t = [5, 10, 20, 50, 100, 200])]
     lengths: Vec<u64>,
@@ -56,19 +54,14 @@ pub fn run(args: Args) -> Result<bool> {
         args.sigma > 0.0 && args.sigma.is_finite(),
         "--sigma must be positive and finite"
     );
-    let optimizers = [
-        ("star", optimizer("star", args.star.as_deref(), &config)?),
-        (
-            "blackbox",
-            optimizer("blackbox", args.blackbox.as_deref(), &config)?,
-        ),
-    ];
+    let seed = config.trainer.seed;
+    let optimizers = optimizers(&args.theta, seed)?;
     let study = GradStudy {
         lengths: args.lengths.clone(),
         truncation: args.truncation,
         sigma: args.sigma,
         samples: args.samples,
-        seed: config.seed,
+        seed,
     };
     let device = args.compute.device()?;
     let family = config.task.load(&mut args.compute.store(), &device)?;
@@ -99,14 +92,26 @@ pub fn run(args: Args) -> Result<bool> {
     Ok(!stopped)
 }
 
-fn optimizer(
-    kind: &str,
-    theta: Option<&Path>,
-    config: &RunConfig,
-) -> Result<Arc<dyn LearnedOptimizer>> {
-    let optimizer = match theta {
-        Some(path) => optimizers::load(kind, path),
-        None => optimizers::initial(kind, config.seed),
-    };
-    Ok(optimizer?.into())
+/// Every kind, with the given θ or the reference's initial one.
+fn optimizers(
+    files: &[PathBuf],
+    seed: u64,
+) -> Result<Vec<(&'static str, Arc<dyn LearnedOptimizer>)>> {
+    let mut given = thetas(files)?;
+    let mut optimizers: Vec<(_, Arc<dyn LearnedOptimizer>)> = vec![];
+    for kind in registry::LEARNED {
+        let optimizer = match given.remove(kind.name()) {
+            Some((_, optimizer)) => optimizer,
+            None => {
+                let reference = OptimizerConfig {
+                    kind,
+                    last_layer_scale: 1.0,
+                    config: None,
+                };
+                reference.initial(seed)?
+            }
+        };
+        optimizers.push((kind.name(), optimizer.into()));
+    }
+    Ok(optimizers)
 }

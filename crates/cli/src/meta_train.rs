@@ -10,10 +10,12 @@ use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
 use lopt_core::{LearnedOptimizer, Workers};
 use lopt_eval::{Score, compare_with_adam};
-use lopt_experiments::{curves, optimizers};
+use lopt_experiments::curves;
 use lopt_meta::{
     EstimatorKind, Observer, Preset, Progress, Provenance, Resources, RunConfig, Trainer,
+    registry::{self, LEARNED},
 };
+use lopt_per_param::Kind;
 use lopt_tasks::Task;
 
 use crate::{
@@ -37,14 +39,14 @@ pub struct Args {
     overrides: Vec<String>,
     /// The optimizer to meta-train. [default: from the configuration]
     #[arg(long, conflicts_with = "resume",
-        value_parser = one_of(optimizers::KINDS.map(|kind| (kind, kind))))]
-    optimizer: Option<&'static str>,
+        value_parser = one_of(LEARNED.map(|kind| (kind.name(), kind))))]
+    optimizer: Option<Kind>,
     /// How to estimate the meta-gradient: by persistent (pes) or truncated (es) evolution
     /// strategies, evolution strategies on whole unrolls (full-es), or backpropagation through the
     /// truncation. Keeps the settings that it shares with the estimator of the configuration.
     /// [default: from the configuration]
     #[arg(long, conflicts_with = "resume",
-        value_parser = one_of(EstimatorKind::ALL.map(|kind| (kind.name(), kind))))]
+        value_parser = one_of(EstimatorKind::ALL.iter().map(|&kind| (kind.name(), kind))))]
     estimator: Option<EstimatorKind>,
     /// Random seed. [default: from the configuration]
     #[arg(long, conflicts_with = "resume",
@@ -78,13 +80,12 @@ pub fn run(args: Args) -> Result<bool> {
     let workers = args.compute.workers();
     let mut store = args.compute.store();
     let resources = Resources {
-        store: &mut store,
-        device: &device,
         workers,
         comm: comm.clone(),
+        provenance: provenance(),
     };
-    let mut trainer = match &args.resume {
-        Some(path) => Trainer::resume(path, provenance(), resources)
+    let (config, mut trainer) = match &args.resume {
+        Some(path) => RunConfig::resume(path, &mut store, &device, resources)
             .with_context(|| format!("cannot resume {}", path.display()))?,
         None => {
             let (config, name) = configuration(&args)?;
@@ -92,7 +93,8 @@ pub fn run(args: Args) -> Result<bool> {
                 .run_dir
                 .clone()
                 .unwrap_or_else(|| new_run_dir(&config, &name));
-            Trainer::start(&path, config, provenance(), resources)?
+            let trainer = config.start(&path, &mut store, &device, resources)?;
+            (config, trainer)
         }
     };
     if comm.rank() > 0 {
@@ -100,20 +102,21 @@ pub fn run(args: Args) -> Result<bool> {
         return Ok(trainer.run(&*stop_flag_with(String::new())?, &mut ())?);
     }
     // The data are in memory already.
-    let config = trainer.config();
     let own_task = config.task.first_task()?.load(&mut store, &device)?.task;
     drop(store);
-    announce(&trainer, workers.threads(), comm.size());
-    train(&mut trainer, own_task, workers, comm.size())
+    announce(&config, &trainer, workers.threads(), comm.size());
+    train(&config, &mut trainer, own_task, workers, comm.size())
 }
 
 /// The configuration and its name: that of the preset or of the file.
 fn configuration(args: &Args) -> Result<(RunConfig, String)> {
     let mut overrides = vec![];
     if let Some(kind) = args.optimizer {
-        match args.config {
-            Some(_) => overrides.push(format!("optimizer.kind={kind}")),
-            None => overrides.extend(optimizers::preset_overrides(kind)),
+        overrides.push(format!("optimizer.kind={}", kind.name()));
+        if args.config.is_none() {
+            // The presets' scale is that of their own kind; a blackbox would not move at 0.
+            let scale = kind.last_layer_scale();
+            overrides.push(format!("optimizer.last-layer-scale={scale:?}"));
         }
     }
     overrides.extend(args.seed.map(|seed| format!("seed={seed}")));
@@ -139,8 +142,8 @@ fn configuration(args: &Args) -> Result<(RunConfig, String)> {
 
 /// The first unused run directory for this configuration.
 fn new_run_dir(config: &RunConfig, name: &str) -> PathBuf {
-    let kind = optimizers::kind(config);
-    let base = format!("runs/{kind}-{name}-seed{}", config.seed);
+    let kind = config.optimizer.kind.name();
+    let base = format!("runs/{kind}-{name}-seed{}", config.trainer.seed);
     let numbered = (2..).map(|n| format!("{base}-{n}"));
     std::iter::once(base.clone())
         .chain(numbered)
@@ -149,19 +152,17 @@ fn new_run_dir(config: &RunConfig, name: &str) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(base))
 }
 
-fn announce(trainer: &Trainer, threads: usize, ranks: usize) {
-    let config = trainer.config();
+fn announce(config: &RunConfig, trainer: &Trainer, threads: usize, ranks: usize) {
     let path = trainer.path().display();
     let processes = match ranks {
         1 => format!("{threads} threads"),
         _ => format!("{ranks} ranks of {threads} threads"),
     };
-    let data: Vec<&str> = config.task.dataset.iter().map(|name| name.name()).collect();
     eprintln!(
         "meta-training {} on {}, seed {}, {processes}; run directory {path}",
-        optimizers::kind(config),
+        config.optimizer.kind.name(),
         config.task,
-        config.seed
+        config.trainer.seed
     );
     eprintln!("inner steps: {}", trainer.inner_path());
     if trainer.outer_step() > 0 {
@@ -188,6 +189,7 @@ fn described(program: &Provenance) -> String {
 }
 
 fn train(
+    config: &RunConfig,
     trainer: &mut Trainer,
     own_task: Arc<dyn Task>,
     workers: Workers,
@@ -222,7 +224,13 @@ fn train(
         );
         return Ok(false);
     }
-    conclude(trainer, &view, &path, started.elapsed().as_secs_f64())?;
+    conclude(
+        config,
+        trainer,
+        &view,
+        &path,
+        started.elapsed().as_secs_f64(),
+    )?;
     compare(trainer, &own_task, &path, workers, &stop)
 }
 
@@ -235,11 +243,9 @@ fn compare(
     stop: &AtomicBool,
 ) -> Result<bool> {
     const SEEDS: u64 = 3;
-    let config = trainer.config();
-    let kind = optimizers::kind(config);
     let optimizer: Arc<dyn LearnedOptimizer> =
-        optimizers::load(kind, &path.join("best.safetensors"))?.into();
-    let horizon = config.held_out.horizon;
+        registry::load(&path.join("best.safetensors"))?.into();
+    let horizon = trainer.config().held_out.horizon;
     let found = compare_with_adam(task, optimizer, horizon, SEEDS, workers, stop);
     let found = match found {
         Err(lopt_eval::Error::Stopped) => {
@@ -274,10 +280,15 @@ fn compare(
     Ok(true)
 }
 
-fn conclude(trainer: &Trainer, view: &View, path: &Path, seconds: f64) -> Result<()> {
-    let config = trainer.config();
-    let kind = optimizers::kind(config);
-    let title = format!("Meta-training {kind}, seed {}", config.seed);
+fn conclude(
+    config: &RunConfig,
+    trainer: &Trainer,
+    view: &View,
+    path: &Path,
+    seconds: f64,
+) -> Result<()> {
+    let (kind, seed) = (config.optimizer.kind.name(), config.trainer.seed);
+    let title = format!("Meta-training {kind}, seed {seed}");
     if let Some(figure) = curves::figure(path, &title)? {
         figure.save(&path.join("curves.svg"))?;
     }

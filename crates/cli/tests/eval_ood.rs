@@ -201,23 +201,24 @@ fn bad_input_is_told() {
     trained(here);
     fs::write(here.join("junk"), b"junk").unwrap();
     let star = "runs/star/best.safetensors";
-    let blackbox = "runs/blackbox/best.safetensors";
     let checkpoint = "runs/star/checkpoints/step-00000012.safetensors";
     for (arguments, words) in [
         (
-            vec!["eval-ood", "--star", "none"],
+            vec!["eval-ood", "--theta", "none"],
             vec!["none", "No such file"],
         ),
         (
-            vec!["eval-ood", "--star", "junk"],
+            vec!["eval-ood", "--theta", "junk"],
             vec!["junk", "no safetensors file"],
         ),
         (
-            vec!["eval-ood", "--star", blackbox],
-            vec![blackbox, "`blackbox`"],
+            vec!["eval-ood", "--theta", star, "--theta", star],
+            vec![star, "both θ of `star`"],
         ),
-        (vec!["eval-ood", "--blackbox", star], vec![star, "`star`"]),
-        (vec!["eval-ood", "--star", checkpoint], vec!["`checkpoint`"]),
+        (
+            vec!["eval-ood", "--theta", checkpoint],
+            vec!["`checkpoint`"],
+        ),
         (
             vec!["eval-ood", "--group", "colour"],
             vec!["`colour`", "nonlinearity"],

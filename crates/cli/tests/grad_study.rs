@@ -86,7 +86,7 @@ fn bad_input_is_told() {
     assert!(study(&["--sigma", "0"]).contains("--sigma must be positive"));
     let text = study(&["--lengths", "3"]);
     assert!(text.contains('3') && text.contains("truncation"), "{text}");
-    let text = study(&["--star", "missing.safetensors"]);
+    let text = study(&["--theta", "missing.safetensors"]);
     assert!(text.contains("missing.safetensors"), "{text}");
     let text = study(&["--set", "task.hiden=[[4]]"]);
     assert!(text.contains("hiden"), "{text}");

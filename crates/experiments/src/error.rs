@@ -1,7 +1,5 @@
 use std::path::PathBuf;
 
-use crate::optimizers::KINDS;
-
 /// The result of an experiment.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -16,22 +14,6 @@ pub enum Error {
     /// A setting of the experiment cannot be used; the message says which and why.
     #[error("{0}")]
     Settings(String),
-
-    /// There is no learned optimizer of this kind.
-    #[error("there is no learned optimizer `{kind}`; the kinds are: {}", KINDS.join(", "))]
-    UnknownKind {
-        /// The kind.
-        kind: String,
-    },
-
-    /// A file of θ cannot be used.
-    #[error("cannot use the optimizer in {}", path.display())]
-    Optimizer {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: Box<Error>,
-    },
 
     /// A meta-training can neither be started nor resumed in its directory.
     #[error(

@@ -7,13 +7,13 @@ use std::{
 use candle_core::Device;
 use lopt_core::{LearnedOptimizer, Optimizer, Workers};
 use lopt_eval::{Contender, ContenderResult, Curve, Outcome, Settings, evaluate, train_all};
-use lopt_meta::{Alone, Observer, Preset, Progress, Provenance, Resources, RunConfig, Trainer};
+use lopt_meta::{Alone, Observer, Preset, Progress, Provenance, Resources, RunConfig, registry};
 use lopt_tasks::{
     DataStore, MlpTask, Task,
     suite::{Entry, Suite},
 };
 
-use crate::{Error, Result, curves::metrics, optimizers};
+use crate::{Error, Result, curves::metrics};
 
 /// New networks for each task and optimizer in an evaluation.
 pub(crate) const EVALUATION_SEEDS: u64 = 3;
@@ -122,7 +122,6 @@ impl Lab<'_> {
         overrides.push(format!("outer.steps={outer_steps}"));
         overrides.push(format!("held-out.every={}", (outer_steps / 10).max(1)));
         let config = RunConfig::parse(Preset::Quick.text(), "preset quick", None, &overrides)?;
-        let kind = optimizers::kind(&config).to_owned();
         let name: String = variant
             .name
             .replace(|c: char| !c.is_alphanumeric() && c != '.', "-");
@@ -143,22 +142,21 @@ impl Lab<'_> {
             variant,
             seed,
             held_out: held_out.collect(),
-            optimizer: optimizers::load(&kind, &path.join("best.safetensors"))?.into(),
+            optimizer: registry::load(&path.join("best.safetensors"))?.into(),
         })
     }
 
     /// Starts or resumes a run.
     fn meta_train(&mut self, path: &Path, config: RunConfig, variant: &Variant) -> Result<()> {
         let resources = Resources {
-            store: &mut self.store,
-            device: &self.device,
             workers: self.workers,
             comm: Rc::new(Alone),
+            provenance: self.provenance.clone(),
         };
-        let provenance = self.provenance.clone();
+        let (store, device) = (&mut self.store, &self.device);
         let trainer = match path.join("config.toml").exists() {
-            true => Trainer::resume(path, provenance, resources),
-            false => Trainer::start(path, config, provenance, resources),
+            true => RunConfig::resume(path, store, device, resources).map(|(_, trainer)| trainer),
+            false => config.start(path, store, device, resources),
         };
         let mut trainer = trainer.map_err(|source| Error::MetaTraining {
             path: path.to_owned(),

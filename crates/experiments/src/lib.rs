@@ -17,7 +17,6 @@ mod error;
 pub mod grad_study;
 mod lab;
 pub mod linearized;
-pub mod optimizers;
 mod table;
 pub mod theory;
 

@@ -2,21 +2,26 @@
 
 use std::{
     path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use candle_core::Device;
+use lopt_core::LearnedOptimizer;
+use lopt_meta::registry;
 use lopt_plot::{Axis, Color, Figure, Item, Panel, Shape};
 use lopt_stability::{
     Effort,
-    training::{Point, Study, Subject},
+    training::{Point, Study},
 };
 use lopt_tasks::{
     DataStore,
     suite::{Entry, Suite},
 };
 
-use crate::{Error, Result, Table, optimizers};
+use crate::{Error, Result, Table};
 
 /// The settings of a linearized training.
 #[derive(Clone, Debug)]
@@ -125,19 +130,19 @@ impl Linearization {
     }
 
     /// The optimizers by name. Optimizers of the same kind are distinguished by their files.
-    fn subjects(&self) -> Result<Vec<(String, Subject)>> {
-        let subjects = self.optimizers.iter().map(|path| optimizers::subject(path));
-        let subjects: Vec<(String, Subject)> = subjects.collect::<Result<_>>()?;
+    fn subjects(&self) -> Result<Vec<(String, Arc<dyn LearnedOptimizer>)>> {
+        let mut subjects: Vec<(String, Arc<dyn LearnedOptimizer>)> = vec![];
+        for file in &self.optimizers {
+            let optimizer = registry::load(file)?;
+            subjects.push((optimizer.kind().to_owned(), optimizer.into()));
+        }
         let kinds: Vec<String> = subjects.iter().map(|(kind, _)| kind.clone()).collect();
-        let named = subjects.into_iter().zip(&self.optimizers);
-        Ok(named
-            .map(|((kind, subject), file)| {
-                match kinds.iter().filter(|other| **other == kind).count() {
-                    1 => (kind, subject),
-                    _ => (format!("{kind} {}", file.display()), subject),
-                }
-            })
-            .collect())
+        for ((name, _), file) in subjects.iter_mut().zip(&self.optimizers) {
+            if kinds.iter().filter(|kind| *kind == name).count() > 1 {
+                *name = format!("{name} {}", file.display());
+            }
+        }
+        Ok(subjects)
     }
 
     fn figure(&self, entry: &Entry, task: &str, all: &[Linearized]) -> Figure {

@@ -6,9 +6,7 @@ use lopt_core::{LearnedOptimizer, Workers};
 use lopt_tasks::TaskFamily;
 use serde::Serialize;
 
-use crate::{
-    Alone, Error, EstimatorConfig, EstimatorKind, Horizon, Result, Settings, outer::norm,
-};
+use crate::{Alone, Error, EstimatorConfig, EstimatorKind, Horizon, Result, Settings, outer::norm};
 
 /// Compares the estimators at a fixed θ.
 #[derive(Clone, Debug)]

@@ -368,6 +368,6 @@ mod tests {
             assert!(!known.contains(&config), "{}", variant.name);
             known.push(config);
         }
-        assert_eq!(known[0].outer.weight_decay, STARS_DECAY);
+        assert_eq!(known[0].trainer.outer.weight_decay, STARS_DECAY);
     }
 }
