@@ -48,7 +48,7 @@ fn a_run_leaves_everything_it_promises() {
     let held_out = metrics.iter().filter(|m| !m["held_out"].is_null()).count();
     assert_eq!(held_out, 3);
     let best = Theta::load(&run.join("best.safetensors")).unwrap();
-    assert_eq!(best.provenance["configuration"]["seed"], 0);
+    assert_eq!(best.provenance()["configuration"]["seed"], 0);
     assert_eq!(Star::new(best).unwrap().theta().values().len(), 202);
     let newest = ["step-00000011.safetensors", "step-00000012.safetensors"];
     assert!(checkpoints(&run).keys().eq(&newest));
