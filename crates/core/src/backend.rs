@@ -1,19 +1,19 @@
-//! Where the steps of an optimizer are computed.
+//! The implementations that compute an optimizer's steps: CPU kernels or candle ops.
 
 use candle_core::{Tensor, Var, backprop::GradStore};
 
 use crate::{CandleOps, Fused, Grads, Optimizer, Params, Result, State, StepContext};
 
-/// Keeps the state of one optimizer for one set of parameters, and takes its steps.
+/// Holds the state of one optimizer for one set of parameters and takes its steps.
 ///
-/// A backend owns the slots: it loads and returns them as a [`State`], refuses gradients that
-/// cannot be used before anything changes, and updates all tensors in one step. [`Fused`] runs the
+/// A backend owns the slots: it loads and returns them as a [`State`], rejects invalid gradients
+/// before anything changes, and updates all tensors in one step. [`Fused`] runs the
 /// CPU kernels, [`CandleOps`] runs [`Optimizer::update`] on any device; [`backend`] chooses.
 pub trait Backend: Send {
-    /// What computes the steps: "avx512", "avx2", "portable" or "candle ops".
+    /// The implementation in use: "avx512", "avx2", "portable" or "candle ops".
     fn path(&self) -> &'static str;
 
-    /// Steps taken so far.
+    /// The number of steps taken so far.
     fn steps(&self) -> u64;
 
     /// The state as tensors.
@@ -22,26 +22,27 @@ pub trait Backend: Send {
     /// Returns an error if a tensor operation fails.
     fn state(&self) -> Result<State>;
 
-    /// Continues from a state of the same optimizer and shapes.
+    /// Replaces the state by one of the same optimizer and shapes.
     ///
     /// # Errors
-    /// Returns [`crate::Error::Mismatch`] if it does not fit; the state is then unchanged.
+    /// Returns [`crate::Error::Mismatch`] if the slots or their shapes differ; the state is then
+    /// unchanged.
     fn set_state(&mut self, state: State) -> Result<()>;
 
-    /// Continues with other values of θ. [`Backend::step`] is then called with an optimizer of the
+    /// Replaces the values of θ. Later calls of [`Backend::step`] must pass an optimizer with the
     /// same values.
     ///
     /// # Errors
     /// Returns an error if there are more or fewer values than meta-parameters.
     fn set_theta(&mut self, values: &[f32]) -> Result<()>;
 
-    /// Takes one step of `params` by the optimizer that the backend was made for. Returns the new
-    /// parameters, or `None` if they were changed in their own memory, which all tensors that
-    /// share it see.
+    /// Takes one step of `params` with the optimizer that the backend was created for. Returns the
+    /// new parameters, or `None` if they were updated in place; tensors that share their memory
+    /// then change too.
     ///
     /// # Errors
-    /// Returns [`crate::Error::BadGradient`] or [`crate::Error::Mismatch`] if the gradients cannot
-    /// be used; nothing has then changed.
+    /// Returns [`crate::Error::BadGradient`] or [`crate::Error::Mismatch`] if a gradient is invalid
+    /// (see [`Grads::check`]); nothing changes then.
     fn step(
         &mut self,
         optimizer: &dyn Optimizer,
@@ -51,8 +52,8 @@ pub trait Backend: Send {
     ) -> Result<Option<Params>>;
 }
 
-/// The backend for `optimizer` on `params`: fused where there is a kernel for them, else candle
-/// ops.
+/// Returns the backend for `optimizer` on `params`: [`Fused`] if there is a kernel for them, else
+/// [`CandleOps`].
 ///
 /// # Errors
 /// Returns an error if the optimizer's state cannot be allocated.
@@ -63,12 +64,12 @@ pub fn backend(optimizer: &dyn Optimizer, params: &Params) -> Result<Box<dyn Bac
     })
 }
 
-/// The gradient of each parameter, by its index in name order.
+/// A source of gradients, indexed by the parameters in name order.
 pub trait GradSource {
-    /// `None` if the loss does not depend on the parameter.
+    /// Returns the gradient of a parameter, or `None` if the loss does not depend on it.
     fn grad(&self, index: usize) -> Option<&Tensor>;
 
-    /// All gradients, detached from the graph they come from.
+    /// Returns the gradients of all `count` parameters, detached from their graph.
     fn to_grads(&self, count: usize) -> Grads {
         let detached = |index| self.grad(index).map(Tensor::detach);
         Grads::new((0..count).map(detached).collect())
@@ -81,7 +82,7 @@ impl GradSource for Grads {
     }
 }
 
-/// Candle's gradients of variables.
+/// The gradients of variables in candle's store.
 pub(crate) struct OfStore<'a> {
     pub vars: &'a [Var],
     pub store: &'a GradStore,

@@ -1,13 +1,13 @@
 use crate::{Backend, Error, GradSource, Optimizer, Params, Result, State, StepContext};
 
-/// The [`Backend`] of any optimizer on any device: [`Optimizer::update`], in candle ops.
+/// The [`Backend`] that runs [`Optimizer::update`] in candle ops, for any optimizer and device.
 #[derive(Debug)]
 pub struct CandleOps {
     state: State,
 }
 
 impl CandleOps {
-    /// With the state before the first step.
+    /// Creates the backend with the optimizer's initial state.
     ///
     /// # Errors
     /// Returns an error if the state cannot be allocated.
@@ -38,7 +38,7 @@ impl Backend for CandleOps {
         Ok(())
     }
 
-    /// The optimizer that is passed to each step has θ.
+    /// Does nothing: the optimizer passed to each step holds θ.
     fn set_theta(&mut self, _: &[f32]) -> Result<()> {
         Ok(())
     }

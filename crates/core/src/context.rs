@@ -1,4 +1,4 @@
-/// What an optimizer is told about the step it takes.
+/// Information about one step, passed to the optimizer.
 ///
 /// ```
 /// use lopt_core::StepContext;
@@ -8,18 +8,18 @@
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepContext {
-    /// Steps taken before this one; 0 at the first.
+    /// The number of steps before this one; 0 for the first.
     pub step: u64,
-    /// Adam's learning rate, or the factor on the step of a learned optimizer.
+    /// The learning rate; a learned optimizer multiplies its step by it.
     pub learning_rate: f64,
-    /// The training loss on the minibatch of the step before the update, if the caller knows it.
+    /// The training loss on this step's minibatch before the update, if known.
     pub loss: Option<f32>,
-    /// The number of steps of the whole training, if the caller knows it.
+    /// The total number of steps of the training run, if known.
     pub horizon: Option<u64>,
 }
 
 impl StepContext {
-    /// A step of which neither loss nor horizon is known.
+    /// Creates a context with an unknown loss and horizon.
     pub fn new(step: u64, learning_rate: f64) -> Self {
         Self {
             step,
@@ -29,7 +29,7 @@ impl StepContext {
         }
     }
 
-    /// With the loss before the update.
+    /// Sets the loss before the update.
     pub fn with_loss(self, loss: f32) -> Self {
         Self {
             loss: Some(loss),
@@ -37,7 +37,7 @@ impl StepContext {
         }
     }
 
-    /// With the number of steps of the whole training.
+    /// Sets the total number of steps of the training run.
     pub fn with_horizon(self, horizon: u64) -> Self {
         Self {
             horizon: Some(horizon),

@@ -1,14 +1,14 @@
-//! Devices as a user names them: `cpu`, `cuda:0`.
+//! Parses device names such as `cpu` and `cuda:0`.
 
 use candle_core::Device;
 
 use crate::{Error, Result};
 
-/// The device that `name` stands for: `cpu`, `cuda` or `cuda:N`.
+/// Returns the device named `cpu`, `cuda` or `cuda:N`.
 ///
 /// # Errors
-/// If the name is none of these, or the GPU cannot be had; nothing falls back to
-/// another device.
+/// Returns [`Error::Device`] if the name is not valid or the GPU is not available. There is no
+/// fallback to another device.
 pub fn parse(name: &str) -> Result<Device> {
     let error = |problem: String| Error::Device {
         device: name.to_owned(),
@@ -19,17 +19,18 @@ pub fn parse(name: &str) -> Result<Device> {
         None if name == "cuda" => 0,
         Some(("cuda", number)) => number
             .parse()
-            .map_err(|_| error(format!("`{number}` is no device number; say `cuda:0`")))?,
-        _ => return Err(error("unknown; say `cpu` or `cuda:N`".to_owned())),
+            .map_err(|_| error(format!("`{number}` is not a device number; use `cuda:0`")))?,
+        _ => return Err(error("unknown name; use `cpu` or `cuda:N`".to_owned())),
     };
     if cfg!(not(feature = "cuda")) {
         return Err(error(
-            "this build has no CUDA; build with `--features cuda` (needs the CUDA toolkit), or say `cpu`"
+            "built without CUDA; build with `--features cuda` (requires the CUDA toolkit), or use \
+             `cpu`"
                 .to_owned(),
         ));
     }
     Device::new_cuda(ordinal)
-        .map_err(|cause| error(format!("{cause}; check `nvidia-smi`, or say `cpu`")))
+        .map_err(|cause| error(format!("{cause}; check `nvidia-smi`, or use `cpu`")))
 }
 
 #[cfg(test)]

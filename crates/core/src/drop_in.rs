@@ -7,33 +7,33 @@ use crate::{
     backend::{OfStore, backend},
 };
 
-/// What a [`DropIn`] does with a gradient that holds NaN, ±inf or an entry above 1e18.
+/// What a [`DropIn`] does with a gradient that contains NaN, ±inf or an entry above 1e18.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NonFinite {
-    /// The step is an error that names the parameter; nothing changes.
+    /// Return an error that names the parameter; nothing changes.
     #[default]
     Refuse,
-    /// The step is left out and counted in [`DropIn::skipped_steps`].
+    /// Skip the step and count it in [`DropIn::skipped_steps`].
     Skip,
 }
 
 /// The configuration of a [`DropIn`].
 #[derive(Clone, Debug, Default)]
 pub struct DropInConfig<O> {
-    /// The optimizer itself.
+    /// The optimizer.
     pub optimizer: O,
-    /// What to do with gradients that are not finite.
+    /// What to do with a gradient that is not finite. Default: refuse the step.
     pub non_finite: NonFinite,
 }
 
-/// Any [`Optimizer`] as a [`candle_nn::Optimizer`]: it owns [`Var`]s and updates them.
+/// Adapts an [`Optimizer`] to [`candle_nn::Optimizer`]: it owns [`Var`]s and updates them.
 ///
-/// Parameters without a gradient in the store keep their value and their state, as with
-/// candle's own optimizers; so do variables of integer type.
+/// As with candle's own optimizers, variables without a gradient and variables of an integer type
+/// keep their value and state.
 pub struct DropIn<O> {
     optimizer: O,
     non_finite: NonFinite,
-    /// In name order.
+    /// The variables in name order.
     vars: Vec<Var>,
     /// Views of the variables' memory.
     params: Params,
@@ -53,11 +53,11 @@ impl<O: std::fmt::Debug> std::fmt::Debug for DropIn<O> {
 }
 
 impl<O: Optimizer> DropIn<O> {
-    /// With names, so that the state can be saved; `VarMap::data().lock()` gives them.
+    /// Creates the optimizer for named variables, so that its state can be saved.
     ///
     /// # Errors
-    /// If a name occurs twice, or a variable is of a float type other than f32 and f64: in
-    /// fewer digits decays near 1 and small ε vanish.
+    /// Returns [`Error::Mismatch`] if two variables have the same name, or a variable has a float
+    /// type other than f32 and f64: with fewer digits, decays near 1 and small ε are rounded away.
     pub fn with_names(
         vars: impl IntoIterator<Item = (String, Var)>,
         config: DropInConfig<O>,
@@ -68,8 +68,8 @@ impl<O: Optimizer> DropIn<O> {
             .collect();
         if let Some((name, var)) = vars.iter().find(|(_, var)| !supported(var.dtype())) {
             return Err(Error::Mismatch(format!(
-                "variable `{name}` is of type {:?}; optimizers here compute in f32 or f64: keep \
-                 the variables in one of them and convert in the forward pass",
+                "variable `{name}` has type {:?}, but the optimizers of lopt compute in f32 or \
+                 f64; keep the variables in f32 and convert them in the forward pass",
                 var.dtype()
             )));
         }
@@ -92,16 +92,16 @@ impl<O: Optimizer> DropIn<O> {
         Ok(drop_in)
     }
 
-    /// What takes the steps: "avx512", "avx2" or "portable" kernels in place (contiguous
-    /// f32 variables on the CPU), or "candle ops".
+    /// The implementation in use: "avx512", "avx2" or "portable" for the in-place kernels
+    /// (contiguous f32 variables on the CPU), otherwise "candle ops".
     pub fn path(&self) -> &'static str {
         self.backend.path()
     }
 
-    /// All variables of a [`candle_nn::VarMap`], by their names.
+    /// Creates the optimizer for all variables of a [`candle_nn::VarMap`], with their names.
     ///
     /// # Errors
-    /// Those of the optimizer.
+    /// Returns the errors of [`DropIn::with_names`].
     pub fn from_var_map(var_map: &candle_nn::VarMap, config: DropInConfig<O>) -> Result<Self> {
         let vars: HashMap<String, Var> = match var_map.data().lock() {
             Ok(vars) => vars.clone(),
@@ -115,15 +115,15 @@ impl<O: Optimizer> DropIn<O> {
         &self.optimizer
     }
 
-    /// How many steps [`NonFinite::Skip`] left out.
+    /// The number of steps skipped because of [`NonFinite::Skip`].
     pub fn skipped_steps(&self) -> u64 {
         self.skipped_steps
     }
 
-    /// One step with candle's gradients.
+    /// Takes one step with candle's gradients.
     ///
     /// # Errors
-    /// As [`Optimizer::step`]; the variables are then unchanged.
+    /// Returns the errors of [`Optimizer::step`]; the variables are then unchanged.
     pub fn try_step(&mut self, store: &GradStore) -> Result<()> {
         match self.step_or_refuse(store) {
             Err(error) if error.is_bad_gradient() && self.non_finite == NonFinite::Skip => {
@@ -150,29 +150,29 @@ impl<O: Optimizer> DropIn<O> {
         Ok(())
     }
 
-    /// The optimizer's state, as tensors.
+    /// Returns the optimizer's state as tensors.
     ///
     /// # Errors
-    /// Those of candle.
+    /// Returns an error if a tensor operation fails.
     pub fn state(&self) -> Result<State> {
         self.backend.state()
     }
 
-    /// Saves the state by the variables' names.
+    /// Saves the state under the variables' names.
     ///
     /// # Errors
-    /// If the file cannot be written, or the variables came without names.
+    /// Returns an error if the file cannot be written, or if the variables have no names.
     pub fn save_state(&self, path: &Path) -> Result<()> {
         self.require_names("save")?;
         self.state()?
             .save(self.optimizer.kind(), &self.params, path)
     }
 
-    /// Loads what [`DropIn::save_state`] saved.
+    /// Loads a state saved by [`DropIn::save_state`].
     ///
     /// # Errors
-    /// If the file is damaged or of another optimizer or model (the state is then
-    /// unchanged), or the variables came without names.
+    /// Returns an error if the file is damaged or belongs to another optimizer or model, or if the
+    /// variables have no names; the state is then unchanged.
     pub fn load_state(&mut self, path: &Path) -> Result<()> {
         self.require_names("load")?;
         let mut state = self.state()?;
@@ -180,14 +180,14 @@ impl<O: Optimizer> DropIn<O> {
         self.backend.set_state(state)
     }
 
-    /// `VarMap::all_vars` comes in another order in every run: positions are no names.
+    /// The order of `VarMap::all_vars` changes from run to run, so positions cannot serve as names.
     fn require_names(&self, what: &str) -> Result<()> {
         if self.named {
             return Ok(());
         }
         Err(Error::Mismatch(format!(
             "cannot {what} the optimizer's state: the variables have no names, and their \
-             order changes from run to run; construct it by `from_var_map` or `with_names`"
+             order changes from run to run; create it with `from_var_map` or `with_names`"
         )))
     }
 }

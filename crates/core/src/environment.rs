@@ -1,37 +1,35 @@
-//! What candle reads from the environment, set by starting the process again.
+//! Settings that candle reads from the environment, applied by restarting the process.
 
 use std::{env, io, process::Command};
 
-/// For the start of `main` in a program that trains several networks at once by candle:
-/// makes candle compute each of them on one thread.
+/// Makes candle use one thread per computation. Call it at the start of `main` in a program that
+/// trains several networks in parallel.
 ///
-/// Candle spreads matrix products and large tensors over all processors, in a pool that
-/// the whole process shares and whose size it reads from the environment; networks that
-/// train side by side wait for each other there. This replaces the process by itself with
-/// `RAYON_NUM_THREADS=1`, unless the environment says how many threads already. It returns
-/// in the new process.
+/// Candle distributes matrix products and large tensors over all processors, in a thread pool that
+/// is shared by the whole process and whose size it reads from the environment. Networks that train
+/// in parallel wait for each other in this pool. Unless `RAYON_NUM_THREADS` is set, this function
+/// sets it to 1 and restarts the program; it returns in the restarted program.
 ///
 /// # Errors
-/// If the program cannot be started again.
+/// Returns an error if the program cannot be restarted.
 pub fn one_candle_thread() -> io::Result<()> {
     start_again_with("RAYON_NUM_THREADS")
 }
 
-/// For the start of `main` in a program that needs second derivatives of losses in candle
-/// ops, as the exact meta-gradient does: makes candle's gradients differentiable.
+/// Makes candle's gradients differentiable. Call it at the start of `main` in a program that needs
+/// second derivatives of losses in candle ops, as the exact meta-gradient does.
 ///
-/// Candle cuts each gradient off from what it was computed from, so that a derivative of
-/// it lacks terms without a word, unless `CANDLE_GRAD_DO_NOT_DETACH=1` is in the
-/// environment. This replaces the process by itself with that variable set, unless it is
-/// already; it returns in the new process.
+/// Unless `CANDLE_GRAD_DO_NOT_DETACH=1` is set, candle detaches gradients from their graph, and
+/// second derivatives silently lack terms. If the variable is not set, this function sets it and
+/// restarts the program; it returns in the restarted program.
 ///
 /// # Errors
-/// If the program cannot be started again.
+/// Returns an error if the program cannot be restarted.
 pub fn second_derivatives() -> io::Result<()> {
     start_again_with("CANDLE_GRAD_DO_NOT_DETACH")
 }
 
-/// With the variable set to 1, if it is not set.
+/// Restarts the program with the variable set to 1, unless it is already set.
 fn start_again_with(variable: &str) -> io::Result<()> {
     if env::var_os(variable).is_some() {
         return Ok(());
@@ -41,7 +39,7 @@ fn start_again_with(variable: &str) -> io::Result<()> {
     replace(command)
 }
 
-/// Keeps the process id, so that signals reach the right one.
+/// Keeps the process id, so that signals still reach the program.
 #[cfg(unix)]
 fn replace(mut command: Command) -> io::Result<()> {
     use std::os::unix::process::CommandExt;

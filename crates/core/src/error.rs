@@ -1,9 +1,9 @@
 use std::path::{Path, PathBuf};
 
-/// The result of everything in this crate.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong, with what, where and the way out in its message.
+/// An error of this crate. The message says what failed, where, and how to fix it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -11,66 +11,67 @@ pub enum Error {
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 
-    /// A gradient that would poison the optimizer's accumulators for good.
+    /// A gradient is not finite or too large; it would spoil the accumulators for all later steps.
     #[error(
         "the gradient of parameter `{param}` {what}; the step was refused and nothing was changed. \
-         Look for a diverged loss or a division by zero in the model, or ask the optimizer to skip such steps"
+         Look for a diverged loss or a division by zero in the model, or configure the optimizer \
+         to skip such steps"
     )]
     BadGradient {
-        /// Name of the parameter.
+        /// The name of the parameter.
         param: String,
         /// What is wrong with its gradient.
         what: &'static str,
     },
 
-    /// Parameters, gradients, state or θ do not fit together.
+    /// Parameters, gradients, state or θ do not match each other.
     #[error("{0}")]
     Mismatch(String),
 
-    /// The operating system refused to read or write.
+    /// The operating system reported an error.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried, as a verb: "read", "write", "create".
+        /// The attempted action: "read", "write", "create".
         action: &'static str,
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
-        /// The system's answer.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 
-    /// A file is not what it should be.
+    /// The content of a file is not valid.
     #[error("{}: {problem}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it and what to do.
+        /// What is wrong with it and how to fix it.
         problem: String,
     },
 
-    /// A device that cannot be had.
+    /// A device is not available.
     #[error("device `{device}`: {problem}")]
     Device {
-        /// As the user named it.
+        /// The name that the user gave.
         device: String,
-        /// Why not, and what to do.
+        /// Why it is not available, and how to fix it.
         problem: String,
     },
 }
 
 impl Error {
-    /// A state whose slots are not those of the optimizer and parameters at hand.
+    /// The error for a state whose slots do not match the optimizer and parameters.
     pub fn other_state() -> Error {
         let problem = "the optimizer's state belongs to other parameters or to another optimizer";
         Error::Mismatch(problem.to_owned())
     }
 
-    /// Whether this is a refused gradient: the step did not happen, state and parameters
-    /// are as before, and training may go on.
+    /// Whether this is [`Error::BadGradient`]: state and parameters are unchanged, and training can
+    /// continue.
     pub fn is_bad_gradient(&self) -> bool {
         matches!(self, Error::BadGradient { .. })
     }
 
-    /// An [`Error::Io`], for `map_err`.
+    /// Returns a function that makes an [`Error::Io`], for `map_err`.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.to_owned();
         move |source| Error::Io {
@@ -80,7 +81,7 @@ impl Error {
         }
     }
 
-    /// An [`Error::File`].
+    /// Creates an [`Error::File`].
     pub fn file(path: &Path, problem: impl Into<String>) -> Error {
         Error::File {
             path: path.to_owned(),

@@ -1,9 +1,9 @@
-//! The one file format: safetensors with a single JSON header entry, `lopt`.
+//! The file format: safetensors with a single JSON header entry, `lopt`.
 //!
 //! The entry holds the format's version, the kind of content (`theta`, `optimizer-state`,
-//! `checkpoint`), a description, and a SHA-256 over all of that and every tensor, so that
-//! a truncated, flipped or foreign file is refused with a clear error. Files are written
-//! beside their place, synced and renamed: a reader sees the old one or the new one.
+//! `checkpoint`), a description, and a SHA-256 checksum of all of these and every tensor, so that
+//! truncated, corrupted and foreign files are rejected with a clear error. Files are written to a
+//! temporary path, synced and renamed: a reader sees either the old content or the new.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,7 +21,8 @@ use crate::{Error, Result};
 
 const ENTRY: &str = "lopt";
 const FORMAT: u32 = 1;
-/// What the folders of unfinished writes end in; safe to delete when nobody writes.
+/// The suffix of directories with unfinished writes. They are safe to delete when no process
+/// writes.
 pub const UNFINISHED: &str = ".unfinished";
 
 /// The header entry.
@@ -33,20 +34,20 @@ struct Header {
     description: Box<RawValue>,
 }
 
-/// What [`read`] found: the description and the tensors, on the CPU.
+/// The content of a file: the description and the tensors, on the CPU.
 #[derive(Debug)]
 pub struct Contents {
-    /// The JSON that [`write()`] was given.
+    /// The JSON description passed to [`write()`].
     pub description: Value,
     /// The tensors by name.
     pub tensors: BTreeMap<String, Tensor>,
 }
 
 impl Contents {
-    /// Takes the tensor of that name out.
+    /// Removes and returns the tensor with this name.
     ///
     /// # Errors
-    /// If there is none.
+    /// Returns [`Error::File`] if there is no such tensor.
     pub fn take(&mut self, name: &str, path: &Path) -> Result<Tensor> {
         self.tensors
             .remove(name)
@@ -54,11 +55,11 @@ impl Contents {
     }
 }
 
-/// Writes `tensors` (names must be unique) to `path`, atomically. The same content gives
-/// the same bytes.
+/// Writes `tensors` with unique names to `path` atomically. The same content gives the same bytes.
 ///
 /// # Errors
-/// If the file cannot be written; what was at `path` before is then still there.
+/// Returns an error if two names are equal or the file cannot be written; an existing file at
+/// `path` is then unchanged.
 pub fn write(
     path: &Path,
     kind: &str,
@@ -94,11 +95,11 @@ pub fn write(
     })
 }
 
-/// Reads a file that [`write()`] made, and verifies it.
+/// Reads and verifies a file written by [`write()`].
 ///
 /// # Errors
-/// If it cannot be read, is not of this format, version and `kind`, or does not match its
-/// checksum.
+/// Returns an error if the file cannot be read, has another format, version or `kind`, or does not
+/// match its checksum.
 pub fn read(path: &Path, kind: &str) -> Result<Contents> {
     parse(
         &fs::read(path).map_err(Error::io("read", path))?,
@@ -107,10 +108,12 @@ pub fn read(path: &Path, kind: &str) -> Result<Contents> {
     )
 }
 
-/// As [`read`] of a file with this content; `path` is for messages.
+/// Parses and verifies the content of a file written by [`write()`]. `path` is used in error
+/// messages.
 ///
 /// # Errors
-/// As [`read`].
+/// Returns an error if the content has another format, version or `kind`, or does not match its
+/// checksum.
 pub fn parse(bytes: &[u8], path: &Path, kind: &str) -> Result<Contents> {
     let foreign = |what: String| {
         Error::file(
@@ -119,7 +122,7 @@ pub fn parse(bytes: &[u8], path: &Path, kind: &str) -> Result<Contents> {
         )
     };
     let (_, metadata) = SafeTensors::read_metadata(bytes)
-        .map_err(|e| foreign(format!("truncated, damaged or no safetensors file ({e})")))?;
+        .map_err(|e| foreign(format!("truncated, damaged or not a safetensors file ({e})")))?;
     let views = SafeTensors::deserialize(bytes)
         .map_err(|e| foreign(format!("truncated or damaged ({e})")))?;
     let entry = metadata
@@ -133,12 +136,12 @@ pub fn parse(bytes: &[u8], path: &Path, kind: &str) -> Result<Contents> {
         })?;
     let header: Header = serde_json::from_str(entry).map_err(|e| {
         foreign(format!(
-            "its header entry `{ENTRY}` cannot be understood ({e})"
+            "its header entry `{ENTRY}` cannot be parsed ({e})"
         ))
     })?;
     if header.format != FORMAT {
         return Err(foreign(format!(
-            "of format version {}, this lopt reads version {FORMAT}",
+            "of format version {}; this version of lopt reads version {FORMAT}",
             header.format
         )));
     }
@@ -156,35 +159,35 @@ pub fn parse(bytes: &[u8], path: &Path, kind: &str) -> Result<Contents> {
     }
     if digest.finish() != header.sha256 {
         return Err(foreign(
-            "damaged: its content does not match its checksum; take another copy".to_owned(),
+            "damaged: the content does not match its checksum; use another copy".to_owned(),
         ));
     }
     Ok(Contents {
         description: serde_json::from_str(header.description.get())
-            .map_err(|e| foreign(format!("its description cannot be understood ({e})")))?,
+            .map_err(|e| foreign(format!("its description cannot be parsed ({e})")))?,
         tensors,
     })
 }
 
-/// Writes `bytes` beside `path`, syncs, and renames: after a crash at any moment `path`
-/// holds the old content or the new.
+/// Writes `bytes` to `path` atomically: after a crash at any moment, `path` holds either the old
+/// content or the new.
 ///
 /// # Errors
-/// If the system refuses; the old content is then still there.
+/// Returns [`Error::Io`] if the file cannot be written; the old content is then unchanged.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     atomically(path, |unfinished| fs::write(unfinished, bytes))
 }
 
-/// `write` to a file in a folder beside `path`, which then takes its place. The folder is
-/// because `safetensors` has unfinished files of its own.
+/// Calls `write` with a path in a temporary directory next to `path`, then renames the file. The
+/// directory also contains the temporary files that `safetensors` itself creates.
 fn atomically(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<()> {
     let name = path
         .file_name()
-        .ok_or_else(|| Error::file(path, "is no file name"))?
+        .ok_or_else(|| Error::file(path, "is not a file path"))?
         .to_string_lossy();
     let folder = path.with_file_name(format!(".{name}.{}{UNFINISHED}", std::process::id()));
     let unfinished = folder.join(&*name);
-    // Of a process of the same number that was killed.
+    // A killed process with the same id may have left it.
     let _ = fs::remove_dir_all(&folder);
     let written = fs::create_dir(&folder)
         .and_then(|()| write(&unfinished))
@@ -195,13 +198,13 @@ fn atomically(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Resul
                 .sync_all()
         })
         .and_then(|()| fs::rename(&unfinished, path));
-    // The first error is the one to tell.
+    // The first error is the one to report.
     let _ = fs::remove_dir_all(&folder);
     written.map_err(Error::io("write", path))?;
     sync_folder(path)
 }
 
-/// Makes the rename itself durable.
+/// Syncs the directory, so that the rename is durable.
 #[cfg(unix)]
 fn sync_folder(path: &Path) -> Result<()> {
     let folder = match path.parent() {
@@ -218,7 +221,7 @@ fn sync_folder(_: &Path) -> Result<()> {
     Ok(())
 }
 
-/// SHA-256 over kind, description and tensors, each with its length.
+/// SHA-256 of kind, description and tensors, each preceded by its length.
 struct Digester(Sha256);
 
 impl Digester {

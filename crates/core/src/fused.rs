@@ -1,4 +1,4 @@
-//! Optimizers on f32 slices: the fast path of CPU training.
+//! Optimizer updates on f32 slices: the fast path of training on the CPU.
 
 use std::cell::RefCell;
 
@@ -9,24 +9,23 @@ use crate::{
     params::{check_gradient, check_values},
 };
 
-/// The update of one optimizer on f32 slices, θ decoded.
+/// The update of one optimizer on f32 slices, with decoded θ.
 ///
-/// It computes the same function as [`Optimizer::update`], to within rounding. A step is one call
-/// of [`FusedUpdate::begin_step`], then one of [`FusedUpdate::update`] for each tensor that has a
-/// gradient.
+/// It computes the same function as [`Optimizer::update`] up to rounding. A step calls
+/// [`FusedUpdate::begin_step`] once, then [`FusedUpdate::update`] for each tensor with a gradient.
 pub trait FusedUpdate: Send {
-    /// The instructions of its kernels: "avx512", "avx2", "portable".
+    /// The instruction set of its kernels: "avx512", "avx2" or "portable".
     fn kernel(&self) -> &'static str;
 
-    /// Prepares what all tensors of a step share. `network` are the slots of the whole network, as
-    /// [`Optimizer::init`] orders them.
+    /// Prepares the values that all tensors of a step share. `network` holds the slots of the whole
+    /// network in the order of [`Optimizer::init`].
     fn begin_step(&mut self, context: &StepContext, network: &mut [Vec<f32>]);
 
-    /// Updates parameter `index`: its values and its slots, as [`Optimizer::init`] orders them, by
-    /// its gradient, all row-major.
+    /// Updates the values `p` and the slots of parameter `index` with its gradient `g`. The slots
+    /// are in the order of [`Optimizer::init`]; all slices are row-major.
     fn update(&mut self, index: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]);
 
-    /// Continues with other values of θ.
+    /// Replaces the values of θ.
     ///
     /// # Errors
     /// Returns [`Error::Mismatch`] if there are more or fewer values than meta-parameters.
@@ -37,7 +36,7 @@ pub trait FusedUpdate: Send {
     }
 }
 
-/// Name and shape of a slot, for each slot.
+/// The name and shape of each slot.
 type SlotLayout = Vec<(&'static str, Vec<usize>)>;
 
 /// The [`Backend`] of the CPU kernels: an optimizer's fused update and its slots in f32 memory.
@@ -80,8 +79,8 @@ fn slots_of(layout: &SlotLayout, values: &[Vec<f32>]) -> Result<Vec<Slot>> {
 }
 
 impl Fused {
-    /// `None` if the optimizer has no fused update for these parameters, or they are not
-    /// contiguous f32 tensors on the CPU.
+    /// Creates the backend with the optimizer's initial state. Returns `None` if the optimizer has
+    /// no fused update for these parameters, or they are not contiguous f32 tensors on the CPU.
     ///
     /// # Errors
     /// Returns an error if the optimizer's state cannot be allocated.
@@ -113,11 +112,12 @@ impl Fused {
         Ok(())
     }
 
-    /// Takes one step of parameters that lie in one slice, one after the other; `ends` are the
-    /// indices after each.
+    /// Takes one step of parameters that are concatenated in one slice; `ends` holds the index
+    /// after each of them.
     ///
     /// # Errors
-    /// Returns [`Error::BadGradient`] with one of `names`; nothing has then changed.
+    /// Returns [`Error::BadGradient`] with one of `names` if a gradient is invalid; nothing changes
+    /// then.
     pub fn step_flat(
         &mut self,
         context: &StepContext,
@@ -142,8 +142,8 @@ impl Fused {
     fn update_in_place(&mut self, index: usize, p: &Tensor, g: &Tensor) -> Result<()> {
         let (update, slots) = (&mut self.update, &mut self.slots[index]);
         if !same_storage(p, g) {
-            // Held while the parameter is written; two tensors of one storage would wait for
-            // each other.
+            // This lock is held while the parameter is written, so the two tensors must not share
+            // one storage: that would be a deadlock.
             let (storage, layout) = g.storage_and_layout();
             if let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) =
                 (&*storage, layout.contiguous_offsets())
@@ -195,7 +195,7 @@ impl Backend for Fused {
         self.update.set_theta(values)
     }
 
-    /// Allocates nothing, unless a gradient is not contiguous.
+    /// Does not allocate unless a gradient is not contiguous.
     fn step(
         &mut self,
         _: &dyn Optimizer,
@@ -219,14 +219,14 @@ impl Backend for Fused {
     }
 }
 
-/// Whether two tensors are views of the same memory.
+/// Whether two tensors share their memory.
 fn same_storage(a: &Tensor, b: &Tensor) -> bool {
     let (a, _) = a.storage_and_layout();
     let (b, _) = b.storage_and_layout();
     std::ptr::eq(&*a, &*b)
 }
 
-/// Changes a contiguous f32 tensor on the CPU in its own memory.
+/// Changes a contiguous f32 tensor on the CPU in place.
 fn in_place(tensor: &Tensor, change: impl FnOnce(&mut [f32])) -> Result<()> {
     Ok(tensor.inplace_op1(&InPlace(RefCell::new(Some(change))))?)
 }

@@ -1,15 +1,13 @@
-//! The language that every crate of lopt speaks.
+//! The types that all crates of lopt share.
 //!
 //! * [`Params`] and [`Grads`]: the named tensors of the network being trained, in name
 //!   order.
 //! * [`Theta`]: the meta-parameters θ of a learned optimizer, one flat vector with named
-//!   parts, kept in one safetensors file.
+//!   parts, stored in one safetensors file.
 //! * [`Optimizer`]: a function of (state, parameters, gradients); [`LearnedOptimizer`]
-//!   adds θ. [`DropIn`] makes any of them a [`candle_nn::Optimizer`].
-//! * [`Streams`]: counter-based random numbers, so that a result depends on the seed and
-//!   on nothing else.
-//! * [`file`](mod@file): the atomic, self-describing, verified safetensors files that
-//!   everything is saved in.
+//!   adds θ. [`DropIn`] adapts both to [`candle_nn::Optimizer`].
+//! * [`Streams`]: counter-based random numbers, so that results depend only on the seed.
+//! * [`file`](mod@file): self-describing safetensors files with a checksum, written atomically.
 
 mod backend;
 mod candle_ops;

@@ -4,18 +4,19 @@ use crate::{FusedUpdate, Grads, Params, Result, State, StepContext, Theta};
 
 /// An optimizer as a function: (state, parameters, gradients) → (state, parameters).
 ///
-/// The contract, which `lopt-tests` checks for every optimizer of this workspace:
+/// Implementations must satisfy this contract, which `lopt-tests` checks for every optimizer of the
+/// workspace:
 ///
-/// * tensors of any rank and tensors without elements are accepted;
+/// * tensors of any rank and empty tensors are accepted;
 /// * the same input gives the same bits;
-/// * a state that was saved and loaded continues with the same bits;
+/// * training from a saved and loaded state gives the same bits;
 /// * a refused step changes nothing;
-/// * a parameter without a gradient keeps its value and its state.
+/// * a parameter without a gradient keeps its value and state.
 pub trait Optimizer: Send + Sync {
-    /// The kind: "adam", "blackbox", "star".
+    /// The name of the optimizer: "adam", "blackbox", "star".
     fn kind(&self) -> &'static str;
 
-    /// The state before the first step.
+    /// Returns the state before the first step.
     ///
     /// # Errors
     /// Returns an error if a tensor cannot be allocated.
@@ -26,8 +27,8 @@ pub trait Optimizer: Send + Sync {
     /// `context.step` is [`State::step`], which the update increments.
     ///
     /// # Errors
-    /// Returns [`crate::Error::BadGradient`] or [`crate::Error::Mismatch`] if the gradients cannot
-    /// be used (see [`Grads::check`]); state and parameters are then unchanged.
+    /// Returns [`crate::Error::BadGradient`] or [`crate::Error::Mismatch`] if a gradient is invalid
+    /// (see [`Grads::check`]); state and parameters are then unchanged.
     fn update(
         &self,
         context: &StepContext,
@@ -36,29 +37,29 @@ pub trait Optimizer: Send + Sync {
         grads: &Grads,
     ) -> Result<()>;
 
-    /// [`Optimizer::update`] for a caller who knows neither loss nor horizon: the step number comes
-    /// from the state, the learning rate from the optimizer.
+    /// Calls [`Optimizer::update`] with the step number of the state, the learning rate of the
+    /// optimizer, and an unknown loss and horizon.
     ///
     /// # Errors
-    /// As [`Optimizer::update`].
+    /// Returns the errors of [`Optimizer::update`].
     fn step(&self, state: &mut State, params: &mut Params, grads: &Grads) -> Result<()> {
         let context = StepContext::new(state.step, self.learning_rate());
         self.update(&context, state, params, grads)
     }
 
-    /// The same update on f32 slices, for parameters of these shapes in name order; `None` if this
-    /// optimizer has no kernel for them.
+    /// Returns the same update on f32 slices for parameters of these shapes, in name order, or
+    /// `None` if the optimizer has no kernel for them.
     fn fused(&self, _shapes: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {
         None
     }
 
-    /// Adam's learning rate; for learned optimizers the factor on their step, 1 unless set.
+    /// The learning rate. Learned optimizers multiply their step by it; their default is 1.
     fn learning_rate(&self) -> f64;
 
-    /// Sets [`Optimizer::learning_rate`].
+    /// Sets the learning rate.
     fn set_learning_rate(&mut self, learning_rate: f64);
 
-    /// The same optimizer as one with meta-parameters, if it has any.
+    /// Returns the optimizer as a [`LearnedOptimizer`], if it has meta-parameters.
     fn as_learned(&self) -> Option<&dyn LearnedOptimizer> {
         None
     }
@@ -69,19 +70,18 @@ pub trait LearnedOptimizer: Optimizer {
     /// The meta-parameters.
     fn theta(&self) -> &Theta;
 
-    /// The same optimizer with other values of θ.
+    /// Returns the same optimizer with other values of θ.
     ///
     /// # Errors
     /// Returns an error if there are more or fewer values than meta-parameters.
     fn with_values(&self, values: Vec<f32>) -> Result<Box<dyn LearnedOptimizer>>;
 
-    /// [`Optimizer::update`] with θ given as tensors (in the order of its layout, of the
-    /// parameters' type and device), in candle ops all of which are differentiable: if
-    /// the tensors are [`candle_core::Var`]s, the updated parameters carry their
-    /// gradient.
+    /// [`Optimizer::update`] in candle ops that are differentiable in θ. θ is given as tensors in
+    /// the order of its layout, with the parameters' type and device; if they are
+    /// [`candle_core::Var`]s, the updated parameters can be differentiated with respect to them.
     ///
     /// # Errors
-    /// As [`Optimizer::update`].
+    /// Returns the errors of [`Optimizer::update`].
     fn update_with(
         &self,
         theta: &[Tensor],
@@ -91,11 +91,10 @@ pub trait LearnedOptimizer: Optimizer {
         grads: &Grads,
     ) -> Result<()>;
 
-    /// The same optimizer without its blackbox term, if it has a nominal one. An analysis compares
-    /// the two steps.
+    /// Returns the same optimizer without its blackbox term, or `None` if it has no nominal term.
     ///
     /// # Errors
-    /// Returns an error if the configuration without that term does not fit θ.
+    /// Returns an error if the configuration without the blackbox term does not match θ.
     fn nominal_only(&self) -> Result<Option<Box<dyn LearnedOptimizer>>> {
         Ok(None)
     }

@@ -4,14 +4,13 @@ use candle_core::{CpuStorage, DType, Storage, Tensor, Var, backprop::GradStore};
 
 use crate::{Error, Result};
 
-/// The largest gradient entry that is accepted: the square of a larger one overflows f32.
+/// The largest accepted magnitude of a gradient entry; larger squares can overflow f32.
 const LARGEST_GRADIENT: f64 = 1e18;
 
-/// Named tensors, always in name order.
+/// Named tensors in name order: the inner parameters φ of a task.
 ///
-/// The inner parameters φ of a task, of any shapes, one floating-point type and one
-/// device. Cloning is cheap, because tensors are shared: what edits one in place, as
-/// [`crate::Fused`] does, needs parameters that nobody else holds.
+/// The tensors may have any shapes but share one floating-point type and device. Clones share the
+/// tensors' memory, so an update in place, as by [`crate::Fused`], is visible in all of them.
 #[derive(Clone, Debug)]
 pub struct Params {
     names: Arc<[String]>,
@@ -19,16 +18,16 @@ pub struct Params {
 }
 
 impl Params {
-    /// Sorts `named` by name.
+    /// Creates the parameters, sorted by name.
     ///
     /// # Errors
-    /// If a name occurs twice.
+    /// Returns [`Error::Mismatch`] if a name occurs twice.
     pub fn new(named: impl IntoIterator<Item = (String, Tensor)>) -> Result<Self> {
         let mut named: Vec<_> = named.into_iter().collect();
         named.sort_by(|a, b| a.0.cmp(&b.0));
         if let Some(pair) = named.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             return Err(Error::Mismatch(format!(
-                "two parameters are named `{}`: give each its own name",
+                "two parameters are named `{}`: give them different names",
                 pair[0].0
             )));
         }
@@ -39,10 +38,10 @@ impl Params {
         })
     }
 
-    /// The same names with other tensors, in the same order.
+    /// Returns the same names with other tensors, in the same order.
     ///
     /// # Errors
-    /// If there are more or fewer tensors than names.
+    /// Returns [`Error::Mismatch`] if there are more or fewer tensors than names.
     pub fn with_tensors(&self, tensors: Vec<Tensor>) -> Result<Self> {
         if tensors.len() != self.names.len() {
             return Err(Error::Mismatch(format!(
@@ -67,25 +66,25 @@ impl Params {
         &self.tensors
     }
 
-    /// How many tensors there are.
+    /// The number of tensors.
     pub fn len(&self) -> usize {
         self.tensors.len()
     }
 
-    /// Whether there is no tensor.
+    /// Whether there are no tensors.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
     }
 
-    /// How many scalar parameters there are.
+    /// The number of scalar parameters.
     pub fn numel(&self) -> usize {
         self.tensors.iter().map(Tensor::elem_count).sum()
     }
 
-    /// The tensor of that name.
+    /// Returns the tensor with this name.
     ///
     /// # Errors
-    /// If there is none; the message lists the names that exist.
+    /// Returns [`Error::Mismatch`] with the existing names if there is no such tensor.
     pub fn get(&self, name: &str) -> Result<&Tensor> {
         self.names
             .binary_search_by(|candidate| candidate.as_str().cmp(name))
@@ -98,7 +97,7 @@ impl Params {
             })
     }
 
-    /// Names and tensors, in name order.
+    /// Iterates over names and tensors, in name order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Tensor)> {
         self.names.iter().map(String::as_str).zip(&self.tensors)
     }
@@ -108,10 +107,10 @@ impl Params {
         self.tensors.iter().map(|t| t.dims().to_vec()).collect()
     }
 
-    /// Each tensor as a fresh [`Var`], so that candle's autodiff gives its gradient.
+    /// Copies each tensor to a new [`Var`], for which candle computes gradients.
     ///
     /// # Errors
-    /// Those of candle.
+    /// Returns an error if a tensor operation fails.
     pub fn to_vars(&self) -> Result<Vec<Var>> {
         self.tensors
             .iter()
@@ -119,11 +118,11 @@ impl Params {
             .collect()
     }
 
-    /// The same values as fresh variables: as parameters for a loss, and by themselves to
-    /// ask for their gradients.
+    /// Copies the values to new variables. Returns them as parameters, to compute a loss, and as
+    /// variables, to look up their gradients.
     ///
     /// # Errors
-    /// Those of candle.
+    /// Returns an error if a tensor operation fails.
     pub fn tracked(&self) -> Result<(Params, Vec<Var>)> {
         let vars = self.to_vars()?;
         let tensors = vars.iter().map(|var| var.as_tensor().clone());
@@ -131,21 +130,21 @@ impl Params {
     }
 }
 
-/// The gradient of each parameter, in the order of the [`Params`] it belongs to; `None`
-/// where the loss does not depend on it, and the optimizer leaves that parameter alone.
+/// The gradient of each parameter, in the order of the [`Params`]. It is `None` if the loss does
+/// not depend on the parameter; optimizers leave such a parameter unchanged.
 #[derive(Clone, Debug)]
 pub struct Grads(Vec<Option<Tensor>>);
 
 impl Grads {
-    /// One entry for each parameter, in name order.
+    /// Creates the gradients from one entry for each parameter, in name order.
     pub fn new(grads: Vec<Option<Tensor>>) -> Self {
         Self(grads)
     }
 
-    /// The gradients of `vars` (in the order of the [`Params`]) out of candle's store.
+    /// Takes the gradients of `vars`, which are in the order of the [`Params`], from candle's store.
     ///
-    /// They are detached: candle's gradients remember the network they came through, and
-    /// accumulators made of them would remember every step of the training.
+    /// They are detached: otherwise the optimizer's accumulators would keep the graphs of all
+    /// training steps alive.
     pub fn from_store(vars: &[Var], store: &GradStore) -> Self {
         Self(
             vars.iter()
@@ -159,12 +158,13 @@ impl Grads {
         &self.0
     }
 
-    /// Refuses what an optimizer must not see: a gradient that does not fit its
-    /// parameter, holds NaN or ±inf, or an entry above 1e18 (its square overflows f32).
-    /// One such entry would stay in the accumulators for ever.
+    /// Checks that every gradient has its parameter's shape and that all entries are finite with a
+    /// magnitude of at most 1e18, above which squares can overflow f32. An invalid entry would stay
+    /// in the accumulators forever.
     ///
     /// # Errors
-    /// [`Error::BadGradient`] with the parameter's name, or [`Error::Mismatch`].
+    /// Returns [`Error::Mismatch`] if the number or a shape of the gradients is wrong, and
+    /// [`Error::BadGradient`] with the parameter's name if an entry is invalid.
     pub fn check(&self, params: &Params) -> Result<()> {
         if self.0.len() != params.len() {
             return Err(Error::Mismatch(format!(
@@ -182,14 +182,14 @@ impl Grads {
     }
 }
 
-/// The bits of a number without its sign.
+/// The mask of all bits of an f32 except its sign.
 const MAGNITUDE: u32 = u32::MAX >> 1;
 
-/// [`Grads::check`] of one parameter.
+/// Checks the gradient of one parameter; see [`Grads::check`].
 pub(crate) fn check_gradient(name: &str, param: &Tensor, grad: &Tensor) -> Result<()> {
     if grad.shape() != param.shape() {
         return Err(Error::Mismatch(format!(
-            "the gradient of parameter `{name}` has shape {:?}, the parameter {:?}",
+            "the gradient of parameter `{name}` has shape {:?}, but the parameter has {:?}",
             grad.dims(),
             param.dims()
         )));
@@ -197,7 +197,7 @@ pub(crate) fn check_gradient(name: &str, param: &Tensor, grad: &Tensor) -> Resul
     verdict(name, largest_magnitude(grad)?)
 }
 
-/// [`Grads::check`] of the values of one parameter's gradient.
+/// Checks the values of one parameter's gradient; see [`Grads::check`].
 pub(crate) fn check_values(name: &str, grad: &[f32]) -> Result<()> {
     if all_usable(grad) {
         return Ok(());
@@ -205,8 +205,8 @@ pub(crate) fn check_values(name: &str, grad: &[f32]) -> Result<()> {
     verdict(name, f64::from(largest_of(grad)))
 }
 
-/// Whether all are finite and at most [`LARGEST_GRADIENT`]. A comparison of signed integers
-/// is what every processor has in its vectors; their maximum is not.
+/// Whether all values are finite with a magnitude of at most [`LARGEST_GRADIENT`]. Comparisons of
+/// signed integers vectorize on every processor; the maximum does not.
 fn all_usable(values: &[f32]) -> bool {
     let limit = (LARGEST_GRADIENT as f32).to_bits() as i32;
     let unusable = |g: &f32| (g.to_bits() & MAGNITUDE) as i32 > limit;
@@ -215,10 +215,10 @@ fn all_usable(values: &[f32]) -> bool {
         && !values.chunks_exact(64).remainder().iter().any(unusable)
 }
 
-/// Whether a gradient whose largest magnitude is this one can be used.
+/// Checks a gradient by its largest magnitude.
 fn verdict(name: &str, largest: f64) -> Result<()> {
     let what = if largest.is_nan() {
-        "holds NaN"
+        "contains NaN"
     } else if largest.is_infinite() {
         "is infinite"
     } else if largest > LARGEST_GRADIENT {
@@ -232,14 +232,14 @@ fn verdict(name: &str, largest: f64) -> Result<()> {
     })
 }
 
-/// max |g|, NaN if any entry is NaN; 0 of nothing.
+/// max |g|: NaN if any entry is NaN, 0 for an empty slice.
 fn largest_of(values: &[f32]) -> f32 {
-    // Without their sign, bit patterns order like the numbers, NaN above ±inf.
+    // Without the sign, bit patterns are ordered like the magnitudes, with NaN above ±inf.
     let magnitude = |g: &f32| g.to_bits() & MAGNITUDE;
     f32::from_bits(values.iter().map(magnitude).fold(0, u32::max))
 }
 
-/// max |g|, NaN if any entry is NaN; 0 of nothing.
+/// max |g|: NaN if any entry is NaN, 0 for an empty tensor.
 fn largest_magnitude(grad: &Tensor) -> Result<f64> {
     let (storage, layout) = grad.storage_and_layout();
     if let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) =
@@ -252,7 +252,7 @@ fn largest_magnitude(grad: &Tensor) -> Result<f64> {
         return Ok(0.0);
     }
     let grad = grad.to_dtype(DType::F64)?;
-    // NaN and ±inf times zero are NaN; a maximum alone may drop NaN.
+    // NaN and ±inf times zero give NaN; the maximum alone may ignore NaN.
     let tainted = (&grad * 0.0)?.sum_all()?.to_scalar::<f64>()?.is_nan();
     let largest = grad.abs()?.max_all()?.to_scalar::<f64>()?;
     Ok(match (tainted, largest.is_infinite()) {

@@ -1,12 +1,12 @@
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
 
-/// The random generator of the whole project: ChaCha with 8 rounds, the same numbers on
-/// every machine.
+/// The random number generator of the project: ChaCha with 8 rounds, which gives the same numbers
+/// on every machine.
 pub type Rng = rand_chacha::ChaCha8Rng;
 
-/// What random numbers are for. Each purpose has streams of its own, so that drawing
-/// more of one never moves another. The numbers are part of the checkpoint format.
+/// What random numbers are used for. Each purpose has its own streams, so that draws for one never
+/// affect another. The discriminants are part of the checkpoint format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
@@ -14,44 +14,44 @@ pub enum Purpose {
     ThetaInit = 1,
     /// Perturbations ξ of θ.
     Perturbation = 2,
-    /// Which task a family yields.
+    /// Sampling of tasks from a family.
     TaskSample = 3,
     /// The initial inner parameters φ.
     ParamsInit = 4,
     /// Minibatches of the inner training.
     InnerBatch = 5,
-    /// How long an unroll is.
+    /// The length of an unroll.
     Horizon = 6,
-    /// Everything of a held-out evaluation during meta-training.
+    /// All draws of a held-out evaluation during meta-training.
     HeldOut = 7,
-    /// Everything of an evaluation protocol.
+    /// All draws of an evaluation protocol.
     Evaluation = 8,
     /// Resampling in statistics.
     Bootstrap = 9,
     /// The check of a task's second derivatives.
     HessianCheck = 10,
-    /// Everything of a study of gradient estimators.
+    /// All draws of a study of gradient estimators.
     GradStudy = 11,
-    /// Everything of a study of stability.
+    /// All draws of a stability study.
     Stability = 12,
 }
 
-/// Random streams of one seed: each is keyed by purpose and three counters.
+/// The random streams of one seed, each identified by a purpose and three counters.
 ///
-/// The key of the cipher holds (seed, purpose, a, b) and its stream number is c, so any
-/// stream is reached directly, in any order, on any thread.
+/// The cipher's key holds (seed, purpose, a, b) and its stream number is c, so streams can be
+/// created in any order and on any thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Streams {
     seed: u64,
 }
 
 impl Streams {
-    /// All streams of `seed`.
+    /// Creates the streams of `seed`.
     pub fn new(seed: u64) -> Self {
         Self { seed }
     }
 
-    /// The stream of (purpose, a, b, c).
+    /// Returns the stream of (purpose, a, b, c).
     pub fn stream(&self, purpose: Purpose, a: u64, b: u64, c: u64) -> Rng {
         let mut key = [0; 32];
         for (part, word) in key
@@ -66,12 +66,12 @@ impl Streams {
     }
 }
 
-/// A draw of N(0, 1).
+/// Draws from N(0, 1).
 pub fn normal(rng: &mut Rng) -> f32 {
     StandardNormal.sample(rng)
 }
 
-/// A draw of N(0, 1) restricted to [−2, 2], by rejection.
+/// Draws from N(0, 1) truncated to [−2, 2], by rejection.
 pub fn truncated_normal(rng: &mut Rng) -> f32 {
     loop {
         let draw = normal(rng);
@@ -81,7 +81,7 @@ pub fn truncated_normal(rng: &mut Rng) -> f32 {
     }
 }
 
-/// A draw whose logarithm is uniform between those of `low` and `high`, both above 0.
+/// Draws from the log-uniform distribution on [`low`, `high`], where both are above 0.
 pub fn log_uniform(rng: &mut Rng, low: f64, high: f64) -> f64 {
     let (low, high) = (low.ln(), high.ln());
     (low + (high - low) * rng.random::<f64>()).exp()

@@ -8,7 +8,7 @@ use crate::{Error, Params, Result, file};
 /// A named tensor of an optimizer's state, such as a momentum.
 #[derive(Clone, Debug)]
 pub struct Slot {
-    /// What it accumulates; no `/` in it.
+    /// The name of what it accumulates, without `/`.
     pub name: &'static str,
     /// The accumulated tensor.
     pub value: Tensor,
@@ -18,16 +18,16 @@ pub struct Slot {
 /// of each parameter.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// Steps taken so far; the first step sees 0.
+    /// The number of steps taken so far.
     pub step: u64,
-    /// Slots that belong to all parameters together.
+    /// The slots of the whole network.
     pub network: Vec<Slot>,
     /// The slots of each parameter, in the order of the [`Params`].
     pub slots: Vec<Vec<Slot>>,
 }
 
 impl State {
-    /// Before the first step, with these slots of each parameter and none of the network.
+    /// Creates a state before the first step, with slots of the parameters only.
     pub fn of_parameters(slots: Vec<Vec<Slot>>) -> Self {
         Self {
             step: 0,
@@ -36,18 +36,18 @@ impl State {
         }
     }
 
-    /// All slots: those of the network, then those of each parameter.
+    /// Iterates over all slots: those of the network, then those of each parameter.
     pub fn all_slots(&self) -> impl Iterator<Item = &Slot> {
         self.network.iter().chain(self.slots.iter().flatten())
     }
 
-    /// [`State::all_slots`], to change them.
+    /// Iterates mutably over all slots, in the order of [`State::all_slots`].
     pub fn all_slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
         let of_parameters = self.slots.iter_mut().flatten();
         self.network.iter_mut().chain(of_parameters)
     }
 
-    /// Whether both have as many slots of the same shapes.
+    /// Whether both states have the same number of slots with the same shapes.
     pub(crate) fn has_shapes_of(&self, other: &State) -> bool {
         let counts = |state: &State| -> Vec<usize> {
             let of_parameters = state.slots.iter().map(Vec::len);
@@ -59,7 +59,7 @@ impl State {
         counts(self) == counts(other) && pairs.all(|(a, b)| a.value.shape() == b.value.shape())
     }
 
-    /// Each slot with its name in files: `slot` for the network's, `slot/parameter` for others.
+    /// The name of each slot in files; see [`State::named_tensors`].
     fn names(&self, params: &Params) -> Vec<String> {
         let of_network = self.network.iter().map(|slot| slot.name.to_owned());
         let of_parameters = params.names().iter().zip(&self.slots);
@@ -70,19 +70,19 @@ impl State {
         of_network.chain(of_parameters).collect()
     }
 
-    /// Every slot by its name in files: `slot` for those of the network, `slot/parameter` for
-    /// those of a parameter.
+    /// Returns all slots with their names in files: `slot` for slots of the network,
+    /// `slot/parameter` for slots of a parameter.
     pub fn named_tensors(&self, params: &Params) -> Vec<(String, Tensor)> {
         let values = self.all_slots().map(|slot| slot.value.clone());
         self.names(params).into_iter().zip(values).collect()
     }
 
-    /// Takes the values of this state's slots out of `tensors`, by name. Type and shape
-    /// must be those of `self`; the values are moved to the device of `self`.
+    /// Takes the values of this state's slots from `tensors`, by name, and moves them to the device
+    /// of `self`.
     ///
     /// # Errors
-    /// Returns an error if a tensor is missing or of another shape or type; `self` is then
-    /// unchanged.
+    /// Returns an error if a tensor is missing or its type or shape is not that of the slot; `self`
+    /// is then unchanged.
     pub fn restore(
         &mut self,
         step: u64,
@@ -93,14 +93,14 @@ impl State {
         let mut restored = self.clone();
         for (slot, name) in restored.all_slots_mut().zip(self.names(params)) {
             let value = tensors.remove(&name).ok_or_else(|| {
-                let problem = "is it of another model or optimizer?";
+                let problem = "it may belong to another model or optimizer";
                 Error::file(path, format!("has no state `{name}`; {problem}"))
             })?;
             if value.shape() != slot.value.shape() || value.dtype() != slot.value.dtype() {
                 return Err(Error::file(
                     path,
                     format!(
-                        "state `{name}` is {:?} {:?}, the model needs {:?} {:?}",
+                        "state `{name}` is {:?} {:?}, but the model needs {:?} {:?}",
                         value.dtype(),
                         value.dims(),
                         slot.value.dtype(),
@@ -115,10 +115,10 @@ impl State {
         Ok(())
     }
 
-    /// Writes the state to one safetensors file, by name, atomically.
+    /// Writes the state to a safetensors file atomically.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn save(&self, optimizer: &str, params: &Params, path: &Path) -> Result<()> {
         let description = json!({ "optimizer": optimizer, "step": self.step });
         file::write(
@@ -129,12 +129,11 @@ impl State {
         )
     }
 
-    /// Reads a file of [`State::save`] into this state, which must be of the same
-    /// optimizer and parameters.
+    /// Loads a file written by [`State::save`] for the same optimizer and parameters.
     ///
     /// # Errors
-    /// If the file is damaged, of another optimizer, or does not fit; `self` is then
-    /// unchanged.
+    /// Returns an error if the file is damaged, or belongs to another optimizer or to other
+    /// parameters; `self` is then unchanged.
     pub fn load(&mut self, optimizer: &str, params: &Params, path: &Path) -> Result<()> {
         let mut contents = file::read(path, "optimizer-state")?;
         let kind = contents.description["optimizer"]
@@ -143,18 +142,18 @@ impl State {
         if kind != optimizer {
             return Err(Error::file(
                 path,
-                format!("holds the state of `{kind}`, not of `{optimizer}`"),
+                format!("contains the state of `{kind}`, not of `{optimizer}`"),
             ));
         }
         let step = contents.description["step"]
             .as_u64()
-            .ok_or_else(|| Error::file(path, "does not say how many steps were taken"))?;
+            .ok_or_else(|| Error::file(path, "does not contain the number of steps"))?;
         let mut restored = self.clone();
         restored.restore(step, params, &mut contents.tensors, path)?;
         if let Some(extra) = contents.tensors.keys().next() {
             return Err(Error::file(
                 path,
-                format!("holds a state `{extra}` that the model does not have"),
+                format!("contains a state `{extra}` that the model does not have"),
             ));
         }
         *self = restored;

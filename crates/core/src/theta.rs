@@ -5,25 +5,25 @@ use serde_json::{Value, json};
 
 use crate::{Error, Result, file};
 
-/// Names and shapes of the parts of θ, in name order; the flat vector holds them one
-/// after the other, each row-major.
+/// The names and shapes of the parts of θ, in name order. The flat vector is the concatenation of
+/// the parts, each row-major.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout(Vec<(String, Vec<usize>)>);
 
 impl Layout {
-    /// Sorts the parts by name.
+    /// Creates a layout from parts in any order.
     pub fn new(parts: impl IntoIterator<Item = (String, Vec<usize>)>) -> Self {
         let mut parts: Vec<_> = parts.into_iter().collect();
         parts.sort();
         Self(parts)
     }
 
-    /// How many meta-parameters there are.
+    /// The number of meta-parameters.
     pub fn numel(&self) -> usize {
         self.0.iter().map(|(_, shape)| numel(shape)).sum()
     }
 
-    /// Name, shape and first index in the flat vector of each part.
+    /// Iterates over the name, shape and start in the flat vector of each part.
     pub fn parts(&self) -> impl Iterator<Item = (&str, &[usize], usize)> {
         let mut offset = 0;
         self.0.iter().map(move |(name, shape)| {
@@ -47,10 +47,10 @@ fn check_count(kind: &str, layout: &Layout, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// The meta-parameters θ of a learned optimizer: one flat f32 vector with named parts,
-/// the kind and configuration of the optimizer they belong to, and where they come from.
+/// The meta-parameters θ of a learned optimizer: a flat f32 vector with named parts, the kind and
+/// configuration of the optimizer, and the provenance.
 ///
-/// A copy with other values shares all the rest.
+/// Copies with other values share everything else.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Theta {
     about: Arc<About>,
@@ -66,10 +66,10 @@ struct About {
 }
 
 impl Theta {
-    /// θ of the optimizer `kind` ("star", "blackbox") with its configuration.
+    /// Creates θ for an optimizer of this kind ("star", "blackbox") and configuration.
     ///
     /// # Errors
-    /// If the number of values is not that of the layout.
+    /// Returns [`Error::Mismatch`] if the number of values is not that of the layout.
     pub fn new(kind: &str, config: Value, layout: Layout, values: Vec<f32>) -> Result<Self> {
         check_count(kind, &layout, values.len())?;
         let about = About {
@@ -84,10 +84,10 @@ impl Theta {
         })
     }
 
-    /// The same θ with other values.
+    /// Returns the same θ with other values.
     ///
     /// # Errors
-    /// If there are more or fewer values than meta-parameters.
+    /// Returns [`Error::Mismatch`] if there are more or fewer values than meta-parameters.
     pub fn with_values(&self, values: Vec<f32>) -> Result<Self> {
         check_count(self.kind(), self.layout(), values.len())?;
         Ok(Self {
@@ -97,12 +97,12 @@ impl Theta {
         })
     }
 
-    /// How θ came to be, for people: free JSON, kept in the file.
+    /// How θ was made: any JSON, stored in the file for its readers.
     pub fn provenance(&self) -> &Value {
         &self.provenance
     }
 
-    /// The same θ with another provenance.
+    /// Returns the same θ with another provenance.
     pub fn with_provenance(self, provenance: Value) -> Self {
         Self {
             provenance: Arc::new(provenance),
@@ -110,7 +110,7 @@ impl Theta {
         }
     }
 
-    /// The optimizer's kind: "star" or "blackbox".
+    /// The kind of the optimizer, such as "star" or "blackbox".
     pub fn kind(&self) -> &str {
         &self.about.kind
     }
@@ -120,20 +120,20 @@ impl Theta {
         &self.about.config
     }
 
-    /// The parts.
+    /// The layout of the parts.
     pub fn layout(&self) -> &Layout {
         &self.about.layout
     }
 
-    /// The flat vector.
+    /// The values as a flat vector.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// The parts as tensors, in layout order.
+    /// Returns the parts as tensors, in layout order.
     ///
     /// # Errors
-    /// Those of candle.
+    /// Returns an error if a tensor operation fails.
     pub fn tensors(&self, dtype: DType, device: &Device) -> Result<Vec<Tensor>> {
         self.layout()
             .parts()
@@ -145,10 +145,10 @@ impl Theta {
             .collect()
     }
 
-    /// Writes θ to one safetensors file, atomically.
+    /// Writes θ to a safetensors file atomically.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let names = self.layout().parts().map(|(name, ..)| name.to_owned());
         let tensors: Vec<_> = names.zip(self.tensors(DType::F32, &Device::Cpu)?).collect();
@@ -160,19 +160,20 @@ impl Theta {
         file::write(path, "theta", &description, &tensors)
     }
 
-    /// Reads θ from a file of [`Theta::save`].
+    /// Reads θ from a file written by [`Theta::save`].
     ///
     /// # Errors
-    /// If the file cannot be read, is damaged or is no θ, or holds a value that is not
-    /// finite.
+    /// Returns an error if the file cannot be read, is damaged or is not a θ file, or if it contains
+    /// a value that is not finite.
     pub fn load(path: &Path) -> Result<Self> {
         Self::of_contents(file::read(path, "theta")?, path)
     }
 
-    /// θ from the content of a file of [`Theta::save`]; `path` is for messages.
+    /// Parses the content of a file written by [`Theta::save`]. `path` is used in error messages.
     ///
     /// # Errors
-    /// As [`Theta::load`].
+    /// Returns an error if the content is damaged or is not that of a θ file, or if it contains a
+    /// value that is not finite.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
         Self::of_contents(file::parse(bytes, path, "theta")?, path)
     }
@@ -181,7 +182,7 @@ impl Theta {
         let mut description = contents.description;
         let kind = description["optimizer"]
             .as_str()
-            .ok_or_else(|| Error::file(path, "does not say which optimizer it belongs to"))?
+            .ok_or_else(|| Error::file(path, "does not name the optimizer it belongs to"))?
             .to_owned();
         let layout = Layout::new(
             contents
@@ -198,7 +199,7 @@ impl Theta {
             if !part.iter().all(|value| value.is_finite()) {
                 return Err(Error::file(
                     path,
-                    format!("tensor `{name}` holds NaN or inf"),
+                    format!("tensor `{name}` contains NaN or inf"),
                 ));
             }
             values.extend(part);

@@ -1,16 +1,15 @@
 use std::{num::NonZeroUsize, sync::Mutex, thread};
 
-/// A fixed number of threads that share a list of independent jobs.
+/// A fixed number of threads that process independent jobs.
 ///
-/// Results come back in the order of the jobs, whoever did them: what is computed from
-/// them does not depend on the number of threads.
+/// Results are returned in the order of the jobs, so they do not depend on the number of threads.
 #[derive(Clone, Copy, Debug)]
 pub struct Workers {
     threads: NonZeroUsize,
 }
 
 impl Workers {
-    /// That many threads; one for each processor if `None`.
+    /// Uses this many threads, or one for each processor if `None`.
     pub fn new(threads: Option<NonZeroUsize>) -> Self {
         let all = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         Self {
@@ -18,12 +17,12 @@ impl Workers {
         }
     }
 
-    /// How many threads.
+    /// The number of threads.
     pub fn threads(&self) -> usize {
         self.threads.get()
     }
 
-    /// `job` of every item, in the order of the items.
+    /// Applies `job` to every item and returns the results in the order of the items.
     pub fn map<T: Send, R: Send>(
         &self,
         items: impl IntoIterator<Item = T>,
