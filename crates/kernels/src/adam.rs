@@ -3,33 +3,33 @@ use crate::{
     simd::{Simd, part, put},
 };
 
-/// Adam's constants at one step.
+/// Adam's constants for step t = 1, 2, …
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adam {
     /// The learning rate.
     pub learning_rate: f32,
-    /// Decay of the first moment.
+    /// β₁, the decay of the first moment.
     pub beta1: f32,
-    /// 1 − β₁, rounded once.
+    /// 1 − β₁, computed in f64.
     pub one_minus_beta1: f32,
-    /// Decay of the second moment.
+    /// β₂, the decay of the second moment.
     pub beta2: f32,
-    /// 1 − β₂, rounded once.
+    /// 1 − β₂, computed in f64.
     pub one_minus_beta2: f32,
-    /// 1/(1 − β₁ᵗ)
+    /// c₁ = 1/(1 − β₁ᵗ), the bias correction of the first moment.
     pub correction1: f32,
-    /// 1/(1 − β₂ᵗ)
+    /// c₂ = 1/(1 − β₂ᵗ), the bias correction of the second moment.
     pub correction2: f32,
-    /// Added to the root of the second moment.
+    /// ε, added to the root of the second moment.
     pub epsilon: f32,
 }
 
 dispatch! {
     /// m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g²,
-    /// p ← p − lr·(m·c₁)/(√(v·c₂) + ε), for each element.
+    /// p ← p − lr·(m·c₁)/(√(v·c₂) + ε) for each element.
     ///
     /// # Panics
-    /// If the slices differ in length.
+    /// Panics if the slices differ in length.
     pub fn adam = body(constants: &Adam, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32])
 }
 
@@ -40,7 +40,7 @@ fn body<S: Simd>(s: S, c: &Adam, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mu
     let mut at = 0;
     while at < n {
         let count = S::LANES.min(n - at);
-        // SAFETY: the slices have `n` numbers each, of which `count` are left.
+        // SAFETY: each slice has `n` elements, and `at + count` is at most `n`.
         unsafe {
             let (new_p, new_m, new_v) = step(
                 s,
@@ -58,7 +58,7 @@ fn body<S: Simd>(s: S, c: &Adam, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mu
     }
 }
 
-/// (p, m, v) after the step.
+/// Returns (p, m, v) after the step.
 #[inline(always)]
 fn step<S: Simd>(s: S, c: &Adam, p: S::V, g: S::V, m: S::V, v: S::V) -> (S::V, S::V, S::V) {
     let m = s.mul_add(s.splat(c.beta1), m, s.mul(s.splat(c.one_minus_beta1), g));

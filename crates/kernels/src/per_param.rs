@@ -1,14 +1,14 @@
 //! The fused update of the per-parameter learned optimizers (the blackbox and STAR):
 //! accumulators, features, the MLP inputs → H → H → 3 and the step, for one tensor.
 //!
-//! The formulas are those of `lopt-per-param`. What makes it fast:
+//! The formulas are those of `lopt-per-param`. Two things make the update fast:
 //!
-//! * of the 28 features, the 12 that only depend on a row or a column fold into H
-//!   numbers for each row and each column, added before the first ReLU; the 11 step
-//!   features fold into the first bias; the normalisers scale the first weights. 16
-//!   features stay for each element;
-//! * the elements are passed over three times: row and column sums of g²; accumulators
-//!   and the features' mean squares; MLP and step.
+//! * Few features are evaluated per element. Of the 28 features, 12 depend only on the row or the
+//!   column: they are folded into H numbers for each row and column, added before the first ReLU.
+//!   The 11 step features are folded into the first bias, and the normalizers into the first
+//!   weights. 16 features per element remain.
+//! * There are three passes over the elements: row and column sums of g²; accumulators and mean
+//!   squares of the features; MLP and step.
 
 mod accumulate;
 mod apply;
@@ -33,38 +33,37 @@ use side::{Side, sum_squares};
 pub struct State<'a> {
     /// The three momenta, \[3, n\].
     pub momentum: &'a mut [f32],
-    /// The second moment, \[n\].
+    /// The second moment v, \[n\].
     pub rms: &'a mut [f32],
     /// The factored second moments.
     pub factored: Factored<'a>,
 }
 
-/// Three factored second moments.
+/// The three factored second moments.
 #[derive(Debug)]
 pub enum Factored<'a> {
-    /// Rank ≥ 2: means over the largest dimension, \[3, rows\], and over the second
-    /// largest, \[3, columns\].
+    /// Rank ≥ 2: row and column moments.
     RowCol {
-        /// \[3, [`Shape::rows`]\]
+        /// Means over the largest dimension, \[3, [`Shape::rows`]\].
         row: &'a mut [f32],
-        /// \[3, [`Shape::columns`]\]
+        /// Means over the second largest dimension, \[3, [`Shape::columns`]\].
         col: &'a mut [f32],
     },
-    /// Rank 0 and 1: \[3, n\].
+    /// Rank 0 and 1: one moment per element, \[3, n\].
     Diagonal(&'a mut [f32]),
 }
 
-/// Memory that is reused from step to step; grows to what the largest tensor needs.
+/// Memory that is reused from step to step. It grows to the needs of the largest tensor.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     rows: Side,
     columns: Side,
 }
 
-/// One step p ← p + Δp of one tensor; `bias` is [`Weights::bias_at`] the step.
+/// Takes one step p ← p + Δp of one tensor; `bias` is [`Weights::bias_at`] the step.
 ///
 /// # Panics
-/// If the slices do not fit the shape.
+/// Panics if a slice does not have the length that `shape` requires.
 #[allow(clippy::too_many_arguments)]
 pub fn update<const H: usize>(
     isa: Isa,
@@ -80,7 +79,7 @@ pub fn update<const H: usize>(
     let n = shape.elements();
     assert!(
         p.len() == n && g.len() == n && state.momentum.len() == 3 * n && state.rms.len() == n,
-        "slices of other lengths than the shape's {n}"
+        "the slices do not have the shape's length, {n}"
     );
     if n == 0 {
         return;
@@ -109,6 +108,6 @@ pub fn update<const H: usize>(
         (Shape::Diagonal(_), Factored::Diagonal(diagonal)) => {
             diagonal::update(isa, weights, formula, bias, p, g, momentum, rms, diagonal);
         }
-        _ => panic!("the state is of a tensor of another rank"),
+        _ => panic!("the state belongs to a tensor of another rank"),
     }
 }

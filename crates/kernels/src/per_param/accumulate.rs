@@ -1,5 +1,4 @@
-//! Second pass: the accumulators take the gradient in, and the features' squares are
-//! summed.
+//! Second pass: updates the accumulators with the gradient and sums the features' squares.
 
 use crate::{
     isa::dispatch,
@@ -13,11 +12,12 @@ use super::{
     theta::Weights,
 };
 
-/// Elements after which f32 sums move on to f64.
+/// The number of elements after which f32 sums are added to f64 totals.
 pub(super) const FLUSH: usize = 8192;
 
 dispatch! {
-    /// Sums of squares of the 16 element features.
+    /// Updates momenta and second moment, and returns the sums of squares of the 16 element
+    /// features.
     pub(super) fn accumulate<const H: usize> = body(
         weights: &Weights<H>, lines: &Lines, p: &[f32], g: &[f32],
         momentum: &mut [f32], rms: &mut [f32], rows: &Side, columns: &Side,
@@ -75,7 +75,7 @@ pub(super) fn flush<S: Simd, const N: usize>(s: S, sums: &mut [S::V; N], totals:
     }
 }
 
-/// What a pass writes, all of the same length n.
+/// The slices of one tensor of n elements.
 pub(super) struct Tensor<'a> {
     pub p: &'a [f32],
     pub g: &'a [f32],
@@ -85,7 +85,7 @@ pub(super) struct Tensor<'a> {
 
 impl<'a> Tensor<'a> {
     /// # Panics
-    /// If the lengths differ.
+    /// Panics if the lengths differ.
     #[inline(always)]
     pub fn new(p: &'a [f32], g: &'a [f32], momentum: &'a mut [f32], v: &'a mut [f32]) -> Self {
         let n = p.len();
@@ -97,7 +97,7 @@ impl<'a> Tensor<'a> {
     }
 }
 
-/// The decays b and 1 − b as vectors.
+/// The moving averages' decays, as vectors of (b, 1 − b).
 pub(super) struct Means<V> {
     momentum: [(V, V); 3],
     rms: (V, V),
@@ -113,7 +113,7 @@ impl<V: Copy> Means<V> {
         }
     }
 
-    /// Takes `n` elements of the gradient in; returns (m, v).
+    /// Updates the averages of `n` elements with the gradient `g`; returns (m, v).
     ///
     /// # Safety
     /// `at + n` is at most the tensor's length and `n` at most `LANES`.
@@ -129,7 +129,7 @@ impl<V: Copy> Means<V> {
         let mut m = [g; 3];
         let mut k = 0;
         while k < 3 {
-            // SAFETY: the caller's promise; all slices have the tensor's length.
+            // SAFETY: guaranteed by the caller; all slices have the tensor's length.
             unsafe {
                 m[k] = mean(s, self.momentum[k], part(s, tensor.m[k], at, n), g);
                 put(s, tensor.m[k], at, n, m[k]);
@@ -185,7 +185,7 @@ impl<S: Simd> Accumulate<'_, S> {
             let mut factor = factor_y;
             let mut k = 0;
             while k < 3 {
-                // SAFETY: a line's indices lie within the sides, `n` of them are left.
+                // SAFETY: the line's indices lie within the sides, and `n` of them remain.
                 unsafe {
                     let x = part(s, &self.no_x.factor, k * x_len + line.no_x + i, n);
                     if !FIXED {
@@ -195,7 +195,7 @@ impl<S: Simd> Accumulate<'_, S> {
                 }
                 k += 1;
             }
-            // SAFETY: the line lies within the tensor, `n` elements of it are left.
+            // SAFETY: the line lies within the tensor, and `n` of its elements remain.
             unsafe { self.elements(line.at + i, n, factor) };
             i += n;
             if i & (FLUSH - 1) == 0 {
@@ -209,7 +209,7 @@ impl<S: Simd> Accumulate<'_, S> {
     #[inline(always)]
     unsafe fn elements(&mut self, at: usize, n: usize, factor: [S::V; 3]) {
         let s = self.s;
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let (g, p, (m, v)) = unsafe {
             let g = part(s, self.tensor.g, at, n);
             let p = part(s, self.tensor.p, at, n);

@@ -1,4 +1,4 @@
-//! Third pass: the MLP on the features of each element, and the step.
+//! Third pass: evaluates the MLP on the features of each element and takes the step.
 
 use crate::{
     Isa,
@@ -15,10 +15,10 @@ use super::{
     theta::{HEADS, Weights},
 };
 
-/// Networks wider than this leave no registers for two vectors at a time.
+/// Wider MLPs leave too few registers to process two vectors at a time.
 const NARROW: usize = 4;
 
-/// The step of a whole tensor.
+/// Takes the step of a whole tensor.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn apply<const H: usize>(
     isa: Isa,
@@ -53,7 +53,7 @@ dispatch! {
 }
 
 dispatch! {
-    /// Sums of the heads over the tensor.
+    /// Returns the sums of the heads over the tensor.
     fn heads<const H: usize> = heads_body(
         weights: &Weights<H>, scaled: &Scaled<H>, lines: &Lines, p: &[f32],
         g: &[f32], momentum: &[f32], rms: &[f32], rows: &Side, columns: &Side,
@@ -103,7 +103,7 @@ fn step_line<S: Simd, const H: usize, const FIXED: bool>(
     let mut i = 0;
     while H <= NARROW && i + 2 * S::LANES <= line.len {
         let n = 2 * S::LANES;
-        // SAFETY: the line lies within the tensor and the sides, `n` elements are left.
+        // SAFETY: the line lies within the tensor and the sides, and `n` of its elements remain.
         unsafe { step_elements(Two(s), weights, scaled, formula, p, tensor, base, i, n) };
         i += n;
     }
@@ -131,7 +131,7 @@ unsafe fn step_elements<S: Simd, const H: usize, const FIXED: bool>(
     i: usize,
     n: usize,
 ) {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let (old, inputs, heads) = evaluate(s, weights, scaled, p, tensor, base, i, n);
         let new = formula.apply(s, old, &inputs, heads);
@@ -139,10 +139,10 @@ unsafe fn step_elements<S: Simd, const H: usize, const FIXED: bool>(
     }
 }
 
-/// (p, the other inputs, the heads) of `n` elements from the `i`-th of a line.
+/// Returns (p, the other inputs, the heads) of `n` elements of a line, from element `i`.
 ///
 /// # Safety
-/// As [`step_elements`].
+/// The conditions are those of [`step_elements`].
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 unsafe fn evaluate<S: Simd, const H: usize, const FIXED: bool>(
@@ -156,7 +156,7 @@ unsafe fn evaluate<S: Simd, const H: usize, const FIXED: bool>(
     n: usize,
 ) -> (S::V, Inputs<S::V>, [S::V; HEADS]) {
     let at = base.line.at + i;
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let p = part(s, p, at, n);
         let inputs = tensor.inputs(s, at, n);
@@ -210,14 +210,14 @@ fn heads_line<S: Simd, const H: usize, const FIXED: bool>(
     let mut i = 0;
     while i < line.len {
         let n = S::LANES.min(line.len - i);
-        // SAFETY: the line lies within the tensor and the sides, `n` elements are left.
+        // SAFETY: the line lies within the tensor and the sides, and `n` of its elements remain.
         let (_, _, heads) = unsafe { evaluate(s, weights, scaled, p, tensor, base, i, n) };
         add_heads(s, heads, n, totals);
         i += n;
     }
 }
 
-/// Adds the first `n` lanes of the heads.
+/// Adds the first `n` lanes of the heads to the sums.
 #[inline(always)]
 pub(super) fn add_heads<S: Simd>(s: S, heads: [S::V; HEADS], n: usize, totals: &mut [f64; HEADS]) {
     let mut k = 0;
@@ -245,7 +245,7 @@ pub(super) struct Inputs<V> {
 
 impl<'a> Moments<'a> {
     /// # Panics
-    /// If the lengths are not `n`.
+    /// Panics if the lengths are not `n`.
     #[inline(always)]
     pub fn new(n: usize, g: &'a [f32], momentum: &'a [f32], v: &'a [f32]) -> Self {
         assert!(g.len() == n && momentum.len() == 3 * n && v.len() == n);
@@ -262,7 +262,7 @@ impl<'a> Moments<'a> {
     /// `at + n` is at most the tensor's length and `n` at most `LANES`.
     #[inline(always)]
     pub unsafe fn inputs<S: Simd>(&self, s: S, at: usize, n: usize) -> Inputs<S::V> {
-        // SAFETY: the caller's promise; all slices have the tensor's length.
+        // SAFETY: guaranteed by the caller; all slices have the tensor's length.
         unsafe {
             let v = part(s, self.v, at, n);
             Inputs {
@@ -279,12 +279,12 @@ impl<'a> Moments<'a> {
     }
 }
 
-/// What rows and columns give to the elements of one line.
+/// The contributions of rows and columns to the elements of one line.
 struct Base<'a, const H: usize, const FIXED: bool> {
     no_x: &'a Side,
     no_y: &'a Side,
     line: Line,
-    /// Bias, and what the whole line has in common.
+    /// The bias plus the contributions that are constant along the line.
     first: [f32; H],
     factor: [f32; 3],
 }
@@ -314,7 +314,7 @@ impl<'a, const H: usize, const FIXED: bool> Base<'a, H, FIXED> {
         }
     }
 
-    /// (factors of the three decays, the first layer without the elements' own features).
+    /// Returns (the factors of the three decays, the first layer without the element features).
     ///
     /// # Safety
     /// `i + n` is at most the line's length and `n` at most `LANES`.
@@ -324,7 +324,7 @@ impl<'a, const H: usize, const FIXED: bool> Base<'a, H, FIXED> {
         let (mut factor, mut first) = ([s.splat(0.0); 3], [s.splat(0.0); H]);
         let mut k = 0;
         while k < 3 {
-            // SAFETY: a line's indices lie within the sides.
+            // SAFETY: the line's indices lie within the sides.
             unsafe {
                 let x = part(s, &no_x.factor, k * no_x.len + line.no_x + i, n);
                 let y = if FIXED {
@@ -353,8 +353,8 @@ impl<'a, const H: usize, const FIXED: bool> Base<'a, H, FIXED> {
     }
 }
 
-/// The heads; `first` is the first layer without the elements' own features, `factors`
-/// what g and m are multiplied by in the factored features.
+/// Returns the heads. `first` is the first layer without the element features; `factors` are the
+/// factors of g and m in the factored features.
 #[inline(always)]
 pub(super) fn forward<S: Simd, const H: usize>(
     s: S,

@@ -16,7 +16,7 @@ use super::{
     theta::{HEADS, Weights},
 };
 
-/// One step; `diagonal` \[3, n\].
+/// Takes one step. `diagonal` holds the three second moments, \[3, n\].
 #[allow(clippy::too_many_arguments)]
 pub(super) fn update<const H: usize>(
     isa: Isa,
@@ -43,8 +43,8 @@ pub(super) fn update<const H: usize>(
 }
 
 dispatch! {
-    /// Sums of squares of the element features, and of the three moments and their
-    /// inverse roots.
+    /// Updates the accumulators, and returns the sums of squares of the element features, and of
+    /// the three moments and their inverse roots.
     fn accumulate<const H: usize> = accumulate_body(
         weights: &Weights<H>, p: &[f32], g: &[f32], momentum: &mut [f32], rms: &mut [f32],
         diagonal: &mut [f32],
@@ -71,8 +71,8 @@ fn accumulate_body<S: Simd, const H: usize>(
     let mut at = 0;
     while at < n {
         let count = S::LANES.min(n - at);
-        // SAFETY: `count` elements are left of the tensor, whose slices have `n` numbers
-        // for each decay.
+        // SAFETY: `count` elements of the tensor remain, and its slices have `n` elements for each
+        // decay.
         unsafe {
             let g = part(s, tensor.g, at, count);
             let p = part(s, tensor.p, at, count);
@@ -132,7 +132,7 @@ fn step_body<S: Simd, const H: usize>(
     let mut at = 0;
     while at < n {
         let count = S::LANES.min(n - at);
-        // SAFETY: `count` elements are left of the tensor.
+        // SAFETY: `count` elements of the tensor remain.
         unsafe {
             let (old, inputs, heads) =
                 evaluate(s, weights, scaled, p, &tensor, diagonal, at, count);
@@ -143,7 +143,7 @@ fn step_body<S: Simd, const H: usize>(
 }
 
 dispatch! {
-    /// Sums of the heads over the tensor.
+    /// Returns the sums of the heads over the tensor.
     fn heads<const H: usize> = heads_body(
         weights: &Weights<H>, scaled: &Scaled<H>, p: &[f32], g: &[f32],
         momentum: &[f32], rms: &[f32], diagonal: &[f32],
@@ -169,7 +169,7 @@ fn heads_body<S: Simd, const H: usize>(
     let mut at = 0;
     while at < n {
         let count = S::LANES.min(n - at);
-        // SAFETY: `count` elements are left of the tensor.
+        // SAFETY: `count` elements of the tensor remain.
         let (_, _, heads) =
             unsafe { evaluate(s, weights, scaled, p, &tensor, diagonal, at, count) };
         add_heads(s, heads, count, &mut totals);
@@ -178,11 +178,11 @@ fn heads_body<S: Simd, const H: usize>(
     totals
 }
 
-/// (p, the other inputs, the heads) of `count` elements.
+/// Returns (p, the other inputs, the heads) of `count` elements.
 ///
 /// # Safety
-/// `p` and the moments of `tensor` have n numbers, `diagonal` 3·n, `at + count` is at most
-/// n and `count` at most `LANES`.
+/// `p` and the moments of `tensor` have n elements, `diagonal` has 3·n, `at + count` is at most n
+/// and `count` at most `LANES`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 unsafe fn evaluate<S: Simd, const H: usize>(
@@ -195,7 +195,7 @@ unsafe fn evaluate<S: Simd, const H: usize>(
     at: usize,
     count: usize,
 ) -> (S::V, Inputs<S::V>, [S::V; HEADS]) {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let (first, factors) = moments(s, scaled, diagonal, p.len(), at, count);
         let inputs = tensor.inputs(s, at, count);
@@ -205,11 +205,11 @@ unsafe fn evaluate<S: Simd, const H: usize>(
     }
 }
 
-/// What the three moments of some elements give: (the first layer without the other
-/// features, (factors of g, factors of m)).
+/// Returns the contributions of the three second moments to some elements: (the first layer
+/// without the element features, (factors of g, factors of m)).
 ///
 /// # Safety
-/// `diagonal` has 3·`n` numbers, `at + count` is at most `n` and `count` at most `LANES`.
+/// `diagonal` has 3·`n` elements, `at + count` is at most `n` and `count` at most `LANES`.
 #[inline(always)]
 #[allow(clippy::type_complexity)]
 unsafe fn moments<S: Simd, const H: usize>(
@@ -229,7 +229,7 @@ unsafe fn moments<S: Simd, const H: usize>(
     let mut factors = ([s.splat(0.0); 3], [s.splat(0.0); 3]);
     let mut k = 0;
     while k < 3 {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let d = unsafe { part(s, diagonal, k * n + at, count) };
         let inverse_root = inverse_root_of_line(s, d);
         let mut j = 0;

@@ -1,9 +1,9 @@
-//! The features of each scalar parameter: the one table of their order, widths and constants,
-//! and what the kernels compute of them for each element.
+//! The features of each scalar parameter: the table of their order, widths and constants, and their
+//! evaluation in the kernels.
 //!
-//! To add a feature, give it a row in [`Feature`], add its square to `add_squares` and its product
-//! with the first weights to `first_layer`, and its candle-op form to `lopt-per-param`'s
-//! `features.rs`. Everything else follows from the table.
+//! To add a feature, add a variant to [`Feature`], its square to `add_squares`, its product with
+//! the first weights to `first_layer`, and its candle ops to `features.rs` of `lopt-per-param`.
+//! Everything else follows from the table.
 
 use crate::{math::rsqrt, simd::Simd};
 
@@ -11,18 +11,18 @@ use super::{apply::Inputs, scaled::Scaled, side::safe_rsqrt};
 
 /// The constants that keep denominators above zero.
 pub mod epsilon {
-    /// In the preconditioner (v + ε)^{-1/2}, and in that of the momenta by the factored second
-    /// moments of a tensor of rank < 2.
+    /// ε of the preconditioner (v + ε)^{-1/2}. For tensors of rank < 2, also ε of the factored
+    /// momenta.
     pub const SECOND_MOMENT: f64 = 1e-6;
     /// Added to g² before it enters a factored second moment.
     pub const SQUARE: f64 = 1e-30;
-    /// In the inverse roots of row and column moments, (rows + ε)^{-1/2}.
+    /// ε of the inverse roots of row and column moments, (rows + ε)^{-1/2}.
     pub const LINE: f64 = 1e-8;
     /// Added to the mean of the row moments, and to the moments of a tensor of rank < 2.
     pub const MEAN: f64 = 1e-9;
-    /// The least number of which a factored second moment's inverse root is taken.
+    /// The lower bound of the argument of a factored second moment's inverse root.
     pub const FLOOR: f64 = 1e-9;
-    /// In the normalizer 1/√(ε + mean square).
+    /// ε of the normalizer 1/√(ε + mean square).
     pub const NORMALIZER: f64 = 1e-5;
 }
 
@@ -41,7 +41,7 @@ pub enum Feature {
     PreconditionedMomentum,
     /// (v + 1e-6)^{-1/2}.
     InverseRoot,
-    /// g by the three factored second moments.
+    /// g times the inverse roots of the three factored second moments.
     FactoredGradient,
     /// The three row moments.
     Row,
@@ -51,7 +51,7 @@ pub enum Feature {
     RowInverseRoot,
     /// (columns + 1e-8)^{-1/2}.
     ColumnInverseRoot,
-    /// m₁₋₃ by the three factored second moments.
+    /// m₁₋₃ times the inverse roots of the three factored second moments.
     FactoredMomentum,
 }
 
@@ -72,7 +72,7 @@ impl Feature {
         Feature::FactoredMomentum,
     ];
 
-    /// How many inputs of the MLP it is.
+    /// The number of MLP inputs in this group.
     pub const fn width(self) -> usize {
         match self {
             Feature::Gradient
@@ -83,7 +83,7 @@ impl Feature {
         }
     }
 
-    /// Whether it is the same for a whole row or column of a matrix.
+    /// Whether it is constant along a row or column of a matrix.
     const fn is_of_line(self) -> bool {
         matches!(
             self,
@@ -91,7 +91,7 @@ impl Feature {
         )
     }
 
-    /// The index of its first input of the MLP.
+    /// The index of its first MLP input.
     pub const fn first(self) -> usize {
         let (mut i, mut first) = (0, 0);
         while Feature::ALL[i] as usize != self as usize {
@@ -101,7 +101,7 @@ impl Feature {
         first
     }
 
-    /// The index of its first number among the features of an element.
+    /// The index of its first number among the element features.
     const fn of_element(self) -> usize {
         let (mut i, mut first) = (0, 0);
         while Feature::ALL[i] as usize != self as usize {
@@ -114,31 +114,31 @@ impl Feature {
     }
 }
 
-/// Features of a scalar parameter, which are normalized over its tensor.
+/// The number of features of a scalar parameter, which are normalized over its tensor.
 pub const PER_PARAMETER: usize = {
     let last = Feature::ALL[Feature::ALL.len() - 1];
     last.first() + last.width()
 };
-/// Features of the step.
+/// The number of features of the step.
 pub const PER_STEP: usize = TIME_SCALES.len();
-/// Inputs of the MLP.
+/// The number of MLP inputs.
 pub const INPUTS: usize = PER_PARAMETER + PER_STEP;
 
 /// The time scales τ of the step features tanh(t/τ − 1).
 const TIME_SCALES: [f32; 11] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5];
 
-/// tanh(t/τ − 1) for each of the 11 time scales τ = 1, 3, 10, …, 1e5; `t` counts from 0.
+/// Returns tanh(t/τ − 1) for the 11 time scales τ = 1, 3, 10, …, 1e5, where t counts from 0.
 pub fn step_features(t: u64) -> [f32; PER_STEP] {
     TIME_SCALES.map(|scale| (t as f32 / scale - 1.0).tanh())
 }
 
-/// Features that differ from element to element.
+/// The number of element features: those that differ from element to element.
 pub(super) const ELEMENT: usize = {
     let last = Feature::ALL[Feature::ALL.len() - 1];
     last.of_element() + last.width()
 };
 
-/// The MLP's input of each of them.
+/// The index of the MLP input of each element feature.
 pub(super) const ELEMENT_INPUT: [usize; ELEMENT] = {
     let mut inputs = [0; ELEMENT];
     let mut i = 0;
@@ -154,7 +154,7 @@ pub(super) const ELEMENT_INPUT: [usize; ELEMENT] = {
     inputs
 };
 
-// Their places among the features of an element.
+// Indices among the element features.
 const GRADIENT: usize = Feature::Gradient.of_element();
 const PARAMETER: usize = Feature::Parameter.of_element();
 const MOMENTUM: usize = Feature::Momentum.of_element();
@@ -177,8 +177,8 @@ pub(super) fn inverse_root<S: Simd>(s: S, v: S::V) -> S::V {
     rsqrt(s, s.add(v, s.splat(epsilon::SECOND_MOMENT as f32)))
 }
 
-/// What g and m are multiplied by in the factored features of a tensor of rank < 2:
-/// r(d + 1e-9) and (d + 1e-6)^{-1/2}.
+/// The factors of g and m in the factored features of a tensor of rank < 2 with second moment d:
+/// (1/√max(d + 1e-9, 1e-9), (d + 1e-6)^{-1/2}).
 #[inline(always)]
 pub(super) fn diagonal_factors<S: Simd>(s: S, d: S::V) -> (S::V, S::V) {
     (
@@ -187,8 +187,8 @@ pub(super) fn diagonal_factors<S: Simd>(s: S, d: S::V) -> (S::V, S::V) {
     )
 }
 
-/// Adds the squares of the element features. `inverse` is [`inverse`], `factor_g` and `factor_m`
-/// are what g and m are multiplied by in the factored features.
+/// Adds the squares of the element features to `sums`. `inverse` is [`inverse`] of v; `factor_g`
+/// and `factor_m` are the factors of g and m in the factored features.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn add_squares<S: Simd>(
@@ -220,8 +220,8 @@ pub(super) fn add_squares<S: Simd>(
     }
 }
 
-/// The first layer before its ReLU. `base` holds bias, rows and columns; `factors` are what g and
-/// m are multiplied by in the factored features.
+/// Returns the first layer before its ReLU. `base` is the sum of the bias and the contributions of
+/// rows and columns; `factors` are the factors of g and m in the factored features.
 #[inline(always)]
 pub(super) fn first_layer<S: Simd, const H: usize>(
     s: S,
@@ -236,7 +236,7 @@ pub(super) fn first_layer<S: Simd, const H: usize>(
     let mut hidden = base;
     let mut j = 0;
     while j < H {
-        // Features with a common factor are summed first: g·(w + Σ_k w_k·f_k).
+        // Weights of features with a common factor are summed first: g·(w + Σ_k w_k·f_k).
         let mut of_g = weight(GRADIENT, j);
         let mut sum = s.mul_add(p, weight(PARAMETER, j), hidden[j]);
         sum = s.mul_add(*v, weight(SECOND_MOMENT, j), sum);
@@ -261,7 +261,7 @@ pub(super) fn first_layer<S: Simd, const H: usize>(
 mod tests {
     use super::*;
 
-    /// The order is part of every θ file: `small_fc_lopt` of the reference.
+    /// The order is part of every θ file. It is that of the reference, `small_fc_lopt`.
     #[test]
     fn the_order_is_that_of_the_reference() {
         let firsts = Feature::ALL.map(Feature::first);
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(ELEMENT_INPUT, expected);
     }
 
-    /// Rounding a constant to f32 through f64 gives the f32 nearest to its decimal digits.
+    /// Constants rounded to f32 via f64 are the f32 nearest to their decimal digits.
     #[test]
     fn constants_round_to_f32_as_written() {
         assert_eq!(epsilon::SECOND_MOMENT as f32, 1e-6_f32);

@@ -1,4 +1,4 @@
-//! From the MLP's heads to the step.
+//! The formula of the step, computed from the MLP's heads.
 
 use crate::{math::exp, simd::Simd};
 
@@ -6,29 +6,29 @@ use super::{apply::Inputs, theta::HEADS};
 
 /// Δφ = −η·\[ (c·(g, m₁, m₂, m₃))·π_n·exp(x_n) + β·d·π_b·exp(x_b) \].
 ///
-/// π is (v + 1e-6)^{-1/2} where the term is preconditioned, else 1.
+/// π is (v + 1e-6)^{-1/2} if the term is preconditioned, else 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Formula {
-    /// c, of the gradient and the momenta; the nominal step size is in it.
+    /// c, the coefficients of gradient and momenta, including the nominal step size.
     pub nominal: [f32; 4],
     /// Whether the nominal term is preconditioned.
     pub nominal_preconditioned: bool,
-    /// x_n, of m_g.
+    /// x_n, a function of m_g.
     pub nominal_exponent: Exponent,
     /// β, the blackbox step size.
     pub blackbox: f32,
     /// Whether the blackbox term is preconditioned.
     pub blackbox_preconditioned: bool,
-    /// x_b, of m_b.
+    /// x_b, a function of m_b.
     pub blackbox_exponent: Exponent,
     /// η, the factor on the whole step.
     pub learning_rate: f32,
 }
 
-/// x = scale·m + shift, where m is the head of an element or its mean over the tensor.
+/// x = scale·m + shift, where m is an element's head or the head's mean over the tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Exponent {
-    /// Factor on the head.
+    /// The factor on the head.
     pub scale: f32,
     /// Added to the scaled head.
     pub shift: f32,
@@ -41,7 +41,7 @@ impl Formula {
         self.nominal_exponent.per_tensor || self.blackbox_exponent.per_tensor
     }
 
-    /// With the exponents of whole tensors fixed, from the heads' means.
+    /// Replaces the exponents of whole tensors by their values for these means of the heads.
     pub(super) fn with_means(mut self, [_, blackbox, nominal]: [f64; HEADS]) -> Self {
         let fix = |exponent: &mut Exponent, mean: f64| {
             if exponent.per_tensor {
@@ -54,7 +54,7 @@ impl Formula {
         self
     }
 
-    /// p after the step.
+    /// Returns p after the step.
     #[inline(always)]
     pub(super) fn apply<S: Simd>(
         &self,
@@ -80,7 +80,7 @@ impl Formula {
     }
 }
 
-/// r or 1.
+/// Returns `r` if preconditioned, else 1.
 #[inline(always)]
 fn preconditioner<S: Simd>(s: S, r: S::V, on: bool) -> S::V {
     if on { r } else { s.splat(1.0) }

@@ -1,11 +1,11 @@
-//! How a tensor is passed over: in lines of neighbouring elements.
+//! Traversal of a tensor in lines of contiguous elements.
 
 /// A tensor's shape as the update sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// Rank ≥ 2: factored over its two largest dimensions.
     Factored(Lines),
-    /// Rank 0 and 1, with this many elements.
+    /// Rank 0 and 1: the number of elements.
     Diagonal(usize),
 }
 
@@ -20,13 +20,13 @@ pub struct Lines {
     middle: usize,
     y: usize,
     inner: usize,
-    /// Whether x is the largest dimension: rows are then what has no x.
+    /// Whether x is the largest dimension; row moments are then indexed without x.
     pub(super) x_is_largest: bool,
 }
 
 impl Shape {
-    /// Of a tensor of these dimensions, `factored` being its (second largest, largest)
-    /// dimension for rank ≥ 2.
+    /// Creates the shape of a tensor with these dimensions. For rank ≥ 2, `factored` holds the
+    /// indices of its second largest and largest dimension.
     pub fn new(dims: &[usize], factored: Option<(usize, usize)>) -> Self {
         let Some((d1, d0)) = factored else {
             return Shape::Diagonal(dims.iter().product());
@@ -43,7 +43,7 @@ impl Shape {
         })
     }
 
-    /// How many elements.
+    /// The number of elements.
     pub fn elements(&self) -> usize {
         match self {
             Shape::Factored(lines) => lines.elements(),
@@ -51,7 +51,7 @@ impl Shape {
         }
     }
 
-    /// How many row moments there are of each decay; none for rank < 2.
+    /// The number of row moments for each decay; 0 for rank < 2.
     pub fn rows(&self) -> usize {
         match self {
             Shape::Factored(lines) if lines.x_is_largest => lines.without_x(),
@@ -60,7 +60,7 @@ impl Shape {
         }
     }
 
-    /// How many column moments there are of each decay; none for rank < 2.
+    /// The number of column moments for each decay; 0 for rank < 2.
     pub fn columns(&self) -> usize {
         match self {
             Shape::Factored(lines) if lines.x_is_largest => lines.without_y(),
@@ -70,16 +70,16 @@ impl Shape {
     }
 }
 
-/// A run of neighbouring elements.
+/// A run of contiguous elements.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line {
-    /// Its first element.
+    /// The index of its first element.
     pub at: usize,
-    /// How many.
+    /// The number of elements.
     pub len: usize,
-    /// Index without x of its first element; goes up by 1 for each.
+    /// The index without x of its first element; it increases by 1 with each element.
     pub no_x: usize,
-    /// Index without y of its first element; see [`Lines::no_y_is_fixed`].
+    /// The index without y of its first element; see [`Lines::no_y_is_fixed`].
     pub no_y: usize,
 }
 
@@ -96,13 +96,14 @@ impl Lines {
         self.outer * self.x * self.middle * self.inner
     }
 
-    /// Whether all elements of a line share their index without y, or it goes up by 1.
+    /// Whether all elements of a line have the same index without y; otherwise it increases by 1
+    /// with each element.
     #[inline(always)]
     pub(super) fn no_y_is_fixed(&self) -> bool {
         self.inner == 1
     }
 
-    /// Row moments as \[outer, second largest dimension, inner\].
+    /// The shape of the row moments, \[outer, second largest dimension, inner\].
     pub(super) fn row_dims(&self) -> [usize; 3] {
         if self.x_is_largest {
             [self.outer * self.middle, self.y, self.inner]
@@ -111,12 +112,12 @@ impl Lines {
         }
     }
 
-    /// How many elements each row moment is the mean of.
+    /// The number of elements that each row moment averages.
     pub(super) fn per_row(&self) -> usize {
         self.x.max(self.y)
     }
 
-    /// How many elements each column moment is the mean of.
+    /// The number of elements that each column moment averages.
     pub(super) fn per_column(&self) -> usize {
         self.x.min(self.y)
     }
@@ -135,7 +136,7 @@ impl Lines {
     }
 }
 
-/// All lines in memory order.
+/// Iterates over all lines in memory order.
 pub(super) struct LineIter {
     lines: Lines,
     outer: usize,

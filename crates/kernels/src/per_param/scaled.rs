@@ -1,4 +1,4 @@
-//! The first layer at one step for one tensor: the normalizers folded into its weights.
+//! The first layer for one step of one tensor, with the normalizers folded into its weights.
 
 use super::{
     features::{ELEMENT, ELEMENT_INPUT, Feature, epsilon},
@@ -14,27 +14,27 @@ fn times<const H: usize>(weights: [f32; H], factor: f32) -> [f32; H] {
     weights.map(|weight| weight * factor)
 }
 
-/// The sums of squares of three moments and of their inverse roots, over `len` of them.
+/// The sums of squares of three moments and of their inverse roots, each over `len` values.
 pub(super) struct Squares<'a> {
     pub sums: &'a [f64; 6],
     pub len: usize,
 }
 
-/// The first layer's weights with the normalizers in them.
+/// The first layer's weights times the normalizers.
 #[derive(Clone, Debug)]
 pub(super) struct Scaled<const H: usize> {
-    /// The bias, the step's features in it.
+    /// The bias, including the step features.
     pub bias: [f32; H],
-    /// Of the features of each element.
+    /// The weights of the element features.
     pub element: [[f32; H]; ELEMENT],
-    /// Of the three row moments and of their inverse roots.
+    /// The weights of the three row moments and of their inverse roots.
     pub rows: [[f32; H]; 6],
-    /// Of the three column moments and of their inverse roots.
+    /// The weights of the three column moments and of their inverse roots.
     pub columns: [[f32; H]; 6],
 }
 
 impl<const H: usize> Scaled<H> {
-    /// From the sums of squares of the elements' features, for rank ≥ 2.
+    /// Scales the weights by the sums of squares of the features, for rank ≥ 2.
     pub fn factored(
         weights: &Weights<H>,
         bias: &[f32; H],
@@ -60,8 +60,8 @@ impl<const H: usize> Scaled<H> {
         }
     }
 
-    /// For rank < 2, where rows and columns are the same moments of each element;
-    /// `moments` are the sums of squares of these and of their inverse roots.
+    /// Scales the weights for rank < 2, where row and column moments are both the moments of each
+    /// element. `moments` holds the sums of squares of these and of their inverse roots.
     pub fn diagonal(
         weights: &Weights<H>,
         bias: &[f32; H],

@@ -1,4 +1,4 @@
-//! The factored second moments of rows and columns.
+//! The factored second moments of rows and columns. r(x) = 1/√max(x, 1e-9).
 
 use crate::{
     Isa,
@@ -9,18 +9,18 @@ use crate::{
 
 use super::{features::epsilon, lines::Lines, scaled::Squares};
 
-/// What is computed of the rows, or of the columns, of one tensor.
+/// The intermediate values for the rows, or for the columns, of one tensor.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Side {
-    /// How many there are.
+    /// The number of rows or columns.
     pub len: usize,
     /// Sums of g², \[len\].
     pub sums: Vec<f32>,
-    /// Sums on their way, \[len\].
+    /// Partial sums, \[len\].
     pub partial: Vec<f32>,
-    /// r(v_row/(mean v_row + 1e-9)) or r(v_col) of each decay, \[3, len\].
+    /// r(v_row/(mean v_row + 1e-9)) or r(v_col) for each decay, \[3, len\].
     pub factor: Vec<f32>,
-    /// Their part of the first layer, \[H, len\].
+    /// The contributions to the first layer, \[H, len\].
     pub fold: Vec<f32>,
     /// Sums of squares of the three moments and of their inverse roots.
     pub squares: [f64; 6],
@@ -34,7 +34,7 @@ impl Side {
         }
     }
 
-    /// Makes room, with sums of zero; allocates only to grow.
+    /// Resizes the buffers and clears the sums. Allocates only to grow.
     pub fn reset(&mut self, len: usize) {
         self.len = len;
         let zero = |vector: &mut Vec<f32>, len: usize| {
@@ -46,7 +46,7 @@ impl Side {
         self.factor.resize(3 * len, 0.0);
     }
 
-    /// Takes the sums of g² into `moments` \[3, len\], and makes the rows' factors.
+    /// Updates `moments` \[3, len\] with the sums of g² and computes the factors of the rows.
     pub fn update_rows(&mut self, isa: Isa, decays: &[f32; 3], moments: &mut [f32], lines: &Lines) {
         self.average(isa, decays, moments, lines.per_row());
         let len = self.len;
@@ -58,7 +58,7 @@ impl Side {
         }
     }
 
-    /// Takes the sums of g² into `moments` \[3, len\], and makes the columns' factors.
+    /// Updates `moments` \[3, len\] with the sums of g² and computes the factors of the columns.
     pub fn update_columns(
         &mut self,
         isa: Isa,
@@ -71,7 +71,7 @@ impl Side {
     }
 
     fn average(&mut self, isa: Isa, decays: &[f32; 3], moments: &mut [f32], count: usize) {
-        assert!(moments.len() == 3 * self.len, "moments of another shape");
+        assert!(moments.len() == 3 * self.len, "the moments have another shape");
         for (k, decay) in decays.iter().enumerate() {
             let moments = &mut moments[k * self.len..(k + 1) * self.len];
             let squares = average(isa, *decay, 1.0 / count as f32, &self.sums, moments);
@@ -79,8 +79,7 @@ impl Side {
         }
     }
 
-    /// Into [`Side::partial`]: for each row moment, the mean over the second largest
-    /// dimension.
+    /// Writes to [`Side::partial`], for each row moment, the mean over the second largest dimension.
     fn mean_over_second_largest(&mut self, moments: &[f32], [outer, count, inner]: [usize; 3]) {
         for o in 0..outer {
             for i in 0..inner {
@@ -92,14 +91,14 @@ impl Side {
         }
     }
 
-    /// Σ over the moments and their inverse roots of weight · feature, into [`Side::fold`].
+    /// Writes Σ weight · feature over the moments and their inverse roots to [`Side::fold`].
     pub fn fold<const H: usize>(&mut self, isa: Isa, moments: &[f32], weights: &[[f32; H]; 6]) {
         self.fold.resize(H * self.len, 0.0);
         fold(isa, moments, weights, &mut self.fold);
     }
 }
 
-/// (what has no x, what has no y) of (rows, columns).
+/// Returns (rows, columns) in the order (without x, without y).
 #[inline(always)]
 pub(super) fn sides<'a>(lines: &Lines, rows: &'a Side, columns: &'a Side) -> (&'a Side, &'a Side) {
     match lines.x_is_largest {
@@ -108,7 +107,7 @@ pub(super) fn sides<'a>(lines: &Lines, rows: &'a Side, columns: &'a Side) -> (&'
     }
 }
 
-/// First pass: the sums of g² of each row and column, into [`Side::sums`].
+/// First pass: writes the sums of g² over each row and column to [`Side::sums`].
 pub(super) fn sum_squares(isa: Isa, lines: &Lines, g: &[f32], rows: &mut Side, columns: &mut Side) {
     let (no_x, no_y) = match lines.x_is_largest {
         true => (rows, columns),
@@ -120,7 +119,8 @@ pub(super) fn sum_squares(isa: Isa, lines: &Lines, g: &[f32], rows: &mut Side, c
     square_sums(isa, lines, g, sums, partial, &mut no_y.sums);
 }
 
-/// After so many lines the sums move on, so that no f32 sum has too many terms.
+/// The number of lines after which partial sums are added to the totals, which limits the terms of
+/// each f32 sum.
 const LINES_PER_PART: usize = 128;
 
 dispatch! {
@@ -149,8 +149,8 @@ fn square_sums_body<S: Simd>(
         let mut i = 0;
         while i < line.len {
             let n = S::LANES.min(line.len - i);
-            // SAFETY: the line lies within `g`, its indices within the sides, whose
-            // lengths were checked; `n` elements are left of it.
+            // SAFETY: the line lies within `g` and its indices within the sides, whose lengths were
+            // checked; `n` of its elements remain.
             unsafe {
                 let x = part(s, g, line.at + i, n);
                 let x2 = s.mul(x, x);
@@ -180,13 +180,13 @@ fn square_sums_body<S: Simd>(
     flush(s, no_x, partial);
 }
 
-/// total += partial; partial = 0.
+/// total ← total + partial, partial ← 0.
 #[inline(always)]
 fn flush<S: Simd>(s: S, total: &mut [f32], partial: &mut [f32]) {
     let mut i = 0;
     while i < total.len() {
         let n = S::LANES.min(total.len() - i);
-        // SAFETY: both have the same length, and `n` numbers are left.
+        // SAFETY: both have the same length, and `n` elements remain.
         unsafe {
             let sum = s.add(part(s, total, i, n), part(s, partial, i, n));
             put(s, total, i, n, sum);
@@ -197,7 +197,7 @@ fn flush<S: Simd>(s: S, total: &mut [f32], partial: &mut [f32]) {
 }
 
 dispatch! {
-    /// v ← b·v + (1 − b)·(sum·per + 1e-30); returns Σ v² and Σ 1/(v + 1e-8).
+    /// Updates v ← b·v + (1 − b)·(sum·per + 1e-30); returns Σ v² and Σ 1/(v + 1e-8).
     fn average = average_body(decay: f32, per: f32, sums: &[f32], moments: &mut [f32]) -> (f64, f64)
 }
 
@@ -215,7 +215,7 @@ fn average_body<S: Simd>(
     let mut i = 0;
     while i < sums.len() {
         let n = S::LANES.min(sums.len() - i);
-        // SAFETY: both have the same length, and `n` numbers are left.
+        // SAFETY: both have the same length, and `n` elements remain.
         unsafe {
             let mean = s.mul_add(
                 part(s, sums, i, n),
@@ -248,7 +248,7 @@ pub(super) fn inverse_root_of_line<S: Simd>(s: S, moment: S::V) -> S::V {
     rsqrt(s, s.add(moment, s.splat(epsilon::LINE as f32)))
 }
 
-/// 1/√max(x, 1e-9)
+/// r(x) = 1/√max(x, 1e-9)
 #[inline(always)]
 pub(super) fn safe_rsqrt<S: Simd>(s: S, x: S::V) -> S::V {
     rsqrt(s, s.max(x, s.splat(epsilon::FLOOR as f32)))
@@ -265,7 +265,7 @@ fn row_factors_body<S: Simd>(s: S, moments: &[f32], means: &[f32], factors: &mut
     let mut i = 0;
     while i < moments.len() {
         let n = S::LANES.min(moments.len() - i);
-        // SAFETY: all have the same length, and `n` numbers are left.
+        // SAFETY: all have the same length, and `n` elements remain.
         unsafe {
             let mean = s.add(part(s, means, i, n), s.splat(epsilon::MEAN as f32));
             let ratio = s.div(part(s, moments, i, n), mean);
@@ -286,7 +286,7 @@ fn column_factors_body<S: Simd>(s: S, moments: &[f32], factors: &mut [f32]) {
     let mut i = 0;
     while i < moments.len() {
         let n = S::LANES.min(moments.len() - i);
-        // SAFETY: both have the same length, and `n` numbers are left.
+        // SAFETY: both have the same length, and `n` elements remain.
         unsafe {
             let factor = safe_rsqrt(s, part(s, moments, i, n));
             put(s, factors, i, n, factor);
@@ -314,7 +314,7 @@ fn fold_body<S: Simd, const H: usize>(
         let mut sums = [s.splat(0.0); H];
         let mut k = 0;
         while k < 3 {
-            // SAFETY: three times `len` numbers, of each of which `n` are left.
+            // SAFETY: there are 3·`len` moments, and `n` of each `len` remain.
             let v = unsafe { part(s, moments, k * len + i, n) };
             let inverse_root = inverse_root_of_line(s, v);
             let mut j = 0;
@@ -327,7 +327,7 @@ fn fold_body<S: Simd, const H: usize>(
         }
         let mut j = 0;
         while j < H {
-            // SAFETY: H times `len` numbers, of each of which `n` are left.
+            // SAFETY: there are H·`len` numbers, and `n` of each `len` remain.
             unsafe { put(s, folded, j * len + i, n, sums[j]) };
             j += 1;
         }

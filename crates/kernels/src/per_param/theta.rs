@@ -1,28 +1,28 @@
-//! θ: the names, shapes and order of its parts, and its one decoder.
+//! The names, shapes and order of θ's parts, and the decoder of θ.
 
 use super::features::{INPUTS, PER_PARAMETER, step_features};
 
-/// Directions and magnitudes that the kernels compute: d, m_b, m_g.
+/// The number of MLP outputs that the kernels compute: d, m_b, m_g.
 pub(super) const HEADS: usize = 3;
 
-/// The decay rates b₀ that an offset δ = 0 stands for.
+/// The decay rates b₀ for an offset δ = 0.
 pub mod initial_decays {
-    /// Of the three momenta.
+    /// The decays of the three momenta.
     pub const MOMENTUM: [f64; 3] = [0.9, 0.99, 0.999];
-    /// Of the second moment.
+    /// The decay of the second moment.
     pub const RMS: [f64; 1] = [0.999];
-    /// Of the three factored second moments.
+    /// The decays of the three factored second moments.
     pub const ADAFACTOR: [f64; 3] = [0.9, 0.99, 0.999];
 }
 
-/// Sizes of the MLP's layers: its inputs, the hidden layers, the heads.
+/// Returns the sizes of the MLP's layers: inputs, hidden layers, heads.
 pub fn sizes(hidden: &[usize], heads: usize) -> Vec<usize> {
     let ends = (std::iter::once(INPUTS), std::iter::once(heads));
     ends.0.chain(hidden.iter().copied()).chain(ends.1).collect()
 }
 
-/// Names and shapes of θ's parts, in name order: offsets δ of the decays, biases \[out\] and
-/// weights \[in, out\] of the layers of these [`sizes`].
+/// Returns the names and shapes of θ's parts in name order: the offsets δ of the decays, and the
+/// biases \[out\] and weights \[in, out\] of layers of these [`sizes`].
 pub fn parts(sizes: &[usize]) -> Vec<(String, Vec<usize>)> {
     let decays = [
         ("adafactor_decays", initial_decays::ADAFACTOR.len()),
@@ -41,7 +41,7 @@ pub fn parts(sizes: &[usize]) -> Vec<(String, Vec<usize>)> {
     parts
 }
 
-/// θ's parts by what they are, as tensors or as slices.
+/// θ's parts by meaning, as tensors or slices.
 #[derive(Clone, Debug)]
 pub struct Parts<T> {
     /// Offsets δ of the momenta's decays, \[3\].
@@ -50,13 +50,13 @@ pub struct Parts<T> {
     pub rms: T,
     /// Offsets δ of the factored second moments' decays, \[3\].
     pub adafactor: T,
-    /// Weights and biases of each layer, the first layer first.
+    /// The weights and biases of each layer, first to last.
     pub layers: Vec<(T, T)>,
 }
 
 impl<T> Parts<T> {
-    /// From θ's parts in name order, which is that of [`parts`]; `None` if there are more or fewer
-    /// than an MLP of so many layers has. The order holds for up to ten layers.
+    /// Assigns θ's parts from name order, as returned by [`parts`]. Returns `None` if their number
+    /// is not that of an MLP with this many layers. The order holds for up to ten layers.
     pub fn in_name_order(parts: impl IntoIterator<Item = T>, layers: usize) -> Option<Self> {
         let mut parts = parts.into_iter();
         let (adafactor, momentum) = (parts.next()?, parts.next()?);
@@ -74,8 +74,8 @@ impl<T> Parts<T> {
 }
 
 impl<'a> Parts<&'a [f32]> {
-    /// The parts of the flat vector of an MLP of these [`sizes`]; `None` if it is of another
-    /// length.
+    /// Splits the flat vector of an MLP with these [`sizes`]. Returns `None` if its length is
+    /// wrong.
     pub fn of_values(values: &'a [f32], sizes: &[usize]) -> Option<Self> {
         let mut rest = values;
         let mut slices = vec![];
@@ -89,7 +89,7 @@ impl<'a> Parts<&'a [f32]> {
     }
 }
 
-/// b = 1 − exp(10·(ln(1 − b₀)/10 + δ)) in f32, each operation rounded as candle rounds it.
+/// b = 1 − exp(10·(ln(1 − b₀)/10 + δ)) in f32, with each operation rounded as in candle.
 fn decay(offset: f32, initial: f64) -> f32 {
     let base = (1.0 - initial as f32).ln() / 10.0;
     1.0 - ((offset + base) * 10.0).exp()
@@ -99,7 +99,7 @@ fn decays(offsets: &[f32], initial: &[f64; 3]) -> [f32; 3] {
     std::array::from_fn(|k| decay(offsets[k], initial[k]))
 }
 
-/// θ of an optimizer whose MLP has two hidden layers of `H`, as the kernels use it.
+/// The decoded θ of an optimizer whose MLP has two hidden layers of width `H`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights<const H: usize> {
     /// Decays of the momenta.
@@ -116,15 +116,15 @@ pub struct Weights<const H: usize> {
     pub w1: [[f32; H]; H],
     /// Second bias.
     pub b1: [f32; H],
-    /// Last weights, \[H, 3\]: d, m_b, m_g; zero where there is no third head.
+    /// Last weights, \[H, 3\], for d, m_b and m_g; zero for a missing third head.
     pub w2: [[f32; HEADS]; H],
     /// Last bias.
     pub b2: [f32; HEADS],
 }
 
 impl<const H: usize> Weights<H> {
-    /// From the flat vector θ of an MLP inputs → H → H → `heads`, laid out as [`parts`] says;
-    /// `None` if it has another number of values, or there are more heads than three.
+    /// Decodes the flat vector θ of an MLP inputs → H → H → `heads`, laid out as in [`parts`].
+    /// Returns `None` if the number of values is wrong or there are more than three heads.
     pub fn decode(values: &[f32], heads: usize) -> Option<Self> {
         if heads > HEADS {
             return None;
@@ -135,7 +135,7 @@ impl<const H: usize> Weights<H> {
             let row = &values[i * H..(i + 1) * H];
             std::array::from_fn::<f32, H, _>(|j| row[j])
         };
-        // A head that is not there has weights of zero.
+        // The weights of a missing head are zero.
         let last = |values: &[f32], head: usize| values.get(head).copied().unwrap_or(0.0);
         let of_input = |i: usize| &w2[i * heads..(i + 1) * heads];
         let rms = decay(parts.rms[0], initial_decays::RMS[0]);
@@ -153,7 +153,7 @@ impl<const H: usize> Weights<H> {
         })
     }
 
-    /// The first bias with the features of step `t` (from 0) folded in.
+    /// Returns the first bias with the features of step `t` folded in, where `t` counts from 0.
     pub fn bias_at(&self, t: u64) -> [f32; H] {
         let mut bias = self.b0;
         for (feature, weights) in step_features(t).iter().zip(&self.w0[PER_PARAMETER..]) {
