@@ -1,31 +1,31 @@
-//! The seven moving averages of each parameter tensor and their meta-learned decays.
+//! The seven moving averages of each parameter tensor and their meta-learned decays b.
 //!
-//! m ← b·m + (1 − b)·g for three momenta, the same of g² for the second moment v, and of
-//! the row and column means of g² + 1e-30 for three factored second moments. No bias
-//! correction.
+//! Each average is updated as x ← b·x + (1 − b)·y, without bias correction. y is g for the three
+//! momenta, g² for the second moment v, and the row and column means of g² + 1e-30 for the three
+//! factored second moments.
 
 use candle_core::{DType, Device, Tensor};
 use lopt_core::{Result, Slot};
 
 use lopt_kernels::per_param::{features::epsilon, theta::initial_decays};
 
-/// The decays b of all accumulators, from their offsets δ in θ.
+/// The decays b of all accumulators.
 #[derive(Clone, Debug)]
 pub struct Decays {
-    /// \[3\], not clipped.
+    /// The decays of the momenta, \[3\], not clipped.
     pub momentum: Tensor,
-    /// \[1\], in \[0, 1\].
+    /// The decay of the second moment, \[1\], clipped to \[0, 1\].
     pub rms: Tensor,
-    /// \[3\], in \[0, 1\].
+    /// The decays of the factored second moments, \[3\], clipped to \[0, 1\].
     pub adafactor: Tensor,
 }
 
 impl Decays {
-    /// b = 1 − exp(10·(ln(1 − b₀)/10 + δ)), in the type of δ: in f32 the cancellation in
-    /// 1 − 0.999 is that of the reference.
+    /// Computes b = 1 − exp(10·(ln(1 − b₀)/10 + δ)) from the offsets δ in θ, in the type of δ. In
+    /// f32, 1 − 0.999 is rounded as in the reference.
     ///
     /// # Errors
-    /// Those of candle.
+    /// Returns an error if a tensor operation fails.
     pub fn new(momentum: &Tensor, rms: &Tensor, adafactor: &Tensor) -> Result<Self> {
         Ok(Self {
             momentum: decay(momentum, &initial_decays::MOMENTUM)?,
@@ -50,8 +50,8 @@ fn decay(offset: &Tensor, initial: &[f64]) -> Result<Tensor> {
     Ok(((offset + base)? * 10.0)?.exp()?.affine(-1.0, 1.0)?)
 }
 
-/// The two dimensions that a second moment is factored over: (d1, d0) = (second largest,
-/// largest) by a stable ascending sort of the shape; none below rank 2.
+/// Returns the two dimensions that a second moment is factored over, (d1, d0) = (second largest,
+/// largest) by a stable ascending sort of the shape, or `None` for rank < 2.
 pub fn factored_dims(shape: &[usize]) -> Option<(usize, usize)> {
     let mut order: Vec<usize> = (0..shape.len()).collect();
     order.sort_by_key(|&dim| shape[dim]);
@@ -61,7 +61,7 @@ pub fn factored_dims(shape: &[usize]) -> Option<(usize, usize)> {
     }
 }
 
-/// The accumulators of one parameter tensor of shape s. Scalars count as shape \[1\].
+/// The accumulators of one parameter tensor of shape s. Scalars have the shape \[1\].
 #[derive(Clone, Debug)]
 pub struct Accumulators {
     /// The momenta, \[3, s…\].
@@ -72,21 +72,21 @@ pub struct Accumulators {
     pub factored: Factored,
 }
 
-/// A second moment over two dimensions, or over all elements where there are not two.
+/// The three factored second moments.
 #[derive(Clone, Debug)]
 pub enum Factored {
-    /// Rank ≥ 2.
+    /// Rank ≥ 2: row and column moments.
     RowCol {
         /// Means over d0, \[3, s without d0…\].
         row: Tensor,
         /// Means over d1, \[3, s without d1…\].
         col: Tensor,
     },
-    /// Rank 0 and 1: \[3, s…\].
+    /// Rank 0 and 1: one moment per element, \[3, s…\].
     Diag(Tensor),
 }
 
-/// The shape that a tensor is handled in.
+/// Returns the shape in which a tensor is processed: \[1\] for scalars, else its own.
 pub fn working_shape(shape: &[usize]) -> Vec<usize> {
     if shape.is_empty() {
         vec![1]
@@ -96,10 +96,10 @@ pub fn working_shape(shape: &[usize]) -> Vec<usize> {
 }
 
 impl Accumulators {
-    /// All zero, for a parameter of `shape`.
+    /// Creates accumulators of zeros for a parameter of `shape`.
     ///
     /// # Errors
-    /// Those of candle.
+    /// Returns an error if a tensor operation fails.
     pub fn zeros(shape: &[usize], dtype: DType, device: &Device) -> Result<Self> {
         let shape = working_shape(shape);
         let three = |without: Option<usize>| {
@@ -123,7 +123,7 @@ impl Accumulators {
         })
     }
 
-    /// As the slots of a [`lopt_core::State`].
+    /// Converts to the slots of a [`lopt_core::State`].
     pub fn into_slots(self) -> Vec<Slot> {
         let slot = |name, value| Slot { name, value };
         let mut slots = vec![slot("momentum", self.momentum), slot("rms", self.rms)];
@@ -136,7 +136,8 @@ impl Accumulators {
         slots
     }
 
-    /// The inverse of [`Accumulators::into_slots`]; `None` for slots of another optimizer.
+    /// Converts from slots; the inverse of [`Accumulators::into_slots`]. Returns `None` if the
+    /// slots belong to another optimizer.
     pub fn from_slots(slots: &[Slot]) -> Option<Self> {
         let value = |index: usize, name| {
             slots
@@ -155,10 +156,10 @@ impl Accumulators {
     }
 }
 
-/// Takes the gradient `g` (of the working shape) in.
+/// Returns the accumulators after an update with the gradient `g`, which has the working shape.
 ///
 /// # Errors
-/// Those of candle.
+/// Returns an error if the state does not match the shape of `g` or a tensor operation fails.
 pub fn accumulate(old: &Accumulators, decays: &Decays, g: &Tensor) -> Result<Accumulators> {
     let g2 = g.sqr()?;
     let above_zero = (&g2 + epsilon::SQUARE)?;
@@ -182,7 +183,7 @@ pub fn accumulate(old: &Accumulators, decays: &Decays, g: &Tensor) -> Result<Acc
     })
 }
 
-/// b·old + (1 − b)·new for each of the k decays: \[k\], \[k, s…\], \[s…\] → \[k, s…\].
+/// Returns b·old + (1 − b)·new, \[k, s…\], for k decays b, old \[k, s…\] and new \[s…\].
 fn average(old: &Tensor, decay: &Tensor, new: &Tensor) -> Result<Tensor> {
     let mut dims = vec![1; old.rank()];
     dims[0] = decay.elem_count();

@@ -9,7 +9,7 @@ pub use lopt_kernels::per_param::features::{
 
 use crate::accumulators::{Accumulators, Factored, factored_dims};
 
-/// The features of each element, and what the rules need of them.
+/// The features of each element, and the intermediate values that rules use.
 #[derive(Clone, Debug)]
 pub struct Features {
     /// \[[`PER_PARAMETER`], n\], not normalized.
@@ -22,10 +22,10 @@ pub struct Features {
     pub rsqrt: Tensor,
 }
 
-/// The features of a parameter `p` and its gradient `g` (both of the working shape s,
-/// n elements), after `acc` took `g` in.
+/// Computes the features of a parameter `p` with gradient `g`, both of the working shape with n
+/// elements. `acc` are the accumulators after the update with `g`.
 ///
-/// Their order is that of [`Feature::ALL`].
+/// The order of the features is that of [`Feature::ALL`].
 ///
 /// # Errors
 /// Returns an error if a tensor operation fails.
@@ -61,7 +61,7 @@ pub fn features(p: &Tensor, g: &Tensor, acc: &Accumulators) -> Result<Features> 
     })
 }
 
-/// 1/√(1e-5 + mean over the tensor of the feature's square), \[[`PER_PARAMETER`], 1\].
+/// Returns 1/√(1e-5 + mean over the tensor of the feature's square), \[[`PER_PARAMETER`], 1\].
 ///
 /// # Errors
 /// Returns an error if a tensor operation fails.

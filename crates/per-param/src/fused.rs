@@ -1,4 +1,4 @@
-//! The update on f32 slices, by the CPU kernels.
+//! The update on f32 slices with the CPU kernels.
 
 use std::sync::Once;
 
@@ -10,7 +10,7 @@ use lopt_kernels::{
 
 use crate::{Rule, accumulators::factored_dims};
 
-/// `None` if there is no kernel for the rule or for its MLP.
+/// Returns the fused update of a rule, or `None` if there is no kernel for the rule or its MLP.
 pub fn by<R: Rule>(
     isa: Isa,
     rule: &R,
@@ -32,13 +32,13 @@ pub fn by<R: Rule>(
     }
 }
 
-/// Says where the slow path is taken.
+/// Warns once that the slow path is used.
 pub fn warn_once(kind: &str, hidden: &[usize]) {
     static WARNED: Once = Once::new();
     WARNED.call_once(|| {
         tracing::warn!(
-            "`{kind}` with hidden layers {hidden:?} runs in candle ops, some 20 times slower: there \
-             are CPU kernels for two hidden layers of 4, 8, 16 or 32"
+            "`{kind}` with hidden layers {hidden:?} runs in candle ops, about 20 times slower than \
+             the CPU kernels, which support two hidden layers of 4, 8, 16 or 32"
         );
     });
 }
@@ -48,7 +48,7 @@ struct FusedRule<R, const H: usize> {
     rule: R,
     heads: usize,
     weights: Weights<H>,
-    /// Of the present step: the first bias, and from the heads to the step.
+    /// The first bias of the current step.
     bias: [f32; H],
     formula: Formula,
     shapes: Vec<Shape>,
@@ -111,7 +111,7 @@ impl<R: Rule, const H: usize> FusedUpdate for FusedRule<R, H> {
         let weights = Weights::decode(values, self.heads);
         self.weights = weights.ok_or_else(|| {
             let (kind, count) = (R::KIND, values.len());
-            Error::Mismatch(format!("{count} values are not the θ of this `{kind}`"))
+            Error::Mismatch(format!("θ of this `{kind}` cannot have {count} values"))
         })?;
         Ok(())
     }

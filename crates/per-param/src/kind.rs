@@ -5,8 +5,8 @@ use crate::{Learned, Pretrained, Rule};
 
 type Boxed = Box<dyn LearnedOptimizer>;
 
-/// A kind of learned optimizer as files and configurations name it: how to make one without
-/// knowing its type. A list of them is a registry.
+/// A named kind of learned optimizer, to create optimizers without knowing their type. A list of
+/// kinds is a registry.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
     name: &'static str,
@@ -18,7 +18,7 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// The kind of a rule.
+    /// Creates the kind of a rule.
     pub const fn of<R: Rule>() -> Self {
         Self {
             name: R::KIND,
@@ -33,7 +33,7 @@ impl Kind {
         }
     }
 
-    /// The kind of a rule with meta-trained weights.
+    /// Creates the kind of a rule with meta-trained weights.
     pub const fn pretrained_of<R: Pretrained>() -> Self {
         Self {
             pretrained: Some(|| Box::new(Learned::<R>::pretrained())),
@@ -46,12 +46,13 @@ impl Kind {
         self.name
     }
 
-    /// [`Rule::LAST_LAYER_SCALE`]. If it is not 0, the optimizer does not move with 0.
+    /// [`Rule::LAST_LAYER_SCALE`]. If it is not 0, an optimizer with a scale of 0 does not update
+    /// the parameters.
     pub fn last_layer_scale(&self) -> f32 {
         self.last_layer_scale
     }
 
-    /// The configuration with its defaults filled in.
+    /// Returns the configuration with its defaults filled in.
     ///
     /// # Errors
     /// Returns an error if it has an unknown key or a value of the wrong type.
@@ -59,24 +60,24 @@ impl Kind {
         (self.check_config)(config)
     }
 
-    /// An optimizer with a fresh θ; see [`Learned::init`]. Without a configuration it has the
-    /// default one.
+    /// Creates an optimizer with an initial θ; see [`Learned::init`]. `None` stands for the default
+    /// configuration.
     ///
     /// # Errors
-    /// As [`Kind::check_config`] and [`Learned::init`].
+    /// Returns the errors of [`Kind::check_config`] and [`Learned::init`].
     pub fn init(&self, config: Option<&Value>, scale: f32, rng: &mut Rng) -> Result<Boxed> {
         (self.init)(config, scale, rng)
     }
 
-    /// The optimizer of a θ; see [`Learned::new`].
+    /// Creates the optimizer of `theta`; see [`Learned::new`].
     ///
     /// # Errors
-    /// As [`Learned::new`].
+    /// Returns the errors of [`Learned::new`].
     pub fn of_theta(&self, theta: Theta) -> Result<Boxed> {
         (self.of_theta)(theta)
     }
 
-    /// The meta-trained optimizer, if the rule's crate has one.
+    /// Returns the meta-trained optimizer, if the rule's crate has one.
     pub fn pretrained(&self) -> Option<Boxed> {
         self.pretrained.map(|make| make())
     }
@@ -95,5 +96,5 @@ fn parsed<R: Rule>(config: &Value) -> Result<R> {
 
 fn json(rule: &impl Rule) -> Result<Value> {
     serde_json::to_value(rule)
-        .map_err(|error| Error::Mismatch(format!("the configuration is no JSON: {error}")))
+        .map_err(|error| Error::Mismatch(format!("the configuration has no JSON form: {error}")))
 }

@@ -10,59 +10,59 @@ use serde_json::Value;
 
 use crate::{Pretrained, Rule, accumulators::Accumulators, fused, mlp, step};
 
-/// The learned optimizer of a [`Rule`]: accumulators, features and MLP with θ, and the rule's
-/// formula.
+/// The learned optimizer of a [`Rule`]: accumulators, features, the MLP with θ, and the rule's
+/// formula. See the [crate documentation](crate) for one step.
 #[derive(Clone, Debug)]
 pub struct Learned<R> {
     rule: R,
-    /// Sizes of the MLP's layers.
+    /// The sizes of the MLP's layers.
     sizes: Vec<usize>,
     theta: Theta,
     learning_rate: f64,
 }
 
-/// The longest MLP that [`Learned`] takes.
+/// The largest number of hidden layers that [`Learned`] supports.
 const MAX_HIDDEN: usize = 3;
 
 impl<R: Pretrained> Default for Learned<R> {
-    /// [`Learned::pretrained`].
+    /// Returns [`Learned::pretrained`].
     fn default() -> Self {
         Self::pretrained()
     }
 }
 
 impl<R: Pretrained> Learned<R> {
-    /// The meta-trained optimizer of the rule's crate; its card, `weights/README.md`, says how it
-    /// was meta-trained and what it reaches.
+    /// Returns the meta-trained optimizer of the rule's crate. The card in `weights/README.md`
+    /// describes its meta-training and results.
     pub fn pretrained() -> Self {
         Self::embedded(R::WEIGHTS)
     }
 }
 
 impl<R: Rule> Learned<R> {
-    /// The optimizer of a θ file that is part of the program.
+    /// Creates the optimizer of an embedded θ file.
     ///
     /// # Panics
-    /// If the file is damaged or belongs to another optimizer.
+    /// Panics if the file is damaged or belongs to another optimizer.
     pub fn embedded(bytes: &'static [u8]) -> Self {
         Theta::parse(bytes, Path::new("weights"))
             .and_then(Self::new)
             .expect("an embedded θ file belongs to its rule")
     }
 
-    /// A fresh θ of seed 0 with the default configuration, the last layer's weights times
+    /// Creates an optimizer with the default configuration and an initial θ drawn with seed 0 and
     /// [`Rule::LAST_LAYER_SCALE`].
     ///
     /// # Panics
-    /// If the default configuration cannot be written as JSON.
+    /// Panics if the default configuration cannot be written as JSON.
     pub fn untrained() -> Self {
         let mut rng = Streams::new(0).stream(Purpose::ThetaInit, 0, 0, 0);
         Self::init(R::default(), R::LAST_LAYER_SCALE, &mut rng)
             .expect("the default configuration is JSON and fits itself")
     }
 
-    /// A fresh θ: weights truncated normal with σ = 1/√fan_in, the last layer's times
-    /// `last_layer_scale`; biases and decay offsets 0.
+    /// Creates an optimizer with an initial θ: weights truncated normal with σ = 1/√fan_in, those
+    /// of the last layer times `last_layer_scale`; biases and decay offsets 0.
     ///
     /// # Errors
     /// Returns an error if the configuration cannot be written as JSON, or has more than three
@@ -78,10 +78,11 @@ impl<R: Rule> Learned<R> {
         )?)
     }
 
-    /// The optimizer that `theta` describes.
+    /// Creates the optimizer described by `theta`.
     ///
     /// # Errors
-    /// Returns an error if θ belongs to another optimizer, or does not fit its own configuration.
+    /// Returns [`Error::Mismatch`] if θ belongs to another optimizer or does not match its own
+    /// configuration.
     pub fn new(theta: Theta) -> Result<Self> {
         if theta.kind() != R::KIND {
             return Err(Error::Mismatch(format!(
@@ -92,7 +93,7 @@ impl<R: Rule> Learned<R> {
         }
         let rule = R::deserialize(theta.config()).map_err(|error| {
             Error::Mismatch(format!(
-                "the configuration in this θ of `{}` cannot be understood: {error}",
+                "the configuration in this θ of `{}` is not valid: {error}",
                 theta.kind()
             ))
         })?;
@@ -111,7 +112,7 @@ impl<R: Rule> Learned<R> {
         &self.rule
     }
 
-    /// The same θ with another configuration, such as an ablation.
+    /// Returns an optimizer with the same θ and another configuration, such as an ablation.
     ///
     /// # Errors
     /// Returns an error if the configuration needs another layout of θ.
@@ -124,9 +125,9 @@ impl<R: Rule> Learned<R> {
         })
     }
 
-    /// The update on f32 slices with certain CPU instructions, for parameters of these shapes.
-    /// `None` unless the rule has a [`Rule::formula`], two or three outputs, and two hidden layers
-    /// of 4, 8, 16 or 32.
+    /// Returns the update on f32 slices with this instruction set, for parameters of these shapes.
+    /// Returns `None` unless the rule has a [`Rule::formula`], two or three outputs, and two hidden
+    /// layers of 4, 8, 16 or 32.
     pub fn fused_by(&self, isa: Isa, shapes: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {
         fused::by(isa, &self.rule, &self.sizes, self.theta.values(), shapes)
     }
@@ -134,16 +135,16 @@ impl<R: Rule> Learned<R> {
 
 fn json(rule: &impl Rule) -> Result<Value> {
     serde_json::to_value(rule)
-        .map_err(|error| Error::Mismatch(format!("the configuration is no JSON: {error}")))
+        .map_err(|error| Error::Mismatch(format!("the configuration has no JSON form: {error}")))
 }
 
-/// Sizes of the MLP's layers.
+/// Returns the sizes of the MLP's layers.
 fn sizes(rule: &impl Rule) -> Result<Vec<usize>> {
     let hidden = rule.hidden();
     if hidden.len() > MAX_HIDDEN || hidden.contains(&0) {
         return Err(Error::Mismatch(format!(
-            "the per-parameter MLP has the hidden layers {hidden:?}; it takes at most {MAX_HIDDEN}, \
-             each of at least 1"
+            "the hidden layers {hidden:?} of the per-parameter MLP are not valid; use at most \
+             {MAX_HIDDEN}, each of at least 1"
         )));
     }
     Ok(lopt_kernels::per_param::theta::sizes(hidden, rule.heads()))
@@ -161,7 +162,7 @@ fn check_layout(theta: &Theta, needed: &Layout) -> Result<()> {
         parts.collect::<Vec<_>>().join(", ")
     };
     Err(Error::Mismatch(format!(
-        "this θ of `{}` has the parts {}; its configuration asks for {}",
+        "this θ of `{}` has the parts {}, but its configuration requires {}",
         theta.kind(),
         shapes(found),
         shapes(needed),

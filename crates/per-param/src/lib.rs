@@ -1,17 +1,17 @@
-//! The common part of the learned optimizers: accumulators of each parameter, features of them, and
-//! a small MLP that reads the features of each scalar parameter.
+//! The common part of the learned optimizers: accumulators of each parameter, their features, and a
+//! small MLP on the features of each scalar parameter.
 //!
 //! One step, for each parameter tensor of n elements with gradient g:
 //!
-//! 1. [`accumulate`](accumulators::accumulate): the seven moving averages take g in;
+//! 1. [`accumulate`](accumulators::accumulate): updates the seven moving averages with g;
 //! 2. [`features`](features::features): \[28, n\], normalized over the tensor;
 //! 3. the MLP \[39 → hidden → heads\], which also reads 11 features of the step;
 //! 4. the formula of a [`Rule`], from the MLP's outputs to the update Δφ.
 //!
-//! [`Learned`] is the optimizer of a rule; the crates `lopt-blackbox` and `lopt-star` are one rule
-//! each. Its [`update`](lopt_core::Optimizer::update) is candle ops, on any device and in f32 or
-//! f64, and differentiable in θ. Its [`fused`](lopt_core::Optimizer::fused) update does the same in
-//! place on f32 slices, some 20 times faster. [`Kind`] makes optimizers by name.
+//! [`Learned`] is the optimizer of a rule; the crates `lopt-blackbox` and `lopt-star` each define
+//! one. Its [`update`](lopt_core::Optimizer::update) runs in candle ops, on any device, in f32 or
+//! f64, and is differentiable in θ. Its [`fused`](lopt_core::Optimizer::fused) update computes the
+//! same in place on f32 slices, about 20 times faster. [`Kind`] creates optimizers by name.
 //!
 //! Source: Metz et al. 2022, arXiv 2203.11860 (`small_fc_lopt`).
 

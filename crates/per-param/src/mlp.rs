@@ -8,13 +8,13 @@ use lopt_kernels::per_param::{
     theta::parts,
 };
 
-/// θ's layout for an MLP of these sizes.
+/// Returns the layout of θ for an MLP of these sizes.
 pub fn layout(sizes: &[usize]) -> Layout {
     Layout::new(parts(sizes))
 }
 
-/// Weights: normal truncated at ±2σ with σ = 1/√fan_in, those of the last layer times
-/// `last_layer_scale`; biases and δ: 0.
+/// Draws an initial θ. Weights are normal, truncated at ±2σ with σ = 1/√fan_in, and those of the
+/// last layer are multiplied by `last_layer_scale`; biases and decay offsets δ are 0.
 pub fn initial_values(sizes: &[usize], last_layer_scale: f32, rng: &mut Rng) -> Vec<f32> {
     let layout = layout(sizes);
     let last = format!("nn/w{}", sizes.len() - 2);
@@ -30,14 +30,14 @@ pub fn initial_values(sizes: &[usize], last_layer_scale: f32, rng: &mut Rng) -> 
     values
 }
 
-/// The MLP at one step: the step's features are folded into the first bias.
+/// The MLP at one step, with the step features folded into the first bias.
 pub struct Mlp {
-    /// Weights \[out, in\] and biases \[out, 1\] of each layer.
+    /// The weights \[out, in\] and biases \[out, 1\] of each layer.
     layers: Vec<(Tensor, Tensor)>,
 }
 
 impl Mlp {
-    /// From θ's weights and biases (first to last layer) at step `t`.
+    /// Creates the MLP at step `t` from θ's weights and biases, first to last layer.
     pub fn at_step(layers: &[(&Tensor, &Tensor)], t: u64) -> Result<Self> {
         let folded = layers.iter().enumerate().map(|(index, (weight, bias))| {
             let bias = bias.unsqueeze(1)?;
@@ -58,8 +58,8 @@ impl Mlp {
         })
     }
 
-    /// Raw features \[28, n\] and their normalisers \[28, 1\] to heads \[heads, n\]. The
-    /// normalisers scale the first weights rather than every feature.
+    /// Maps raw features \[28, n\] and their normalizers \[28, 1\] to \[heads, n\]. The normalizers
+    /// scale the first weights rather than every feature.
     pub fn forward(&self, raw: &Tensor, normalizer: &Tensor) -> Result<Tensor> {
         let last = self.layers.len() - 1;
         let mut x = raw.clone();

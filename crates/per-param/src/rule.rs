@@ -5,11 +5,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::features::Features;
 
-/// What one learned optimizer adds to the common per-parameter MLP: its configuration, how many
-/// outputs the MLP has, and the formula from these outputs to the step.
+/// What a learned optimizer adds to the common per-parameter MLP: its configuration, the number of
+/// MLP outputs, and the formula that maps these outputs to the step.
 ///
-/// The configuration *is* the rule: it is what θ files and TOML files hold. [`crate::Learned`]
-/// makes an optimizer of it.
+/// The rule is the configuration that θ files and TOML files contain. [`crate::Learned`] is the
+/// optimizer of a rule.
 ///
 /// ```
 /// use candle_core::Tensor;
@@ -39,68 +39,69 @@ use crate::features::Features;
 pub trait Rule:
     Clone + std::fmt::Debug + Default + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
 {
-    /// The kind that files and configurations name.
+    /// The name in files and configurations.
     const KIND: &'static str;
 
-    /// The factor on the initial weights of the MLP's last layer before meta-training: 1 as in the
-    /// reference, or 0 for a rule that trains without any output of the MLP.
+    /// The factor on the initial weights of the MLP's last layer: 1 as in the reference, or 0 for a
+    /// rule that also makes progress with MLP outputs of 0.
     const LAST_LAYER_SCALE: f32 = 1.0;
 
-    /// Widths of the MLP's hidden layers, at most three. There are kernels for two layers of 4, 8,
-    /// 16 or 32; others run in candle ops.
+    /// The widths of the MLP's hidden layers, at most three. There are kernels for two layers of 4,
+    /// 8, 16 or 32; other MLPs run in candle ops.
     fn hidden(&self) -> &[usize] {
         &[4, 4]
     }
 
-    /// Outputs of the MLP.
+    /// The number of MLP outputs.
     fn heads(&self) -> usize;
 
-    /// The inner step that the step features show at inner step `t`.
+    /// Returns the inner step from which the step features are computed at inner step `t`.
     fn seen_step(&self, t: u64) -> u64 {
         t
     }
 
-    /// The step of one tensor of n elements, \[1, n\], in candle ops that are differentiable in θ.
-    /// Δφ is the step times −η with the learning rate η.
+    /// Returns the step of one tensor of n elements, \[1, n\], in candle ops that are
+    /// differentiable in θ. The update is Δφ = −η · step with the learning rate η.
     ///
     /// # Errors
     /// Returns an error if a tensor operation fails.
     fn step(&self, evaluation: &Evaluation) -> Result<Tensor>;
 
-    /// The same step as the CPU kernels take it; `None` if they cannot express it, and it runs in
-    /// candle ops.
+    /// Returns the same step for the CPU kernels, or `None` if they cannot express it and the rule
+    /// runs in candle ops only.
     fn formula(&self, _context: &StepContext) -> Option<Formula> {
         None
     }
 
-    /// The rule without its blackbox term, of the same layout of θ, if it has a nominal term.
+    /// Returns the rule without its blackbox term and with the same layout of θ, or `None` if it
+    /// has no nominal term.
     fn nominal_only(&self) -> Option<Self> {
         None
     }
 }
 
-/// A rule that has meta-trained weights in its crate.
+/// A rule whose crate contains a meta-trained θ.
 pub trait Pretrained: Rule {
-    /// A θ file.
+    /// The content of the θ file.
     const WEIGHTS: &'static [u8];
 }
 
-/// What a [`Rule`] computes its step from, for one tensor of n elements.
+/// The inputs of a [`Rule`]'s step, for one tensor of n elements.
 pub struct Evaluation {
     /// The MLP's outputs, \[heads, n\].
     pub heads: Tensor,
-    /// Which step it is.
+    /// The context of the step.
     pub context: StepContext,
     /// The gradient, \[1, n\].
     pub gradient: Tensor,
     /// The parameters, \[1, n\].
     pub parameters: Tensor,
-    /// Momenta and second moments.
+    /// The features, including the momenta.
     pub features: Features,
 }
 
 impl Evaluation {
-    /// One output of the MLP, \[1, n\].
+    /// Returns one output of the MLP, \[1, n\].
     ///
     /// # Errors
     /// Returns an error if there is no such output.

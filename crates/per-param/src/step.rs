@@ -11,7 +11,8 @@ use crate::{
     mlp::Mlp,
 };
 
-/// One step φ ← φ − η·step of every tensor with a gradient. θ's parts are in layout order.
+/// Takes one step φ ← φ − η·step of every tensor with a gradient. `theta` holds θ's parts in layout
+/// order.
 pub fn update(
     rule: &impl Rule,
     sizes: &[usize],
