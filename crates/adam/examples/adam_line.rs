@@ -1,4 +1,4 @@
-//! Fits a line by Adam, as any candle model.
+//! Fits a line with Adam, like any candle model.
 //!
 //! ```text
 //! cargo run --release -p lopt-adam --example adam_line

@@ -1,11 +1,10 @@
-//! Adam, the baseline that learned optimizers are measured against, and the grid its
-//! learning rate is tuned over.
+//! Adam, the baseline for learned optimizers, and the grid over which its learning rate is tuned.
 //!
 //! m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g²,
 //! φ ← φ − lr · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε), t = 1, 2, …
 //!
-//! β₁ = 0.9, β₂ = 0.999, ε = 1e-8 as in candle and PyTorch, and lr = 0.001 unless set. m and v have
-//! the parameter's shape. A gradient that is not finite is refused.
+//! The defaults are lr = 0.001 and, as in candle and PyTorch, β₁ = 0.9, β₂ = 0.999, ε = 1e-8. m and
+//! v have the parameter's shape. A step with a gradient that is not finite returns an error.
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};
@@ -32,10 +31,10 @@ use lopt_core::{
 };
 use lopt_kernels::Isa;
 
-/// The kind that state files name.
+/// The name of the optimizer in state files.
 pub const KIND: &str = "adam";
 
-/// The learning rates to tune over: {1, 3}·10^k from 1e-7 to 1.
+/// The learning rates for tuning: {1, 3}·10^k from 1e-7 to 1.
 pub const GRID: [f64; 15] = [
     1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0,
 ];
@@ -43,13 +42,13 @@ pub const GRID: [f64; 15] = [
 /// Adam with bias correction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adam {
-    /// The learning rate.
+    /// The learning rate lr. Default: 0.001.
     pub learning_rate: f64,
-    /// Decay of the first moment.
+    /// β₁, the decay of the first moment. Default: 0.9.
     pub beta1: f64,
-    /// Decay of the second moment.
+    /// β₂, the decay of the second moment. Default: 0.999.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// ε, added to the root of the second moment. Default: 1e-8.
     pub epsilon: f64,
 }
 
@@ -57,14 +56,14 @@ pub struct Adam {
 pub type AdamOptimizer = DropIn<Adam>;
 
 impl Default for Adam {
-    /// Learning rate 0.001.
+    /// Returns Adam with the learning rate 0.001.
     fn default() -> Self {
         Self::new(1e-3)
     }
 }
 
 impl Adam {
-    /// With the usual β₁, β₂ and ε.
+    /// Creates Adam with the default β₁, β₂ and ε.
     pub fn new(learning_rate: f64) -> Self {
         Self {
             learning_rate,
@@ -74,7 +73,7 @@ impl Adam {
         }
     }
 
-    /// The update on f32 slices with certain CPU instructions.
+    /// Returns the update on f32 slices with this instruction set.
     pub fn fused_by(&self, isa: Isa) -> Box<dyn FusedUpdate> {
         Box::new(FusedAdam {
             adam: self.clone(),
@@ -83,7 +82,7 @@ impl Adam {
         })
     }
 
-    /// The kernel's constants at a step.
+    /// Returns the kernel's constants for a step.
     fn constants(&self, context: &StepContext) -> lopt_kernels::Adam {
         let Self {
             beta1,
@@ -104,7 +103,7 @@ impl Adam {
         }
     }
 
-    /// (φ, m, v) after a gradient.
+    /// Returns φ and the slots (m, v) after a step with gradient `g`.
     fn moved(
         &self,
         context: &StepContext,
@@ -126,11 +125,11 @@ impl Adam {
     }
 }
 
-/// Adam's kernel.
+/// The fused update of Adam.
 struct FusedAdam {
     adam: Adam,
     isa: Isa,
-    /// Of the present step.
+    /// The constants of the current step.
     constants: lopt_kernels::Adam,
 }
 

@@ -1,4 +1,4 @@
-//! Fits a line by the blackbox, as any candle model.
+//! Fits a line with the blackbox, like any candle model.
 //!
 //! ```text
 //! cargo run --release -p lopt-blackbox --example blackbox_line THETA.safetensors

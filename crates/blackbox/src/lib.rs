@@ -1,11 +1,12 @@
-//! The blackbox baseline: a learned optimizer that trusts its MLP entirely.
+//! The blackbox baseline: a learned optimizer whose MLP determines the whole step.
 //!
 //! The per-parameter MLP 39 → 4 → 4 → 2 gives a direction d and a log-magnitude m_b, and
 //!
 //! Δφ = −η · β₁ · d · exp(β₂ · m_b), β₁ = β₂ = 0.001, η = 1.
 //!
 //! θ has 197 meta-parameters: 190 weights and 7 decay offsets. The state of a parameter tensor is
-//! that of [`lopt_per_param::accumulators`]. A gradient that is not finite is refused.
+//! described in [`lopt_per_param::accumulators`]. A step with a gradient that is not finite returns
+//! an error.
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};
@@ -31,7 +32,7 @@ pub type Blackbox = Learned<Config>;
 /// [`Blackbox`] as a [`candle_nn::Optimizer`](https://docs.rs/candle-nn).
 pub type BlackboxOptimizer = DropIn<Blackbox>;
 
-/// Heads of the per-parameter MLP.
+/// The indices of the MLP's outputs.
 pub mod heads {
     /// The direction d.
     pub const DIRECTION: usize = 0;
@@ -39,15 +40,15 @@ pub mod heads {
     pub const MAGNITUDE: usize = 1;
 }
 
-/// What is fixed before meta-training.
+/// The configuration of the blackbox, fixed before meta-training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
-    /// Hidden layers of the per-parameter MLP.
+    /// The widths of the MLP's hidden layers. Default: 4, 4.
     pub hidden: Vec<usize>,
-    /// β₁, the scale of the step.
+    /// β₁, the scale of the step. Default: 0.001.
     pub step_multiplier: f64,
-    /// β₂, the scale of the log-magnitude.
+    /// β₂, the scale of the log-magnitude. Default: 0.001.
     pub exp_multiplier: f64,
 }
 
@@ -101,15 +102,15 @@ impl Rule for Config {
     }
 }
 
-/// Meta-trained by lopt on Fashion-MNIST; see the card, `weights/README.md`.
+/// A θ meta-trained by lopt on Fashion-MNIST, described in `weights/README.md`.
 impl Pretrained for Config {
     const WEIGHTS: &'static [u8] = include_bytes!("../weights/blackbox.safetensors");
 }
 
-/// The blackbox term β₁ · d · exp(β₂ · m_b), \[1, n\], which STAR has too.
+/// Returns the blackbox term β₁ · d · exp(β₂ · m_b), \[1, n\], which STAR uses too.
 ///
 /// # Errors
-/// Returns an error if the shapes do not fit.
+/// Returns an error if the shapes do not match.
 pub fn term(
     direction: &Tensor,
     magnitude: &Tensor,

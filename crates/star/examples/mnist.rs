@@ -1,10 +1,10 @@
-//! Candle's own MNIST example, an MLP 784 → 100 → 10, trained by STAR.
+//! Candle's MNIST example, an MLP 784 → 100 → 10, trained with STAR.
 //!
 //! ```text
 //! cargo run --release -p lopt-star --example mnist [THETA.safetensors]
 //! ```
 //!
-//! Without a file by the θ that comes with `lopt-star`.
+//! Without a file, the example uses the θ embedded in `lopt-star`.
 
 use anyhow::{Context, Result};
 use candle_core::{D, DType, Device, Tensor};
@@ -49,7 +49,7 @@ fn main() -> Result<()> {
         ..DropInConfig::default()
     };
     // With candle's AdamW: let mut optimizer = AdamW::new(varmap.all_vars(), params)?;
-    // and without a file `Default::default()` does for the configuration.
+    // `Default::default()` is a configuration with the embedded θ.
     let mut optimizer = StarOptimizer::new(varmap.all_vars(), config)?;
     println!("steps by {}", optimizer.path());
 
@@ -74,7 +74,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Pixels \[n, 784\] in \[0, 1\], and labels \[n\].
+/// Returns pixels \[n, 784\] in \[0, 1\], and labels \[n\].
 fn tensors(split: &Split) -> Result<(Tensor, Tensor)> {
     let pixels = Tensor::from_slice(&split.pixels, (split.len(), 784), &Device::Cpu)?;
     let labels = Tensor::from_slice(&split.labels, split.len(), &Device::Cpu)?;

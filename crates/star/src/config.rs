@@ -3,41 +3,43 @@ use lopt_core::Result;
 use lopt_per_param::Evaluation;
 use serde::{Deserialize, Serialize};
 
-/// The switches of STAR, each an ablation of the paper (arXiv 2209.11208, section 4).
+/// The configuration of STAR. Each switch is an ablation in section 4 of the paper, arXiv
+/// 2209.11208.
 ///
-/// Only [`Config::nominal`] `= off` and [`Config::hidden`] change θ's layout; the others
-/// leave a head without effect, so that the same θ can be run with and without.
+/// Only [`Config::hidden`] and [`Nominal::Off`] change the layout of θ. With the other switches
+/// some outputs of the MLP have no effect, so the same θ can be run with and without them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
-    /// Hidden layers of the per-parameter MLP.
+    /// The widths of the MLP's hidden layers. Default: 4, 4.
     pub hidden: Vec<usize>,
-    /// The nominal term's descent direction g̃, or none.
+    /// The descent direction g̃ of the nominal term. Default: [`Nominal::AdamAggMo`].
     pub nominal: Nominal,
-    /// Whether the nominal term's magnitude is learned; without, its factor is exp(β₂).
+    /// Whether the magnitude of the nominal term is learned; if not, its factor is exp(β₂).
+    /// Default: true.
     pub magnitude_control: bool,
-    /// Whether the learned magnitude of the nominal term is per parameter or per tensor.
+    /// The granularity of the learned magnitude of the nominal term. Default: per parameter.
     pub nominal_magnitude: Magnitude,
-    /// Whether there is a blackbox term; without, STAR only controls the nominal term's
-    /// step size (a hyperparameter controller).
+    /// Whether there is a blackbox term. Without it, STAR only controls the step size of the
+    /// nominal term (a hyperparameter controller). Default: true.
     pub blackbox_term: bool,
-    /// Whether the blackbox term is preconditioned by (v + 1e-6)^{-1/2}.
+    /// Whether the blackbox term is preconditioned by (v + 1e-6)^{-1/2}. Default: true.
     pub precondition_blackbox: bool,
-    /// Whether the learned magnitude of the blackbox term is per parameter or per tensor.
+    /// The granularity of the learned magnitude of the blackbox term. Default: per parameter.
     pub blackbox_magnitude: Magnitude,
-    /// If given, from this inner step on the 11 step features stay as they are, and the blackbox
-    /// term is multiplied by limit / t. With the longest horizon of meta-training as the limit
-    /// nothing changes within it. Beyond it the MLP does not see values that it was never trained
-    /// on, and the term that nothing keeps from drifting fades out, so that in the end the nominal
-    /// term descends alone. Not in the paper; `REPRODUCTION.md` (C3) has its effect.
+    /// If set, the 11 step features are constant from this inner step on, and the blackbox term is
+    /// multiplied by limit/t at later steps t. A limit at the longest horizon of meta-training
+    /// changes nothing within that horizon. Beyond it, the MLP gets no step features that it was
+    /// not trained on, and the blackbox term, which could drift, fades out until the nominal term
+    /// descends alone. Not in the paper; `REPRODUCTION.md` (C3) measures its effect. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_limit: Option<u64>,
-    /// β₁ … β₄.
+    /// The scales β₁ … β₄ of the two terms.
     pub multipliers: Multipliers,
 }
 
 impl Default for Config {
-    /// The paper's STAR.
+    /// Returns the STAR of the paper.
     fn default() -> Self {
         Self {
             hidden: vec![4, 4],
@@ -53,17 +55,17 @@ impl Default for Config {
     }
 }
 
-/// The fixed scales of STAR's two terms.
+/// The fixed scales of STAR's two terms. Default: 0.001 each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Multipliers {
-    /// β₁.
+    /// β₁, the scale of the nominal term.
     pub nominal_step: f64,
-    /// β₂.
+    /// β₂, the scale of the nominal term's log-magnitude.
     pub nominal_exp: f64,
-    /// β₃.
+    /// β₃, the scale of the blackbox term.
     pub blackbox_step: f64,
-    /// β₄.
+    /// β₄, the scale of the blackbox term's log-magnitude.
     pub blackbox_exp: f64,
 }
 
@@ -78,12 +80,12 @@ impl Default for Multipliers {
     }
 }
 
-/// The estimator g̃ of the nominal term. m₁, m₂, m₃ are the momenta with decays 0.9, 0.99
-/// and 0.999 (before meta-training), v the second moment.
+/// The descent direction g̃ of the nominal term. m₁, m₂, m₃ are the momenta with decays 0.9, 0.99
+/// and 0.999 before meta-training, v is the second moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Nominal {
-    /// No nominal term; the MLP then has two heads, as the blackbox.
+    /// No nominal term. The MLP then has two outputs, like that of the blackbox.
     Off,
     /// g
     Sgd,
@@ -100,7 +102,7 @@ pub enum Nominal {
 }
 
 impl Nominal {
-    /// g̃ of one tensor, \[1, n\].
+    /// Returns g̃ of one tensor, \[1, n\].
     pub(crate) fn estimate(self, evaluation: &Evaluation) -> Option<Result<Tensor>> {
         let features = &evaluation.features;
         let slowest = |momenta: &Tensor| momenta.narrow(0, 2, 1);
@@ -117,7 +119,7 @@ impl Nominal {
 }
 
 impl Nominal {
-    /// g̃ as a sum of g, m₁, m₂ and m₃, before the preconditioner.
+    /// Returns the coefficients of g, m₁, m₂ and m₃ in g̃ before preconditioning.
     pub(crate) fn weights(self) -> [f64; 4] {
         match self {
             Nominal::Off => [0.0; 4],
@@ -127,24 +129,24 @@ impl Nominal {
         }
     }
 
-    /// Whether g̃ has Adam's preconditioner.
+    /// Whether g̃ includes Adam's preconditioner.
     pub(crate) fn is_preconditioned(self) -> bool {
         matches!(self, Nominal::Adam | Nominal::AdamAggMo)
     }
 }
 
-/// What one learned magnitude stands for.
+/// The granularity of a learned magnitude.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Magnitude {
-    /// One scalar parameter.
+    /// One magnitude for each scalar parameter.
     PerParameter,
-    /// A whole tensor: the mean of its parameters' outputs.
+    /// One magnitude for each tensor, the mean of its elements' outputs.
     PerTensor,
 }
 
 impl Magnitude {
-    /// \[1, n\], or \[1, 1\] per tensor.
+    /// Returns the magnitudes: \[1, n\] per parameter, \[1, 1\] per tensor.
     pub(crate) fn of(self, head: Tensor) -> Result<Tensor> {
         Ok(match self {
             Magnitude::PerParameter => head,

@@ -1,20 +1,22 @@
-//! STAR: the blackbox and three ideas from dynamical systems that keep it stable.
+//! STAR: a learned optimizer that is stabilized by three ideas from dynamical systems.
 //!
-//! Harrison, Metz and Sohl-Dickstein, NeurIPS 2022, arXiv 2209.11208. On top of
-//! [`lopt_blackbox`]:
-//!
-//! 1. a **nominal term** that descends by itself, with a learned magnitude;
-//! 2. the nominal term's **preconditioner** on the blackbox term too;
-//! 3. heavy weight decay on θ during meta-training (see `lopt-meta`).
-//!
-//! The MLP 39 → 4 → 4 → 3 gives d, m_b and m_g, and
+//! The per-parameter MLP 39 → 4 → 4 → 3 gives a direction d and the log-magnitudes m_b and m_g, and
 //!
 //! Δφ = −η · \[ β₁ · exp(β₂ · m_g) · g̃ + β₃ · (d · (v + 1e-6)^{-1/2}) · exp(β₄ · m_b) \],
 //!
-//! β₁ = β₂ = β₃ = β₄ = 0.001, η = 1, with g̃ = mean over the three momenta of
-//! m_i · (v + 1e-6)^{-1/2}: AggMo inside Adam's preconditioner. θ has 202 meta-parameters: 195
-//! weights and 7 decay offsets. Each part can be switched off ([`Config`]); with the nominal term
-//! and the preconditioner off, STAR is the blackbox, bit for bit.
+//! β₁ = β₂ = β₃ = β₄ = 0.001, η = 1, where g̃ is the mean of m_i · (v + 1e-6)^{-1/2} over the three
+//! momenta m_i: AggMo with Adam's preconditioner. In addition to [`lopt_blackbox`], STAR has
+//!
+//! 1. a **nominal term** that is a descent direction by itself, with a learned magnitude;
+//! 2. the nominal term's **preconditioner** in the blackbox term;
+//! 3. strong weight decay on θ during meta-training (see `lopt-meta`).
+//!
+//! Each part can be switched off ([`Config`]); with the nominal term and the preconditioner off,
+//! STAR is the blackbox, bit for bit.
+//!
+//! θ has 202 meta-parameters: 195 weights and 7 decay offsets. The state of a parameter tensor is
+//! described in [`lopt_per_param::accumulators`]. A step with a gradient that is not finite returns
+//! an error.
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};
@@ -27,6 +29,8 @@
 //! assert!(w.get(0)?.to_scalar::<f32>()? < 1.0);
 //! # Ok::<(), candle_core::Error>(())
 //! ```
+//!
+//! Source: Harrison, Metz and Sohl-Dickstein, NeurIPS 2022, arXiv 2209.11208.
 
 mod config;
 
@@ -46,13 +50,13 @@ pub type Star = Learned<Config>;
 /// [`Star`] as a [`candle_nn::Optimizer`](https://docs.rs/candle-nn).
 pub type StarOptimizer = DropIn<Star>;
 
-/// The head of the log-magnitude m_g of the nominal term, after the blackbox's two.
+/// The index of the output m_g, after the two of the blackbox.
 const NOMINAL_MAGNITUDE: usize = 2;
 
 impl Rule for Config {
     const KIND: &'static str = "star";
 
-    /// With 0, STAR is the nominal term alone, from which meta-training starts well.
+    /// With 0, meta-training starts from the nominal term alone, which is stable.
     const LAST_LAYER_SCALE: f32 = 0.0;
 
     fn hidden(&self) -> &[usize] {
@@ -77,7 +81,7 @@ impl Rule for Config {
         })
     }
 
-    /// A term that is off has a factor of 0.
+    /// Terms that are switched off have a factor of 0.
     fn formula(&self, context: &StepContext) -> Option<Formula> {
         let Multipliers {
             nominal_step,
@@ -118,7 +122,7 @@ impl Rule for Config {
 }
 
 impl Config {
-    /// β₃ · (d · (v + 1e-6)^{-1/2}) · exp(β₄ · m_b), times limit/t beyond the time limit.
+    /// Returns β₃ · (d · (v + 1e-6)^{-1/2}) · exp(β₄ · m_b), times limit/t beyond the time limit.
     fn blackbox(&self, evaluation: &Evaluation) -> Result<Tensor> {
         let mut direction = evaluation.head(DIRECTION)?;
         if self.precondition_blackbox {
@@ -134,7 +138,7 @@ impl Config {
         term(&direction, &magnitude, blackbox_step * fade, blackbox_exp)
     }
 
-    /// β₁ · exp(β₂ · m_g) · g̃; without magnitude control m_g is 1.
+    /// Returns β₁ · exp(β₂ · m_g) · g̃. Without magnitude control, m_g is 1.
     fn nominal_term(&self, evaluation: &Evaluation) -> Option<Result<Tensor>> {
         let estimate = self.nominal.estimate(evaluation)?;
         let magnitude = || {
@@ -152,7 +156,7 @@ impl Config {
         Some(estimate.and_then(|g| term(&g, &magnitude()?, nominal_step, nominal_exp)))
     }
 
-    /// 1 up to the time limit, limit/t at a later inner step t.
+    /// Returns 1 up to the time limit, and limit/t at later inner steps t.
     fn fade(&self, t: u64) -> f64 {
         match self.time_limit {
             Some(limit) if limit < t => limit as f64 / t as f64,
@@ -161,15 +165,15 @@ impl Config {
     }
 }
 
-/// Meta-trained by lopt on the paper's task alone, an MLP 784-128-128-10 on Fashion-MNIST; see the
-/// card, `weights/README.md`.
+/// A θ meta-trained by lopt on the paper's task, an MLP 784-128-128-10 on Fashion-MNIST, described
+/// in `weights/README.md`.
 impl Pretrained for Config {
     const WEIGHTS: &'static [u8] = include_bytes!("../weights/star.safetensors");
 }
 
-/// A STAR that was meta-trained by lopt on a family of MLPs, image sizes and data sets in random
-/// units: on networks below some 40,000 parameters about as fast as Adam tuned per task, on larger
-/// ones slower. See the card, `weights/README.md`.
+/// Returns a STAR meta-trained by lopt on a family of MLPs, image sizes and data sets with random
+/// reparametrization. It is about as fast as Adam tuned per task on networks with less than about
+/// 40,000 parameters, and slower on larger ones. Described in `weights/README.md`.
 pub fn pretrained_multi() -> Star {
     Star::embedded(include_bytes!("../weights/multi.safetensors"))
 }
