@@ -1,46 +1,47 @@
-//! Several processes that meta-train together.
+//! Communication between processes that meta-train together.
 
 use std::ops::Range;
 
 use crate::Result;
 
-/// A group of processes, the ranks 0 to size − 1, that call the same functions in the same
-/// order. Each owns a part of the tasks and their networks; all hold the same θ.
+/// A group of processes, the ranks 0 to size − 1, that call the same functions in the same order.
+/// Each rank owns a part of the tasks and their networks; all have the same θ.
 pub trait Comm {
-    /// Which of them this is.
+    /// The rank of this process.
     fn rank(&self) -> usize;
 
-    /// How many there are.
+    /// The number of ranks.
     fn size(&self) -> usize;
 
-    /// Replaces `values` by their sums over all ranks, entry by entry. Whole numbers, so that
-    /// no order matters.
+    /// Replaces each entry of `values` by its sum over all ranks. The entries are integers, so the
+    /// sums do not depend on the order.
     ///
     /// # Errors
-    /// If a rank is gone.
+    /// Returns an error if another rank cannot be reached.
     fn sum(&self, values: &mut [i64]) -> Result<()>;
 
-    /// What each rank has given, in their order, on rank 0; nothing on the others.
+    /// Returns the bytes of all ranks, in rank order, on rank 0, and an empty list on the others.
     ///
     /// # Errors
-    /// If a rank is gone.
+    /// Returns an error if another rank cannot be reached.
     fn gather(&self, bytes: Vec<u8>) -> Result<Vec<Vec<u8>>>;
 
-    /// What rank 0 has given.
+    /// Returns the bytes of rank 0 on all ranks.
     ///
     /// # Errors
-    /// If a rank is gone.
+    /// Returns an error if another rank cannot be reached.
     fn broadcast(&self, bytes: Vec<u8>) -> Result<Vec<u8>>;
 }
 
-/// The tasks among 0 to `tasks` that this rank owns: neighbours, about as many for each.
+/// Returns the contiguous range of the tasks 0 to `tasks` − 1 that this rank owns. The ranges of
+/// two ranks differ in length by at most one.
 pub fn share(comm: &dyn Comm, tasks: u64) -> Range<u64> {
     let (rank, size) = (comm.rank() as u128, comm.size() as u128);
     let bound = |rank: u128| (u128::from(tasks) * rank / size) as u64;
     bound(rank)..bound(rank + 1)
 }
 
-/// One process by itself.
+/// A single process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Alone;
 

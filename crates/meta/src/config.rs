@@ -1,4 +1,4 @@
-//! What determines a meta-training run.
+//! The configuration of a meta-training run.
 
 mod optimizer;
 mod overrides;
@@ -17,7 +17,7 @@ use crate::{
 
 pub use optimizer::OptimizerConfig;
 
-/// How θ is meta-trained, whatever the task family and the optimizer.
+/// The configuration of the [`Trainer`], independent of the task family and the optimizer.
 ///
 /// ```
 /// use lopt_meta::TrainerConfig;
@@ -25,10 +25,31 @@ pub use optimizer::OptimizerConfig;
 /// let config: TrainerConfig = toml::from_str(
 ///     r#"
 ///     seed = 0
-///     estimator = { kind = "pes", tasks = 8, truncation = 50, sigma = 0.01, horizon = { kind = "constant", steps = 500 } }
-///     outer = { steps = 1000, learning-rate = 3e-3, weight-decay = 0.1, decay = "decoupled", clip = { kind = "off" }, warm-up = 0, schedule = "cosine" }
-///     held-out = { every = 100, unrolls = 4, horizon = 500 }
-///     checkpoint = { every = 20, keep = 3 }
+///
+///     [estimator]
+///     kind = "pes"
+///     tasks = 8
+///     truncation = 50
+///     sigma = 0.01
+///     horizon = { kind = "constant", steps = 500 }
+///
+///     [outer]
+///     steps = 1000
+///     learning-rate = 3e-3
+///     weight-decay = 0.1
+///     decay = "decoupled"
+///     clip = { kind = "off" }
+///     warm-up = 0
+///     schedule = "cosine"
+///
+///     [held-out]
+///     every = 100
+///     unrolls = 4
+///     horizon = 500
+///
+///     [checkpoint]
+///     every = 20
+///     keep = 3
 ///     "#,
 /// )?;
 /// assert_eq!(config.estimator.tasks(), 8);
@@ -37,11 +58,11 @@ pub use optimizer::OptimizerConfig;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TrainerConfig {
-    /// Seed of all random streams.
+    /// The seed of all random streams.
     pub seed: u64,
     /// How the meta-gradient is estimated.
     pub estimator: EstimatorConfig,
-    /// How θ follows it.
+    /// How θ is updated with the meta-gradient.
     pub outer: OuterConfig,
     /// How the best θ is chosen.
     pub held_out: HeldOutConfig,
@@ -49,10 +70,10 @@ pub struct TrainerConfig {
     pub checkpoint: CheckpointConfig,
 }
 
-/// The configuration that a run directory keeps as `config.toml`, and each θ of the run as part of
-/// its provenance: a [`TrainerConfig`], or one with more in it.
+/// The configuration stored in a run directory as `config.toml` and in the provenance of the run's
+/// θ: a [`TrainerConfig`], or a type that contains one.
 pub trait Configuration: Serialize {
-    /// The part that the trainer follows.
+    /// Returns the trainer's part of the configuration.
     fn trainer(&self) -> &TrainerConfig;
 }
 
@@ -62,15 +83,15 @@ impl Configuration for TrainerConfig {
     }
 }
 
-/// A whole run with its task family and its optimizer, as a TOML file describes it.
+/// The configuration of a run with its task family and optimizer, as read from a TOML file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunConfig {
-    /// Seed, estimator, outer loop, held-out evaluation and checkpoints.
+    /// The configuration of the trainer.
     #[serde(flatten)]
     pub trainer: TrainerConfig,
-    /// The task family that networks are trained on.
+    /// The task family.
     pub task: TaskFamilyConfig,
-    /// What is meta-trained.
+    /// The learned optimizer.
     pub optimizer: OptimizerConfig,
 }
 
@@ -108,11 +129,11 @@ fn section<T: DeserializeOwned>(table: &mut toml::Table, key: &str) -> Result<T,
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct HeldOutConfig {
-    /// Outer steps between evaluations.
+    /// The number of outer steps between evaluations.
     pub every: u64,
-    /// Networks trained in each.
+    /// The number of networks trained in each evaluation.
     pub unrolls: u64,
-    /// Inner steps of each.
+    /// The number of inner steps of each network.
     pub horizon: u64,
 }
 
@@ -120,26 +141,26 @@ pub struct HeldOutConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CheckpointConfig {
-    /// Outer steps between checkpoints.
+    /// The number of outer steps between checkpoints.
     pub every: u64,
-    /// How many of the newest are kept.
+    /// The number of checkpoints to keep.
     pub keep: usize,
 }
 
-/// Inner steps until the networks start afresh.
+/// The number of inner steps of an unroll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "kind")]
 pub enum Horizon {
-    /// Always the same.
+    /// The same for all unrolls.
     Constant {
-        /// Inner steps.
+        /// The number of inner steps.
         steps: u64,
     },
     /// Log-uniform in \[min, max\].
     LogUniform {
-        /// The shortest.
+        /// The minimum.
         min: u64,
-        /// The longest.
+        /// The maximum.
         max: u64,
     },
 }
@@ -157,12 +178,12 @@ impl Horizon {
     }
 }
 
-/// A configuration that comes with the program.
+/// A predefined configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// Small images, embedded data, minutes.
+    /// Small images and embedded data; takes minutes.
     Quick,
-    /// The paper's task; hours to days.
+    /// The paper's task; takes hours to days.
     Paper,
 }
 
@@ -170,7 +191,7 @@ impl Preset {
     /// All presets.
     pub const ALL: [Preset; 2] = [Preset::Quick, Preset::Paper];
 
-    /// The name, as users type it.
+    /// The name of the preset.
     pub fn name(self) -> &'static str {
         match self {
             Preset::Quick => "quick",
@@ -178,7 +199,7 @@ impl Preset {
         }
     }
 
-    /// The TOML text, with its comments.
+    /// The TOML text, with comments.
     pub fn text(self) -> &'static str {
         match self {
             Preset::Quick => include_str!("../presets/quick.toml"),
@@ -188,7 +209,7 @@ impl Preset {
 }
 
 impl TrainerConfig {
-    /// Checks the ranges of all values.
+    /// Checks that all values are in range.
     ///
     /// # Errors
     /// Returns [`Error::Config`] with the first key whose value is out of range.
@@ -226,13 +247,16 @@ impl TrainerConfig {
 }
 
 impl RunConfig {
-    /// Parses TOML, exchanges the estimator for one of another kind if asked to, and applies
-    /// `overrides`, each `key.path=value` with a TOML value (text without quotes is taken as
-    /// a string; without a value the key is removed). If one sets `optimizer.kind`, the text's
-    /// sections of other optimizers are left out. `origin` names the text in messages.
+    /// Parses TOML, replaces the estimator by one of the kind `estimator` if given, and applies
+    /// `overrides`.
+    ///
+    /// An override has the form `key.path=value` with a TOML value. A value that is not valid TOML
+    /// is taken as a string, and an empty value removes the key. If an override sets
+    /// `optimizer.kind`, the text's sections of other optimizers are dropped. `origin` names the
+    /// text in error messages.
     ///
     /// # Errors
-    /// Returns [`Error::Config`] if the text or an override is no TOML, a key is unknown or
+    /// Returns [`Error::Config`] if the text or an override is not valid, a key is unknown or
     /// missing, or a value is out of range.
     pub fn parse(
         text: &str,
@@ -242,7 +266,7 @@ impl RunConfig {
     ) -> Result<Self> {
         let mut table: toml::Table = text
             .parse()
-            .map_err(|e| Error::Config(format!("{origin} is no TOML: {e}")))?;
+            .map_err(|e| Error::Config(format!("{origin} is not valid TOML: {e}")))?;
         if let Some(kind) = estimator {
             let problem = |e: &dyn std::fmt::Display| Error::Config(format!("{origin}: {e}"));
             let given = table
@@ -277,10 +301,10 @@ impl RunConfig {
         Ok(config)
     }
 
-    /// Reads a TOML file.
+    /// Reads a TOML file; see [`RunConfig::parse`].
     ///
     /// # Errors
-    /// As [`RunConfig::parse`], or if the file cannot be read.
+    /// Returns an error if the file cannot be read, and the errors of [`RunConfig::parse`].
     pub fn load(
         path: &Path,
         estimator: Option<EstimatorKind>,
@@ -290,10 +314,10 @@ impl RunConfig {
         Self::parse(&text, &path.display().to_string(), estimator, overrides)
     }
 
-    /// The configuration as TOML.
+    /// Returns the configuration as TOML.
     ///
     /// # Errors
-    /// Returns an error if a number does not fit TOML's.
+    /// Returns [`Error::Config`] if an integer is too large for TOML.
     pub fn to_toml(&self) -> Result<String> {
         to_toml(self)
     }
@@ -301,7 +325,7 @@ impl RunConfig {
     /// Starts the run in a new directory; see [`Trainer::start`].
     ///
     /// # Errors
-    /// As [`Trainer::start`], or if data are missing.
+    /// Returns an error if data are missing, and the errors of [`Trainer::start`].
     pub fn start(
         &self,
         path: &Path,
@@ -314,10 +338,11 @@ impl RunConfig {
         Trainer::start(family, optimizer, self, path, resources)
     }
 
-    /// Resumes the run of a directory, with the configuration in it; see [`Trainer::resume`].
+    /// Resumes the run in a directory with the configuration stored there; see [`Trainer::resume`].
     ///
     /// # Errors
-    /// As [`SavedRun::open`] and [`Trainer::resume`], or if data are missing.
+    /// Returns an error if data are missing, and the errors of [`SavedRun::open`] and
+    /// [`Trainer::resume`].
     pub fn resume(
         path: &Path,
         store: &mut DataStore,
@@ -343,7 +368,7 @@ mod tests {
 
     use super::*;
 
-    /// A value of the optimizer's section.
+    /// Returns a value of the optimizer's section.
     fn of_optimizer(config: &RunConfig, key: &str) -> serde_json::Value {
         config.optimizer.config.as_ref().unwrap()[key].clone()
     }
@@ -397,7 +422,7 @@ mod tests {
         assert!(missing.contains("`steps`"), "{missing}");
     }
 
-    /// What two estimators have in common goes over, what only the old one had goes.
+    /// Replacing the estimator keeps the keys that both have and removes the others.
     #[test]
     fn settings_of_the_other_optimizer_are_left_out() {
         let parse = |overrides: &[&str]| {
@@ -411,7 +436,7 @@ mod tests {
         }
         let star = parse(&["optimizer.kind=star"]).unwrap();
         assert!(star.optimizer.config.is_some());
-        // Those that somebody sets are not.
+        // Sections that an override sets are kept.
         let both = [
             "optimizer.kind=blackbox",
             "optimizer.last-layer-scale=1.0",

@@ -1,42 +1,42 @@
-/// The result of meta-training.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong while meta-training.
+/// An error of meta-training. The message says what failed, where, and how to fix it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The configuration cannot be used; the message says which value and why.
+    /// The configuration is not valid; the message names the value and the reason.
     #[error("{0}")]
     Config(String),
 
     /// The run directory cannot be used.
     #[error("run directory {}: {problem}", path.display())]
     RunDir {
-        /// Which.
+        /// The run directory.
         path: std::path::PathBuf,
-        /// What is wrong and what to do.
+        /// What is wrong and how to fix it.
         problem: String,
     },
 
-    /// θ is no longer finite; it was not kept.
+    /// θ is no longer finite; checkpoints contain only finite θ.
     #[error(
-        "θ overflowed in the step after outer step {outer_step}; start again with a smaller \
-         outer.learning-rate or outer.weight-decay"
+        "θ overflowed in outer step {outer_step}; start again with a smaller outer.learning-rate or \
+         outer.weight-decay"
     )]
     Diverged {
-        /// The last good outer step.
+        /// The outer step that failed; the first is 1.
         outer_step: u64,
     },
 
-    /// The other ranks cannot be reached, or what came from one makes no sense.
+    /// Another rank cannot be reached or sent invalid data.
     #[error("{0}")]
     Ranks(String),
 
-    /// A task cannot be made.
+    /// A task or its data failed.
     #[error(transparent)]
     Task(#[from] lopt_tasks::Error),
 
-    /// A file, tensor or optimizer failed.
+    /// A file, tensor operation or optimizer failed.
     #[error(transparent)]
     Core(#[from] lopt_core::Error),
 }

@@ -1,13 +1,13 @@
-//! Sums of real numbers that are the same in any order, and so for any number of ranks.
+//! Sums of real numbers that do not depend on the order, and thus not on the number of ranks.
 
 use crate::{Comm, Result};
 
-/// Sums in fixed point with 64 digits after the point: addition is exact, whoever adds what
-/// first.
+/// Sums in fixed point with 64 binary digits after the point. Addition is exact, so its order does
+/// not matter.
 ///
-/// An entry is 128 bits in four pieces of 32, each with room for carries, so that ranks can
-/// add their pieces as whole numbers. Numbers are taken to 2⁻⁶⁴; beyond ±2⁴⁰ they count as
-/// ±2⁴⁰, and NaN as 0. Up to 2²² numbers can be added.
+/// An entry has 128 bits in four pieces of 32, each with room for carries, so ranks can add their
+/// pieces as integers. Numbers are rounded to multiples of 2⁻⁶⁴ and clamped to ±2⁴⁰, and NaN counts
+/// as 0. Up to 2²² numbers can be added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExactSum {
     pieces: Vec<i64>,
@@ -18,7 +18,7 @@ const UNIT: f64 = (1u128 << 64) as f64;
 const LARGEST: f64 = (1u64 << 40) as f64;
 
 impl ExactSum {
-    /// Zeros.
+    /// Creates sums of 0.
     pub fn new(entries: usize) -> Self {
         Self {
             pieces: vec![0; PIECES * entries],
@@ -28,11 +28,11 @@ impl ExactSum {
     /// Adds a number to each entry.
     pub fn add(&mut self, values: impl IntoIterator<Item = f64>) {
         for (pieces, value) in self.pieces.chunks_exact_mut(PIECES).zip(values) {
-            // NaN becomes 0 as an integer.
+            // Converting NaN to an integer gives 0.
             let fixed = (value.clamp(-LARGEST, LARGEST) * UNIT) as i128;
             for (i, piece) in pieces.iter_mut().enumerate() {
                 let shifted = fixed >> (32 * i);
-                // The highest has the sign.
+                // The highest piece holds the sign.
                 *piece += match i + 1 == PIECES {
                     true => shifted as i64,
                     false => shifted as u32 as i64,
@@ -41,10 +41,10 @@ impl ExactSum {
         }
     }
 
-    /// The sums over all ranks.
+    /// Returns the sums over all ranks.
     ///
     /// # Errors
-    /// If a rank is gone.
+    /// Returns an error if another rank cannot be reached.
     pub fn over(mut self, comm: &dyn Comm) -> Result<Vec<f64>> {
         comm.sum(&mut self.pieces)?;
         Ok(self.values())
@@ -82,7 +82,7 @@ mod tests {
         assert!((sum(&[1]) + 1e-9).abs() < 1e-19);
     }
 
-    /// Halves of the numbers on two ranks, added piece by piece.
+    /// Two ranks with half of the numbers each, added piece by piece.
     #[test]
     fn ranks_add_their_pieces() {
         let numbers: Vec<f64> = (0..1000).map(|i| (f64::from(i) - 500.3) * 1.7e7).collect();

@@ -1,4 +1,4 @@
-//! Bias and variance of the gradient estimators at a fixed θ, against the length of the unroll.
+//! Bias and variance of the gradient estimators at a fixed θ, as functions of the unroll length.
 
 use std::{num::NonZeroUsize, sync::Arc};
 
@@ -8,52 +8,53 @@ use serde::Serialize;
 
 use crate::{Alone, Error, EstimatorConfig, EstimatorKind, Horizon, Result, Settings, outer::norm};
 
-/// Compares the estimators at a fixed θ.
+/// A comparison of the gradient estimators at a fixed θ.
 #[derive(Clone, Debug)]
 pub struct GradStudy {
-    /// Lengths T of the unrolls, in inner steps.
+    /// The lengths T of the unrolls, in inner steps.
     pub lengths: Vec<u64>,
-    /// Inner steps K of a truncation; lengths above it are multiples of it.
+    /// The length K of a truncation, in inner steps. Longer unrolls must be multiples of it.
     pub truncation: u64,
-    /// σ of the perturbations.
+    /// The standard deviation σ of the perturbations.
     pub sigma: f64,
-    /// Independent unrolls: each with its own start, minibatches and perturbation.
+    /// The number of independent unrolls, each with its own initial parameters, minibatches and
+    /// perturbation.
     pub samples: u64,
-    /// The samples have the seeds from this one on.
+    /// The seed of the first sample; the others have the following seeds.
     pub seed: u64,
 }
 
-/// The quality of one estimator at one length. An estimate is that of one unroll (one
-/// antithetic pair): the mean over its truncations.
+/// The quality of one estimator at one length. An estimate is the mean over the truncations of one
+/// unroll, or of one antithetic pair of unrolls.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StudyPoint {
-    /// One of [`STUDIED`].
+    /// The estimator, one of [`STUDIED`].
     pub estimator: &'static str,
     /// The length T of the unroll, in inner steps.
     pub length: u64,
-    /// Norm of the mean estimate.
+    /// The norm of the mean estimate.
     pub norm: f64,
-    /// Cosine between the mean estimate and the mean exact meta-gradient.
+    /// The cosine between the mean estimate and the mean exact meta-gradient.
     pub cosine: f64,
-    /// Mean over the estimates of their cosine with the mean exact meta-gradient.
+    /// The mean of the estimates' cosines with the mean exact meta-gradient.
     pub sample_cosine: f64,
     /// The square root of the sum over θ of the estimates' variances.
     pub deviation: f64,
-    /// Norm of the largest estimate.
+    /// The norm of the largest estimate.
     pub largest: f64,
 }
 
-/// The names of the estimators, in the order of the points of one length: backpropagation
-/// through whole unrolls, then each [`EstimatorKind`].
+/// The names of the estimators, in the order of the points for one length: backpropagation through
+/// whole unrolls, then each [`EstimatorKind`].
 pub const STUDIED: [&str; 5] = ["exact", "backprop", "full-es", "pes", "es"];
 
 impl GradStudy {
-    /// Returns the points by length, then in the order of [`STUDIED`]. `on_length` is called
-    /// after each length with its points; the study ends early if it returns `false`.
+    /// Returns the points ordered by length, then as in [`STUDIED`]. Calls `on_length` after each
+    /// length with its points; the study stops if it returns `false`.
     ///
     /// # Errors
-    /// Returns [`Error::Config`] if a length is not a multiple of the truncation, or the error
-    /// of a task.
+    /// Returns [`Error::Config`] if a length, the truncation or the number of samples is not valid,
+    /// and an error if a task fails.
     pub fn run(
         &self,
         family: &Arc<dyn TaskFamily>,
@@ -86,7 +87,8 @@ impl GradStudy {
     fn check(&self) -> Result<()> {
         let problem = |what: String| Err(Error::Config(what));
         if self.truncation == 0 || self.samples < 2 || self.lengths.contains(&0) {
-            return problem("lengths and truncation must be at least 1, samples 2".to_owned());
+            let what = "lengths and truncation must be at least 1, and samples at least 2";
+            return problem(what.to_owned());
         }
         let whole =
             |length: &&u64| **length > self.truncation && !length.is_multiple_of(self.truncation);
@@ -99,7 +101,8 @@ impl GradStudy {
         }
     }
 
-    /// The estimator of one network or pair, and the number of its estimates per unroll.
+    /// Returns the configuration of an estimator with one network or pair, and the number of its
+    /// estimates per unroll.
     fn estimator(&self, name: &str, length: u64) -> Result<(EstimatorConfig, u64)> {
         let (kind, truncation) = match name {
             "exact" => (EstimatorKind::Backprop, length),
@@ -123,7 +126,7 @@ impl GradStudy {
     }
 }
 
-/// The estimate of one whole unroll.
+/// Returns the estimate of one whole unroll.
 fn sampled(
     config: &EstimatorConfig,
     parts: u64,
@@ -163,7 +166,7 @@ fn point(
     }
 }
 
-/// The mean of vectors of the same length.
+/// Returns the mean of vectors of the same length.
 fn mean_of(vectors: &[Vec<f64>]) -> Vec<f64> {
     let mut mean = vec![];
     for vector in vectors {
@@ -175,7 +178,7 @@ fn mean_of(vectors: &[Vec<f64>]) -> Vec<f64> {
     mean
 }
 
-/// The cosine of the angle between two vectors; 0 if one of them is 0.
+/// Returns the cosine of the angle between two vectors, or 0 if one of them is 0.
 fn cosine(a: &[f64], b: &[f64]) -> f64 {
     let dot: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
     let lengths = norm(a) * norm(b);

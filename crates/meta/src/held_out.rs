@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Comm, HeldOutConfig, Result, exact_sum::ExactSum, share};
 
-/// Judges θ on whole unrolls that meta-training never sees: tasks, starts and batches of
-/// streams of their own, the same at every call, without perturbation. The meta-loss is
-/// too noisy to choose the best θ by, and belongs to shifting phases of the training.
+/// Evaluates θ on whole unrolls that meta-training does not use. Tasks, initial parameters and
+/// minibatches have their own random streams and are the same at every call; θ is not perturbed.
+/// The meta-loss is not suitable to choose the best θ: it is noisy, and the phases of the inner
+/// training that it averages change.
 pub struct HeldOut {
     config: HeldOutConfig,
     streams: Streams,
@@ -20,17 +21,18 @@ pub struct HeldOut {
 /// inner steps.
 pub const HELD_OUT_FINAL_FRACTION: u64 = 10;
 
-/// Means over the unrolls.
+/// The result of a held-out evaluation: means over the unrolls.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeldOutScore {
-    /// Mean normalised training loss of all inner steps.
+    /// The mean normalized training loss over all inner steps.
     pub mean_loss: f64,
-    /// Mean normalised training loss of the last 1/[`HELD_OUT_FINAL_FRACTION`] of the inner steps.
+    /// The mean normalized training loss over the last 1/[`HELD_OUT_FINAL_FRACTION`] of the inner
+    /// steps.
     pub final_loss: f64,
 }
 
 impl HeldOut {
-    /// Unrolls of the run with this seed.
+    /// Creates the evaluation of the run with this seed.
     pub fn new(
         config: HeldOutConfig,
         seed: u64,
@@ -45,10 +47,10 @@ impl HeldOut {
         }
     }
 
-    /// The score of `optimizer`; each rank trains a part of the networks.
+    /// Returns the score of `optimizer`. Each rank trains a part of the networks.
     ///
     /// # Errors
-    /// Those of the tasks and of the other ranks.
+    /// Returns an error if a task fails or another rank cannot be reached.
     pub fn score(&self, optimizer: &Arc<dyn Optimizer>, comm: &dyn Comm) -> Result<HeldOutScore> {
         let unrolls = self.config.unrolls;
         let job = |index| self.unroll(index, optimizer);

@@ -4,11 +4,11 @@
 //! [`GradientEstimator`] estimates the gradient of the meta-loss with respect to θ: evolution
 //! strategies from the losses at perturbed θ ([`TruncatedEs`], which is PES or truncated ES, and
 //! [`FullEs`]), or backpropagation through the inner loop ([`Backprop`], [`meta_gradient`]). The
-//! outer loop ([`Trainer`]) follows it with AdamW ([`OuterOptimizer`]) and keeps a run directory
-//! ([`RunDir`]) from which it resumes after any interruption, bit for bit. The trainer takes any
+//! outer loop ([`Trainer`]) updates θ with AdamW ([`OuterOptimizer`]) and writes a run directory
+//! ([`RunDir`]), from which it resumes after any interruption, bit for bit. The trainer takes any
 //! [`TaskFamily`](lopt_tasks::TaskFamily) and any
-//! [`LearnedOptimizer`](lopt_core::LearnedOptimizer); [`RunConfig`] makes both from TOML, with the
-//! optimizers of the [`registry`].
+//! [`LearnedOptimizer`](lopt_core::LearnedOptimizer); [`RunConfig`] creates both from TOML, with
+//! the optimizers of the [`registry`].
 
 mod comm;
 mod config;

@@ -1,65 +1,66 @@
 use serde::{Deserialize, Serialize};
 
-/// How θ follows the meta-gradient.
+/// The configuration of the [`OuterOptimizer`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct OuterConfig {
-    /// Outer steps of the whole run.
+    /// The number of outer steps of the run.
     pub steps: u64,
-    /// The outer learning rate at its highest.
+    /// The peak learning rate.
     pub learning_rate: f64,
-    /// λ, on the MLP's weights and biases and on the decays' offsets δ alike.
+    /// The weight decay λ. It applies to all of θ: the MLP's weights and biases and the decay
+    /// offsets δ.
     pub weight_decay: f64,
-    /// Where λ enters.
+    /// How λ is applied.
     pub decay: Decay,
-    /// Limits the meta-gradient.
+    /// How the meta-gradient is clipped.
     pub clip: Clip,
-    /// Outer steps over which the learning rate rises linearly.
+    /// The number of outer steps over which the learning rate increases linearly.
     pub warm_up: u64,
-    /// What the learning rate does afterwards.
+    /// The learning rate after the warm-up.
     pub schedule: Schedule,
 }
 
-/// Where the weight decay λ enters.
+/// How the weight decay λ is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decay {
     /// AdamW: θ ← θ − lr·(Adam's direction + λθ).
     Decoupled,
-    /// L2 in the meta-loss: λθ is added to the meta-gradient before it is clipped.
+    /// L2 regularization: λθ is added to the meta-gradient before clipping.
     Coupled,
 }
 
-/// How the meta-gradient is limited.
+/// How the meta-gradient is clipped.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "kind")]
 pub enum Clip {
-    /// Each coordinate to \[−max, max\].
+    /// Clips each coordinate to \[−max, max\].
     PerCoordinate {
         /// The limit.
         max: f64,
     },
-    /// Scaled down to a Euclidean norm of at most max.
+    /// Scales the gradient down to a Euclidean norm of at most max.
     GlobalNorm {
         /// The limit.
         max: f64,
     },
-    /// Not at all.
+    /// No clipping.
     Off,
 }
 
-/// What the learning rate does after the warm-up.
+/// The learning rate after the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
-    /// Stays.
+    /// The peak learning rate.
     Constant,
-    /// Falls to 0 at the last outer step along half a cosine.
+    /// Decreases to 0 at the last outer step along half a cosine.
     Cosine,
 }
 
 impl Clip {
-    /// Limits `gradient` in place.
+    /// Clips `gradient` in place.
     pub fn apply(self, gradient: &mut [f64]) {
         match self {
             Clip::PerCoordinate { max } => {
@@ -76,7 +77,7 @@ impl Clip {
     }
 }
 
-/// The Euclidean norm.
+/// Returns the Euclidean norm.
 pub fn norm(values: &[f64]) -> f64 {
     values.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
@@ -85,20 +86,44 @@ const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 const EPSILON: f64 = 1e-8;
 
-/// Adam or AdamW on θ.
+/// AdamW, or Adam with L2 regularization, on θ.
+///
+/// m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g²,
+/// θ ← θ − lr · ( (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε) + λθ ), t = 1, 2, …
+///
+/// g is the clipped meta-gradient, β₁ = 0.9, β₂ = 0.999, ε = 1e-8. With [`Decay::Coupled`], λθ is
+/// added to the meta-gradient instead. Everything is computed in f64, and θ is rounded to f32.
+///
+/// ```
+/// use lopt_meta::{Clip, Decay, OuterConfig, OuterOptimizer, Schedule};
+///
+/// let config = OuterConfig {
+///     steps: 10,
+///     learning_rate: 0.1,
+///     weight_decay: 0.5,
+///     decay: Decay::Decoupled,
+///     clip: Clip::Off,
+///     warm_up: 0,
+///     schedule: Schedule::Constant,
+/// };
+/// let theta = OuterOptimizer::new(config, 1).update(&[1.0], vec![1e-3]);
+/// assert!((theta[0] - (1.0 - 0.1 * (1.0 + 0.5))).abs() < 1e-5);
+/// ```
+///
+/// Source: Loshchilov and Hutter 2019, arXiv 1711.05101.
 #[derive(Clone, Debug)]
 pub struct OuterOptimizer {
     config: OuterConfig,
-    /// Outer steps taken.
+    /// The number of outer steps taken.
     pub step: u64,
-    /// First moment.
+    /// The first moment m.
     pub m: Vec<f64>,
-    /// Second moment.
+    /// The second moment v.
     pub v: Vec<f64>,
 }
 
 impl OuterOptimizer {
-    /// For `n` meta-parameters.
+    /// Creates the optimizer for `n` meta-parameters.
     pub fn new(config: OuterConfig, n: usize) -> Self {
         Self {
             config,
@@ -108,7 +133,7 @@ impl OuterOptimizer {
         }
     }
 
-    /// The learning rate of the coming step.
+    /// Returns the learning rate of the next step.
     pub fn learning_rate(&self) -> f64 {
         let OuterConfig {
             learning_rate,
@@ -129,7 +154,7 @@ impl OuterOptimizer {
         }
     }
 
-    /// θ after a step along `gradient`.
+    /// Returns θ after a step with the meta-gradient `gradient`.
     pub fn update(&mut self, theta: &[f32], mut gradient: Vec<f64>) -> Vec<f32> {
         let lr = self.learning_rate();
         let lambda = self.config.weight_decay;
@@ -176,7 +201,7 @@ mod tests {
         }
     }
 
-    /// The first step of Adam is lr·sign(g) whatever |g|; AdamW adds lr·λ·θ to it.
+    /// The first step of Adam is lr·sign(g) for any |g|; AdamW adds lr·λ·θ.
     #[test]
     fn first_steps_by_hand() {
         let mut outer = OuterOptimizer::new(config(), 2);

@@ -1,4 +1,4 @@
-//! The learned optimizers that configurations and files can name.
+//! The learned optimizers that configurations and files refer to by name.
 
 use std::path::Path;
 
@@ -7,17 +7,17 @@ use lopt_per_param::Kind;
 
 use crate::{Error, Result};
 
-/// Every kind, by its rule. To add a learned optimizer, write its rule and add a line here; an
-/// optimizer from another crate needs no line, see [`crate::Trainer::start`].
+/// All kinds. To add a learned optimizer, implement [`Rule`](lopt_per_param::Rule) and add its kind
+/// here. Optimizers of other crates need not be registered; see [`crate::Trainer::start`].
 pub const LEARNED: [Kind; 2] = [
     Kind::pretrained_of::<lopt_star::Config>(),
     Kind::pretrained_of::<lopt_blackbox::Config>(),
 ];
 
-/// The kind of this name.
+/// Returns the kind with this name.
 ///
 /// # Errors
-/// Returns [`Error::Config`] with the names that exist if there is none of this name.
+/// Returns [`Error::Config`] with the existing names if there is no such kind.
 pub fn kind(name: &str) -> Result<Kind> {
     let found = LEARNED.into_iter().find(|kind| kind.name() == name);
     found.ok_or_else(|| {
@@ -27,10 +27,10 @@ pub fn kind(name: &str) -> Result<Kind> {
     })
 }
 
-/// The optimizer of a θ file, of whichever kind the file names.
+/// Loads the optimizer of a θ file, of the kind that the file names.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read or is damaged, or if θ does not fit the
+/// Returns an error if the file cannot be read or is damaged, or if θ does not match the
 /// configuration in it.
 pub fn load(path: &Path) -> Result<Box<dyn LearnedOptimizer>> {
     let theta = Theta::load(path)?;

@@ -11,19 +11,19 @@ use serde_json::{Value, json};
 
 use crate::{Error, GradientEstimator, HeldOutScore, OuterOptimizer, Result, Snapshot};
 
-/// The program that made a run.
+/// The program that created a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
-    /// Version of lopt.
+    /// The version of lopt.
     pub version: String,
-    /// Commit it was built from, with a checksum of what was changed since; or "unknown".
+    /// The commit that it was built from, with a checksum of uncommitted changes, or "unknown".
     pub commit: String,
-    /// Instructions of the CPU kernels, on which the bits of the results depend.
+    /// The instruction set of the CPU kernels, on which the bits of the results depend.
     pub kernels: String,
 }
 
 impl Default for Provenance {
-    /// This version of the library, built from an unknown commit.
+    /// Returns this version of the library with an unknown commit.
     fn default() -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -38,34 +38,34 @@ impl Default for Provenance {
 /// ```text
 /// config.toml       the whole configuration
 /// run.json          version and commit
-/// metrics.jsonl     a line for each outer step
-/// checkpoints/      the newest checkpoints: everything needed to go on
-/// best.safetensors  the best θ so far by held-out evaluation
-/// theta.safetensors the last θ, once the run is over
-/// lock              held while a process works here
+/// metrics.jsonl     one line for each outer step
+/// checkpoints/      the newest checkpoints, from which the run can be resumed
+/// best.safetensors  the θ with the best held-out score so far
+/// theta.safetensors the final θ, once the run is complete
+/// lock              locked while a process uses the directory
 /// ```
 pub struct RunDir {
     path: PathBuf,
     metrics: Option<File>,
-    /// Holds the lock while it lives.
+    /// Dropping the file releases the lock.
     _lock: File,
 }
 
-/// Everything that a run needs to go on, besides its configuration.
+/// Everything needed to resume a run, apart from its configuration.
 pub struct Checkpoint<'a> {
-    /// θ inside its optimizer.
+    /// The optimizer with the current θ.
     pub optimizer: &'a dyn LearnedOptimizer,
     /// The outer optimizer.
     pub outer: &'a OuterOptimizer,
-    /// The unrolls of all ranks.
+    /// The state of the unrolls of all ranks.
     pub unrolls: Snapshot,
     /// The best held-out score so far and the outer step it belongs to.
     pub best: Option<(u64, HeldOutScore)>,
-    /// Inner steps so far.
+    /// The number of inner steps so far.
     pub inner_steps: u64,
 }
 
-/// What [`RunDir::resume`] found.
+/// The values read by [`RunDir::resume`].
 pub(crate) struct Resumed {
     pub theta: Vec<f32>,
     pub outer_step: u64,
@@ -76,7 +76,7 @@ pub(crate) struct Resumed {
 const CHECKPOINT: &str = "checkpoint";
 
 impl RunDir {
-    /// A new run directory with its configuration, a TOML text.
+    /// Creates a run directory with its configuration, a TOML text.
     ///
     /// # Errors
     /// Returns an error if the directory is not empty or cannot be written.
@@ -85,7 +85,7 @@ impl RunDir {
         if !is_free(path)? {
             return Err(problem(
                 path,
-                "is not empty; resume the run in it, or name another directory",
+                "is not empty; resume the run in it or choose another directory",
             ));
         }
         let lock = lock(path)?;
@@ -94,7 +94,7 @@ impl RunDir {
         let json =
             serde_json::to_string_pretty(provenance).map_err(|e| problem(path, &e.to_string()))?;
         file::write_atomically(&path.join("run.json"), json.as_bytes())?;
-        // Last, because `open` takes its presence for a complete directory.
+        // Written last: `open` considers a directory with this file complete.
         file::write_atomically(&path.join("config.toml"), config.as_bytes())?;
         Ok(Self {
             path: path.to_owned(),
@@ -103,16 +103,16 @@ impl RunDir {
         })
     }
 
-    /// An existing run directory and its configuration, a TOML text.
+    /// Opens an existing run directory. Returns it with its configuration, a TOML text.
     ///
     /// # Errors
-    /// Returns an error if the directory holds no run, or another process works in it.
+    /// Returns an error if the directory is not a run directory or another process is using it.
     pub fn open(path: &Path) -> Result<(Self, String)> {
         let config = path.join("config.toml");
         if !config.is_file() {
             return Err(problem(
                 path,
-                "is no run directory: it has no config.toml; start a new run instead of resuming",
+                "is not a run directory: it has no config.toml; start a new run instead",
             ));
         }
         let text = fs::read_to_string(&config).map_err(CoreError::io("read", &config))?;
@@ -125,23 +125,23 @@ impl RunDir {
         Ok((run, text))
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Which program made it.
+    /// Returns the program that created the run.
     ///
     /// # Errors
-    /// If `run.json` cannot be read.
+    /// Returns an error if `run.json` cannot be read.
     pub fn provenance(&self) -> Result<Provenance> {
         let path = self.path.join("run.json");
         let text = fs::read_to_string(&path).map_err(CoreError::io("read", &path))?;
         serde_json::from_str(&text).map_err(|e| CoreError::file(&path, e.to_string()).into())
     }
 
-    /// Takes the newest good checkpoint into the parts of the run; `None` if there is no
-    /// checkpoint yet. A damaged one is passed over with a warning. Returns its content too.
+    /// Restores the parts of the run from the newest valid checkpoint and returns it with its
+    /// content, or `None` if there is no checkpoint yet. Skips damaged checkpoints with a warning.
     pub(crate) fn resume(
         &self,
         optimizer: &dyn LearnedOptimizer,
@@ -167,7 +167,7 @@ impl RunDir {
             None => Ok(None),
             Some(error) => Err(problem(
                 &self.path,
-                &format!("no checkpoint can be used; the newest: {error}"),
+                &format!("no checkpoint can be used; error of the newest: {error}"),
             )),
         }
     }
@@ -175,7 +175,7 @@ impl RunDir {
     /// Writes a checkpoint and removes all but the newest `keep`.
     ///
     /// # Errors
-    /// If it cannot be written; older ones are then still there.
+    /// Returns an error if the checkpoint cannot be written; older ones are then kept.
     pub fn save_checkpoint(&self, checkpoint: Checkpoint, keep: usize) -> Result<()> {
         let Checkpoint {
             optimizer,
@@ -200,7 +200,7 @@ impl RunDir {
         ));
         tensors.push(("outer/m".to_owned(), vector(&outer.m)?));
         tensors.push(("outer/v".to_owned(), vector(&outer.v)?));
-        // No checkpoint may outlive the metrics before it.
+        // The metrics must be on disk before a checkpoint that follows them.
         if let Some(metrics) = &self.metrics {
             let path = self.metrics_path();
             metrics.sync_data().map_err(CoreError::io("write", &path))?;
@@ -216,8 +216,8 @@ impl RunDir {
         Ok(())
     }
 
-    /// Opens the metrics, dropping the lines of outer steps after `outer_step`: they are
-    /// about to be computed again.
+    /// Opens the metrics and removes the lines after `outer_step`, whose outer steps will be
+    /// computed again.
     pub(crate) fn open_metrics(&mut self, outer_step: u64) -> Result<()> {
         let path = self.metrics_path();
         if path.exists() {
@@ -229,7 +229,7 @@ impl RunDir {
         Ok(())
     }
 
-    /// Appends a line of metrics.
+    /// Appends a line to the metrics.
     pub(crate) fn log(&mut self, metrics: &Value) -> Result<()> {
         let path = self.metrics_path();
         let line = format!("{metrics}\n");
@@ -239,7 +239,7 @@ impl RunDir {
                     .map_err(CoreError::io("write", &path))?;
                 Ok(())
             }
-            None => Err(problem(&self.path, "metrics are not open")),
+            None => Err(problem(&self.path, "the metrics file is not open")),
         }
     }
 
@@ -248,12 +248,12 @@ impl RunDir {
         Ok(theta.save(&self.best_path())?)
     }
 
-    /// Writes the last θ.
+    /// Writes the final θ.
     pub(crate) fn save_last(&self, theta: &Theta) -> Result<()> {
         Ok(theta.save(&self.path.join("theta.safetensors"))?)
     }
 
-    /// Where the best θ is.
+    /// The path of the best θ.
     pub fn best_path(&self) -> PathBuf {
         self.path.join("best.safetensors")
     }
@@ -262,7 +262,7 @@ impl RunDir {
         self.path.join("metrics.jsonl")
     }
 
-    /// Outer step and path of each checkpoint, oldest first.
+    /// Returns the outer step and path of each checkpoint, oldest first.
     fn checkpoints(&self) -> Result<Vec<(u64, PathBuf)>> {
         let folder = self.path.join("checkpoints");
         let mut found = vec![];
@@ -281,7 +281,7 @@ impl RunDir {
         Ok(found)
     }
 
-    /// What a killed process left half-written.
+    /// Removes unfinished files of killed processes.
     fn remove_unfinished(&self) {
         for folder in [self.path.clone(), self.path.join("checkpoints")] {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -304,8 +304,8 @@ fn problem(path: &Path, problem: &str) -> Error {
     }
 }
 
-/// Whether nothing is there, or only what [`RunDir::create`] had made when it was stopped
-/// before the configuration.
+/// Whether the directory is empty, or contains only what [`RunDir::create`] writes before the
+/// configuration.
 fn is_free(path: &Path) -> Result<bool> {
     for entry in fs::read_dir(path).map_err(CoreError::io("read", path))? {
         let entry = entry.map_err(CoreError::io("read", path))?;
@@ -322,7 +322,7 @@ fn is_free(path: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// The system drops the lock when the process ends, however it ends.
+/// Locks the directory. The operating system releases the lock when the process ends.
 fn lock(path: &Path) -> Result<File> {
     let lock_path = path.join("lock");
     let lock = File::options()
@@ -340,13 +340,13 @@ fn lock(path: &Path) -> Result<File> {
     }
 }
 
-/// The complete lines of outer steps up to `outer_step`.
+/// Returns the complete lines of outer steps up to `outer_step`.
 fn kept_lines(path: &Path, outer_step: u64) -> Result<String> {
     let file = File::open(path).map_err(CoreError::io("read", path))?;
     let mut kept = String::new();
     for line in BufReader::new(file).lines() {
         let Ok(line) = line else { break };
-        // A kill may leave half a line at the end.
+        // A killed process may leave an incomplete line at the end.
         let Ok(metrics) = serde_json::from_str::<Value>(&line) else {
             break;
         };
@@ -361,7 +361,7 @@ fn kept_lines(path: &Path, outer_step: u64) -> Result<String> {
     Ok(kept)
 }
 
-/// Takes a checkpoint of this content into the parts of the run.
+/// Restores the parts of the run from the content of a checkpoint.
 pub(crate) fn restore(
     bytes: &[u8],
     path: &Path,
@@ -383,7 +383,7 @@ pub(crate) fn restore(
     let theta = optimizer.theta();
     if description.optimizer != theta.kind() {
         let what = format!(
-            "is of the optimizer `{}`, not `{}`",
+            "belongs to the optimizer `{}`, not to `{}`",
             description.optimizer,
             theta.kind()
         );
@@ -397,7 +397,7 @@ pub(crate) fn restore(
     let (m, v) = (m.to_vec1::<f64>()?, v.to_vec1::<f64>()?);
     let n = theta.values().len();
     if [values.len(), m.len(), v.len()] != [n; 3] {
-        let what = format!("holds {} meta-parameters, not {n}", values.len());
+        let what = format!("contains {} meta-parameters, not {n}", values.len());
         return Err(CoreError::file(path, what).into());
     }
     estimator.restore(

@@ -18,48 +18,68 @@ use crate::{
     outer::norm, run_dir::restore,
 };
 
-/// What an [`Observer`] is told after each outer step.
+/// The progress of a run after an outer step.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// Outer steps taken.
+    /// The number of outer steps taken.
     pub outer_step: u64,
-    /// Outer steps of the whole run.
+    /// The number of outer steps of the run.
     pub outer_steps: u64,
     /// The meta-loss of this step.
     pub meta_loss: f64,
-    /// Inner steps since the run started, both halves counted.
+    /// The number of inner steps since the start of the run, over both halves of antithetic pairs.
     pub inner_steps: u64,
-    /// The held-out score, after the steps that have one.
+    /// The held-out score, if this step was evaluated.
     pub held_out: Option<HeldOutScore>,
     /// The best held-out score and its outer step.
     pub best: Option<(u64, HeldOutScore)>,
 }
 
-/// Follows a run.
+/// Observes the progress of a run.
 pub trait Observer {
     /// Called after each outer step.
     fn on_step(&mut self, progress: &Progress);
 }
 
-/// Nobody watches.
+/// Ignores the progress.
 impl Observer for () {
     fn on_step(&mut self, _: &Progress) {}
 }
 
 /// The outer loop of one run, for any task family and any learned optimizer.
 ///
-/// It estimates the meta-gradient, follows it with the outer optimizer, keeps the best θ by
-/// held-out training, and writes metrics and checkpoints to a run directory.
-/// [`RunConfig::start`](crate::RunConfig::start) makes one from a TOML file.
+/// An outer step estimates the meta-gradient g = ∇L(θ) of the meta-loss L with a
+/// [`GradientEstimator`] and updates θ with the [`OuterOptimizer`]. The trainer keeps the θ with
+/// the best held-out score and writes metrics and checkpoints to a [`RunDir`].
+/// [`RunConfig::start`](crate::RunConfig::start) creates a trainer from a TOML configuration.
 ///
-/// Several ranks each have one and call the same functions; rank 0 keeps the run directory.
-/// An error on one of them leaves the others waiting: the caller ends them all.
+/// With several ranks, each has a trainer and calls the same functions; rank 0 writes the run
+/// directory. If a rank returns an error, the others wait for it, so the caller must end them all.
+///
+/// ```
+/// use std::sync::atomic::AtomicBool;
+///
+/// use candle_core::Device;
+/// use lopt_meta::{Preset, Resources, RunConfig};
+/// use lopt_tasks::DataStore;
+///
+/// let small = ["outer.steps=1", "estimator.tasks=1", "held-out.unrolls=1", "held-out.horizon=10"];
+/// let small = small.map(String::from);
+/// let config = RunConfig::parse(Preset::Quick.text(), "the preset", None, &small)?;
+/// let directory = tempfile::tempdir()?;
+/// let mut store = DataStore::default();
+/// let resources = Resources::default();
+/// let mut trainer = config.start(directory.path(), &mut store, &Device::Cpu, resources)?;
+/// let complete = trainer.run(&AtomicBool::new(false), &mut ())?;
+/// assert!(complete && directory.path().join("theta.safetensors").exists());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Trainer {
     config: TrainerConfig,
-    /// The whole configuration, for the provenance of θ.
+    /// The complete configuration, for the provenance of θ.
     description: Value,
     path: PathBuf,
-    /// On rank 0.
+    /// The run directory, on rank 0 only.
     run: Option<RunDir>,
     comm: Rc<dyn Comm>,
     provenance: Provenance,
@@ -72,11 +92,11 @@ pub struct Trainer {
     inner_steps: u64,
 }
 
-/// What a run computes with. The default is one process with a thread for each processor.
+/// The resources of a run. The default is one process with one thread for each processor.
 pub struct Resources {
-    /// Threads of this process.
+    /// The threads of this process.
     pub workers: Workers,
-    /// The processes that take part.
+    /// The processes of the run.
     pub comm: Rc<dyn Comm>,
     /// This program.
     pub provenance: Provenance,
@@ -92,8 +112,8 @@ impl Default for Resources {
     }
 }
 
-/// A run directory that was opened to be resumed. On ranks other than 0 it holds what rank 0 has
-/// read.
+/// A run directory opened to resume its run. Ranks other than 0 receive the configuration from rank
+/// 0.
 pub struct SavedRun {
     path: PathBuf,
     run: Option<RunDir>,
@@ -101,10 +121,10 @@ pub struct SavedRun {
 }
 
 impl SavedRun {
-    /// Opens and locks a run directory on rank 0, which sends the configuration to the others.
+    /// Opens and locks a run directory on rank 0, which sends the configuration to the other ranks.
     ///
     /// # Errors
-    /// Returns an error if the directory holds no run or is in use.
+    /// Returns an error if the directory is not a run directory or is in use.
     pub fn open(path: &Path, comm: &dyn Comm) -> Result<Self> {
         let (run, text) = match comm.rank() {
             0 => RunDir::open(path).map(|(run, text)| (Some(run), text))?,
@@ -118,7 +138,7 @@ impl SavedRun {
         })
     }
 
-    /// Its `config.toml`.
+    /// The content of its `config.toml`.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -147,12 +167,12 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// Resumes a run from its newest good checkpoint, with the family, the optimizer and the
-    /// configuration that it was started with. The provenance of its θ remains that of the program
-    /// that started it.
+    /// Resumes a run from its newest valid checkpoint, with the task family, optimizer and
+    /// configuration that it was started with. The provenance of θ remains that of the program that
+    /// started the run.
     ///
     /// # Errors
-    /// Returns an error if the checkpoints are damaged, or belong to another configuration.
+    /// Returns an error if all checkpoints are damaged or belong to another configuration.
     pub fn resume(
         family: Arc<dyn TaskFamily>,
         optimizer: Box<dyn LearnedOptimizer>,
@@ -170,7 +190,7 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// Rank 0 reads the newest good checkpoint, the others have it from there.
+    /// Restores the newest valid checkpoint, which rank 0 reads and sends to the other ranks.
     fn take_checkpoint(&mut self) -> Result<()> {
         let optimizer = self.optimizer.clone();
         let (outer, estimator) = (&mut self.outer, &mut *self.estimator);
@@ -212,7 +232,8 @@ impl Trainer {
         let (ranks, tasks) = (comm.size(), config.estimator.tasks());
         if ranks as u64 > tasks {
             return Err(Error::Config(format!(
-                "{ranks} ranks for {tasks} tasks: each rank needs one; set estimator.tasks to                  {ranks} or more"
+                "{ranks} ranks for {tasks} tasks: each rank needs one; set estimator.tasks to \
+                 {ranks} or more"
             )));
         }
         let seed = config.seed;
@@ -240,7 +261,7 @@ impl Trainer {
         })
     }
 
-    /// What the trainer follows.
+    /// The configuration of the trainer.
     pub fn config(&self) -> &TrainerConfig {
         &self.config
     }
@@ -250,26 +271,27 @@ impl Trainer {
         &self.path
     }
 
-    /// Which program started the run.
+    /// The program that started the run.
     pub fn provenance(&self) -> &Provenance {
         &self.provenance
     }
 
-    /// How inner steps are taken, such as "native loss, avx512 update".
+    /// The implementation of inner steps, such as "native loss, avx512 update".
     pub fn inner_path(&self) -> &str {
         &self.inner_path
     }
 
-    /// Outer steps taken.
+    /// The number of outer steps taken.
     pub fn outer_step(&self) -> u64 {
         self.outer.step
     }
 
-    /// Takes outer steps until the run is over or `stop` is set on any rank; either way a
-    /// checkpoint holds the last one. Returns whether the run is over.
+    /// Takes outer steps until the run is complete or `stop` is set on any rank, and writes a
+    /// checkpoint of the last step in either case. Returns whether the run is complete.
     ///
     /// # Errors
-    /// Those of the tasks, or if the run directory cannot be written.
+    /// Returns an error if a task fails, θ is no longer finite, another rank cannot be reached, or
+    /// the run directory cannot be written.
     pub fn run(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<bool> {
         let steps = self.config.outer.steps;
         while self.outer.step < steps {
@@ -335,7 +357,7 @@ impl Trainer {
         })
     }
 
-    /// The held-out score, where the schedule asks for one; the best θ is kept.
+    /// Returns the held-out score if this step is to be evaluated, and saves θ if it is the best.
     fn judge(&mut self) -> Result<Option<HeldOutScore>> {
         let step = self.outer.step;
         if !step.is_multiple_of(self.config.held_out.every) && step != self.config.outer.steps {
@@ -355,7 +377,7 @@ impl Trainer {
         Ok(Some(score))
     }
 
-    /// θ with where it comes from.
+    /// Returns θ with its provenance.
     fn theta(&self) -> Theta {
         let provenance = json!({
             "version": self.provenance.version,

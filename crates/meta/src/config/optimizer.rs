@@ -5,31 +5,31 @@ use serde_json::Value;
 
 use crate::{Error, Result, registry};
 
-/// The learned optimizer that is meta-trained, and its start. In TOML:
+/// The learned optimizer to be meta-trained, and its initial θ. In TOML:
 ///
 /// ```toml
 /// [optimizer]
 /// kind = "star"
 /// last-layer-scale = 0.0
 ///
-/// [optimizer.star] # optional: the section of the kind has its configuration
+/// [optimizer.star] # optional: the configuration of the optimizer of this kind
 /// time-limit = 500
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct OptimizerConfig {
-    /// Which optimizer.
+    /// The kind of optimizer.
     pub kind: Kind,
-    /// Factor on the initial weights of the MLP's last layer; 1 is the reference.
+    /// The factor on the initial weights of the MLP's last layer; 1 in the reference.
     pub last_layer_scale: f32,
-    /// The optimizer's configuration with all its values, if it is not the default one.
+    /// The complete configuration of the optimizer, or `None` for the default one.
     pub config: Option<Value>,
 }
 
 impl OptimizerConfig {
-    /// The optimizer with its initial θ, by the run's seed.
+    /// Creates the optimizer with an initial θ drawn with `seed`.
     ///
     /// # Errors
-    /// Returns an error if the configuration does not fit the kind.
+    /// Returns an error if the configuration does not match the kind.
     pub fn initial(&self, seed: u64) -> Result<Box<dyn LearnedOptimizer>> {
         let mut rng = Streams::new(seed).stream(Purpose::ThetaInit, 0, 0, 0);
         let (config, scale) = (self.config.as_ref(), self.last_layer_scale);
@@ -47,7 +47,7 @@ impl OptimizerConfig {
         }
         if scale == 0.0 && self.kind.last_layer_scale() != 0.0 {
             let kind = self.kind.name();
-            let why = "which would not move; 1.0 is the reference";
+            let why = "which would not move with 0; the reference uses 1.0";
             return problem(&format!("other than 0 for `{kind}`, {why}"));
         }
         Ok(())
@@ -78,7 +78,7 @@ fn parse(table: &mut toml::Table) -> Result<OptimizerConfig, String> {
     let kind = take("kind")?;
     let kind = kind
         .as_str()
-        .ok_or("`kind` must be text, such as \"star\"")?;
+        .ok_or("`kind` must be a string, such as \"star\"")?;
     let kind = registry::kind(kind).map_err(|e| e.to_string())?;
     let scale = f32::deserialize(take("last-layer-scale")?);
     let last_layer_scale = scale.map_err(|e| format!("`last-layer-scale`: {}", e.message()))?;
@@ -110,7 +110,7 @@ fn parse(table: &mut toml::Table) -> Result<OptimizerConfig, String> {
     })
 }
 
-/// Refuses NaN and ±inf anywhere in a section.
+/// Returns an error if a value in a section is NaN or ±inf.
 fn check_finite(value: &toml::Value, key: &str) -> Result<(), String> {
     match value {
         toml::Value::Float(x) if !x.is_finite() => Err(format!("`{key}` must be finite")),

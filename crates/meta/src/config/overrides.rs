@@ -1,13 +1,13 @@
-//! Changes to a configuration's text, one key at a time.
+//! Overrides of single keys of a configuration.
 
 use crate::{Error, Result};
 
-/// Sets `key.path=value` in a table, or removes the key if there is no value.
+/// Sets `key.path=value` in a table, or removes the key if the value is empty.
 pub fn apply(table: &mut toml::Table, text: &str) -> Result<()> {
     let problem = |what: &str| Error::Config(format!("`{text}`: {what}"));
     let (path, value) = text
         .split_once('=')
-        .ok_or_else(|| problem("a setting is key.path=value, for example outer.steps=500"))?;
+        .ok_or_else(|| problem("expected key.path=value, for example outer.steps=500"))?;
     let mut keys: Vec<&str> = path.trim().split('.').collect();
     let last = keys
         .pop()
@@ -28,7 +28,7 @@ pub fn apply(table: &mut toml::Table, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A TOML value; what is none is text.
+/// Parses a TOML value; text that is not one is taken as a string.
 fn parse_value(text: &str) -> toml::Value {
     let parsed = format!("value = {text}").parse::<toml::Table>();
     parsed
