@@ -121,8 +121,11 @@ pub fn parse(bytes: &[u8], path: &Path, kind: &str) -> Result<Contents> {
             format!("{what}; expected a safetensors file of kind `{kind}` written by lopt"),
         )
     };
-    let (_, metadata) = SafeTensors::read_metadata(bytes)
-        .map_err(|e| foreign(format!("truncated, damaged or not a safetensors file ({e})")))?;
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| {
+        foreign(format!(
+            "truncated, damaged or not a safetensors file ({e})"
+        ))
+    })?;
     let views = SafeTensors::deserialize(bytes)
         .map_err(|e| foreign(format!("truncated or damaged ({e})")))?;
     let entry = metadata
@@ -134,11 +137,8 @@ pub fn parse(bytes: &[u8], path: &Path, kind: &str) -> Result<Contents> {
                 "a safetensors file without the header entry `{ENTRY}`"
             ))
         })?;
-    let header: Header = serde_json::from_str(entry).map_err(|e| {
-        foreign(format!(
-            "its header entry `{ENTRY}` cannot be parsed ({e})"
-        ))
-    })?;
+    let header: Header = serde_json::from_str(entry)
+        .map_err(|e| foreign(format!("its header entry `{ENTRY}` cannot be parsed ({e})")))?;
     if header.format != FORMAT {
         return Err(foreign(format!(
             "of format version {}; this version of lopt reads version {FORMAT}",

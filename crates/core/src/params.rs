@@ -141,7 +141,8 @@ impl Grads {
         Self(grads)
     }
 
-    /// Takes the gradients of `vars`, which are in the order of the [`Params`], from candle's store.
+    /// Takes the gradients of `vars`, which are in the order of the [`Params`], from candle's
+    /// store.
     ///
     /// They are detached: otherwise the optimizer's accumulators would keep the graphs of all
     /// training steps alive.

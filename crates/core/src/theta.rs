@@ -163,8 +163,8 @@ impl Theta {
     /// Reads θ from a file written by [`Theta::save`].
     ///
     /// # Errors
-    /// Returns an error if the file cannot be read, is damaged or is not a θ file, or if it contains
-    /// a value that is not finite.
+    /// Returns an error if the file cannot be read, is damaged or is not a θ file, or if it
+    /// contains a value that is not finite.
     pub fn load(path: &Path) -> Result<Self> {
         Self::of_contents(file::read(path, "theta")?, path)
     }
