@@ -71,7 +71,10 @@ impl Side {
     }
 
     fn average(&mut self, isa: Isa, decays: &[f32; 3], moments: &mut [f32], count: usize) {
-        assert!(moments.len() == 3 * self.len, "the moments have another shape");
+        assert!(
+            moments.len() == 3 * self.len,
+            "the moments have another shape"
+        );
         for (k, decay) in decays.iter().enumerate() {
             let moments = &mut moments[k * self.len..(k + 1) * self.len];
             let squares = average(isa, *decay, 1.0 / count as f32, &self.sums, moments);
@@ -79,7 +82,8 @@ impl Side {
         }
     }
 
-    /// Writes to [`Side::partial`], for each row moment, the mean over the second largest dimension.
+    /// Writes to [`Side::partial`], for each row moment, the mean over the second largest
+    /// dimension.
     fn mean_over_second_largest(&mut self, moments: &[f32], [outer, count, inner]: [usize; 3]) {
         for o in 0..outer {
             for i in 0..inner {
