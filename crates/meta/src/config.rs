@@ -65,13 +65,13 @@ impl Configuration for TrainerConfig {
 /// A whole run with its task family and its optimizer, as a TOML file describes it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunConfig {
-    /// Seed, estimator, outer loop, held-out evaluation and checkpoints.
-    #[serde(flatten)]
-    pub trainer: TrainerConfig,
     /// The task family that networks are trained on.
     pub task: TaskFamilyConfig,
     /// What is meta-trained.
     pub optimizer: OptimizerConfig,
+    /// Seed, estimator, outer loop, held-out evaluation and checkpoints.
+    #[serde(flatten)]
+    pub trainer: TrainerConfig,
 }
 
 impl Configuration for RunConfig {
