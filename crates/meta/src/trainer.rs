@@ -265,6 +265,11 @@ impl Trainer {
         self.outer.step
     }
 
+    /// The best held-out score so far and its outer step.
+    pub fn best(&self) -> Option<(u64, HeldOutScore)> {
+        self.best
+    }
+
     /// Takes outer steps until the run is over or `stop` is set on any rank; either way a
     /// checkpoint holds the last one. Returns whether the run is over.
     ///
