@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, path::Path};
 use candle_core::Tensor;
 use serde_json::json;
 
-use crate::{Error, Params, Result, file};
+use crate::{Error, Grads, Params, Result, file};
 
 /// A named tensor of an optimizer's state, such as a momentum.
 #[derive(Clone, Debug)]
@@ -57,6 +57,35 @@ impl State {
         };
         let mut pairs = self.all_slots().zip(other.all_slots());
         counts(self) == counts(other) && pairs.all(|(a, b)| a.value.shape() == b.value.shape())
+    }
+
+    /// Takes a step of every parameter that has a gradient and elements: `step` gives a parameter's
+    /// new value and slots from the old ones and the gradient. Counts the step.
+    ///
+    /// # Errors
+    /// Returns an error if the gradients cannot be used (see [`Grads::check`]), the state belongs to
+    /// other parameters, or `step` fails; nothing has then changed.
+    pub fn step_each(
+        &mut self,
+        params: &mut Params,
+        grads: &Grads,
+        step: impl Fn(&Tensor, &[Slot], &Tensor) -> Result<(Tensor, Vec<Slot>)>,
+    ) -> Result<()> {
+        grads.check(params)?;
+        if self.slots.len() != params.len() {
+            return Err(Error::other_state());
+        }
+        let mut tensors = params.tensors().to_vec();
+        let mut all_slots = self.slots.clone();
+        for ((p, slots), g) in tensors.iter_mut().zip(&mut all_slots).zip(grads.tensors()) {
+            if let Some(g) = g.as_ref().filter(|g| g.elem_count() > 0) {
+                (*p, *slots) = step(p, slots, g)?;
+            }
+        }
+        *params = params.with_tensors(tensors)?;
+        self.slots = all_slots;
+        self.step += 1;
+        Ok(())
     }
 
     /// Each slot with its name in files: `slot` for the network's, `slot/parameter` for others.
