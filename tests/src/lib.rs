@@ -157,3 +157,8 @@ pub fn relative_error(ours: &Tensor, golden: &Tensor) -> f64 {
     // NaN must fail: `max` would drop it.
     error.fold(0.0, |max, e| if e <= max { max } else { e }) / largest
 }
+
+/// The code in the README, which runs as a documentation test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

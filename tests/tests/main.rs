@@ -1,5 +1,6 @@
 //! Tests that need more than one crate, in one binary.
 
+mod architecture;
 mod backend;
 mod contract;
 mod families;

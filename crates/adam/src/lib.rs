@@ -175,22 +175,9 @@ impl Optimizer for Adam {
         params: &mut Params,
         grads: &Grads,
     ) -> Result<()> {
-        grads.check(params)?;
-        if state.slots.len() != params.len() {
-            return Err(Error::other_state());
-        }
-        let mut tensors = params.tensors().to_vec();
-        let mut slots = state.slots.clone();
-        for ((p, slots), g) in tensors.iter_mut().zip(&mut slots).zip(grads.tensors()) {
-            let Some(g) = g else { continue };
-            if p.elem_count() > 0 {
-                (*p, *slots) = self.moved(context, p, slots, g)?;
-            }
-        }
-        *params = params.with_tensors(tensors)?;
-        state.slots = slots;
-        state.step += 1;
-        Ok(())
+        state.step_each(params, grads, |p, slots, g| {
+            self.moved(context, p, slots, g)
+        })
     }
 
     fn fused(&self, _: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use clap::Args as ClapArgs;
 use lopt_core::{LearnedOptimizer, Workers};
 use lopt_eval::{Score, compare_with_adam};
@@ -93,7 +93,15 @@ pub fn run(args: Args) -> Result<bool> {
                 .run_dir
                 .clone()
                 .unwrap_or_else(|| new_run_dir(&config, &name));
-            let trainer = config.start(&path, &mut store, &device, resources)?;
+            let trainer = config.start(&path, &mut store, &device, resources);
+            let trainer = trainer.map_err(|error| match error {
+                lopt_meta::Error::RunDir { .. } => Error::new(error).context(format!(
+                    "cannot start a run in {0}; `--resume {0}` continues a run, `--run-dir` names \
+                     another directory",
+                    path.display()
+                )),
+                other => other.into(),
+            })?;
             (config, trainer)
         }
     };

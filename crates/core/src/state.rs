@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, path::Path};
 use candle_core::Tensor;
 use serde_json::json;
 
-use crate::{Error, Params, Result, file};
+use crate::{Error, Grads, Params, Result, file};
 
 /// A named tensor of an optimizer's state, such as a momentum.
 #[derive(Clone, Debug)]
@@ -57,6 +57,35 @@ impl State {
         };
         let mut pairs = self.all_slots().zip(other.all_slots());
         counts(self) == counts(other) && pairs.all(|(a, b)| a.value.shape() == b.value.shape())
+    }
+
+    /// Updates every non-empty parameter that has a gradient, and increments the step number. `step`
+    /// maps (value, slots, gradient) of a parameter to its new value and slots.
+    ///
+    /// # Errors
+    /// Returns an error if a gradient is invalid (see [`Grads::check`]), the state belongs to other
+    /// parameters, or `step` fails; state and parameters are then unchanged.
+    pub fn step_each(
+        &mut self,
+        params: &mut Params,
+        grads: &Grads,
+        step: impl Fn(&Tensor, &[Slot], &Tensor) -> Result<(Tensor, Vec<Slot>)>,
+    ) -> Result<()> {
+        grads.check(params)?;
+        if self.slots.len() != params.len() {
+            return Err(Error::other_state());
+        }
+        let mut tensors = params.tensors().to_vec();
+        let mut all_slots = self.slots.clone();
+        for ((p, slots), g) in tensors.iter_mut().zip(&mut all_slots).zip(grads.tensors()) {
+            if let Some(g) = g.as_ref().filter(|g| g.elem_count() > 0) {
+                (*p, *slots) = step(p, slots, g)?;
+            }
+        }
+        *params = params.with_tensors(tensors)?;
+        self.slots = all_slots;
+        self.step += 1;
+        Ok(())
     }
 
     /// The name of each slot in files; see [`State::named_tensors`].

@@ -86,13 +86,13 @@ impl Configuration for TrainerConfig {
 /// The configuration of a run with its task family and optimizer, as read from a TOML file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunConfig {
-    /// The configuration of the trainer.
-    #[serde(flatten)]
-    pub trainer: TrainerConfig,
     /// The task family.
     pub task: TaskFamilyConfig,
     /// The learned optimizer.
     pub optimizer: OptimizerConfig,
+    /// The configuration of the trainer.
+    #[serde(flatten)]
+    pub trainer: TrainerConfig,
 }
 
 impl Configuration for RunConfig {

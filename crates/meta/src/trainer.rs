@@ -286,6 +286,11 @@ impl Trainer {
         self.outer.step
     }
 
+    /// The best held-out score so far and its outer step.
+    pub fn best(&self) -> Option<(u64, HeldOutScore)> {
+        self.best
+    }
+
     /// Takes outer steps until the run is complete or `stop` is set on any rank, and writes a
     /// checkpoint of the last step in either case. Returns whether the run is complete.
     ///

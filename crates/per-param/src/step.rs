@@ -22,10 +22,6 @@ pub fn update(
     params: &mut Params,
     grads: &Grads,
 ) -> Result<()> {
-    grads.check(params)?;
-    if state.slots.len() != params.len() {
-        return Err(Error::other_state());
-    }
     let layers = sizes.len() - 1;
     let parts = Parts::in_name_order(theta, layers).ok_or_else(|| {
         let (count, needed) = (theta.len(), 3 + 2 * layers);
@@ -33,22 +29,12 @@ pub fn update(
     })?;
     let decays = Decays::new(parts.momentum, parts.rms, parts.adafactor)?;
     let mlp = Mlp::at_step(&parts.layers, rule.seen_step(context.step))?;
-    let mut tensors = params.tensors().to_vec();
-    let mut slots = state.slots.clone();
-    for ((p, slots), g) in tensors.iter_mut().zip(&mut slots).zip(grads.tensors()) {
-        let Some(g) = g else { continue };
-        if p.elem_count() == 0 {
-            continue;
-        }
+    state.step_each(params, grads, |p, slots, g| {
         let (accumulators, evaluation) = evaluate(&decays, &mlp, context, slots, p, g)?;
         let delta = (rule.step(&evaluation)? * -context.learning_rate)?;
-        *p = (&*p + delta.reshape(p.shape())?)?;
-        *slots = accumulators.into_slots();
-    }
-    *params = params.with_tensors(tensors)?;
-    state.slots = slots;
-    state.step += 1;
-    Ok(())
+        let p = (p + delta.reshape(p.shape())?)?;
+        Ok((p, accumulators.into_slots()))
+    })
 }
 
 fn evaluate(

@@ -199,7 +199,7 @@ fn bad_configurations_are_told() {
                 "--set",
                 "optimizer.star.hidden=[1,1,1,1,1,1,1,1,1,1]",
             ],
-            vec!["10 hidden layers", "at most 9"],
+            vec!["[1, 1, 1, 1, 1, 1, 1, 1, 1, 1]", "at most 3"],
         ),
     ] {
         let text = fail(here, &arguments);
