@@ -1,4 +1,4 @@
-//! Meta-trains STAR on a task family of one's own, from a crate of one's own.
+//! Meta-trains STAR on a custom task family, as any crate that depends on lopt can do.
 //!
 //! ```text
 //! cargo run --release -p lopt-meta --example own_task DIR

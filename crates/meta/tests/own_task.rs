@@ -1,4 +1,4 @@
-//! The example of meta-training on one's own task.
+//! The example that meta-trains on a custom task.
 
 #[path = "../examples/own_task.rs"]
 #[allow(dead_code, reason = "its main is not called")]
@@ -8,7 +8,7 @@ use std::fs;
 
 use lopt_meta::registry;
 
-/// It meta-trains, to the same bits each time, a θ that does better than the one it starts from.
+/// Meta-training improves the initial θ and gives the same bits each time.
 #[test]
 fn the_example_meta_trains() {
     let folder = tempfile::tempdir().unwrap();
