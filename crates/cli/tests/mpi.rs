@@ -175,7 +175,7 @@ fn mistakes_end_all_ranks() {
         (
             2,
             vec!["meta-train", "--resume", "nowhere"],
-            "no run directory",
+            "not a run directory",
         ),
         (
             2,

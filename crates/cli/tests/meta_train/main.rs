@@ -179,7 +179,7 @@ fn bad_configurations_are_told() {
         (vec!["meta-train", "--device", "cuda:0"], vec!["cuda:0"]),
         (
             vec!["meta-train", "--resume", "nowhere"],
-            vec!["nowhere", "no run directory"],
+            vec!["nowhere", "not a run directory"],
         ),
         (
             vec!["meta-train", "--preset", "paper"],
