@@ -13,7 +13,7 @@ use lopt_benches::{
     timing::median,
 };
 use lopt_core::{Purpose, Streams};
-use lopt_meta::{MetaLoss, meta_gradient};
+use lopt_meta::{MetaLoss, MetaObjective, meta_gradient};
 use lopt_tasks::Split;
 use serde_json::{Value, json};
 
@@ -72,15 +72,12 @@ pub fn measure() -> Result<()> {
         Ok(task.batch(Split::Train, &mut rng)?)
     };
     let run = |steps| {
-        meta_gradient(
-            &*task,
-            &*star,
-            &params,
-            &state,
+        let objective = MetaObjective {
             steps,
-            &batch,
-            MetaLoss::Mean,
-        )
+            loss: MetaLoss::Mean,
+            horizon: None,
+        };
+        meta_gradient(&*task, &*star, &params, &state, objective, &batch)
     };
     let mut measured = json!({});
     // The first run allocates the memory.

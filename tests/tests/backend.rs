@@ -3,10 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Device, Tensor, Var};
+use candle_nn::Optimizer as _;
 use lopt_core::{
     Backend, CandleOps, DropIn, DropInConfig, Fused, FusedUpdate, Grads, NonFinite, Optimizer,
     Params, Purpose, Result, Rng, Slot, State, StepContext, Streams,
 };
+use lopt_star::Star;
 use lopt_tasks::{Batch, Feed, Network, Split, Task};
 
 type Seen = Arc<Mutex<Vec<StepContext>>>;
@@ -189,5 +191,52 @@ fn states_with_other_slots_of_the_network_are_refused() {
         other.network.clear();
         assert!(backend.set_state(other).is_err(), "{}", backend.path());
         assert_eq!(backend.state().unwrap().network.len(), 1);
+    }
+}
+
+/// As many gradients as parameters, and as many values of θ as meta-parameters.
+#[test]
+fn wrong_counts_are_refused_by_both_backends() {
+    let star = Star::untrained();
+    let tensor = || Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
+    let named = |names: &[&str]| {
+        let named = names.iter().map(|name| ((*name).to_owned(), tensor()));
+        Params::new(named.collect::<Vec<_>>()).unwrap()
+    };
+    let params = named(&["a", "b"]);
+    let fused = Fused::new(&star, &params).unwrap().unwrap();
+    let ops = CandleOps::new(&star, &params).unwrap();
+    let backends: [Box<dyn Backend>; 2] = [Box::new(fused), Box::new(ops)];
+    for mut backend in backends {
+        let context = StepContext::new(0, 1.0);
+        for count in [1, 3] {
+            let grads = Grads::new(vec![Some(tensor()); count]);
+            let error = backend.step(&star, &context, &params, &grads).unwrap_err();
+            assert!(error.to_string().contains("gradients"), "{error}");
+        }
+        let others = named(&["a", "b", "c"]);
+        let grads = Grads::new(vec![Some(tensor()); 3]);
+        assert!(backend.step(&star, &context, &others, &grads).is_err());
+        assert_eq!(backend.steps(), 0);
+        assert!(backend.set_theta(&[0.0; 201]).is_err());
+        backend.set_theta(&[0.0; 202]).unwrap();
+    }
+}
+
+/// The drop-in tells the loss where it knows it.
+#[test]
+fn backward_step_tells_the_loss() {
+    for fused in [true, false] {
+        let var = Var::from_tensor(&Tensor::new(&[8f32], &Device::Cpu).unwrap()).unwrap();
+        let optimizer = Counting::new(fused);
+        let seen = optimizer.seen.clone();
+        let config = DropInConfig {
+            optimizer,
+            non_finite: NonFinite::Refuse,
+        };
+        let mut drop_in = DropIn::with_names([("w".to_owned(), var.clone())], config).unwrap();
+        drop_in.backward_step(&var.sum_all().unwrap()).unwrap();
+        let told = seen.lock().unwrap()[0];
+        assert_eq!((told.loss, told.horizon), (Some(8.0), None));
     }
 }

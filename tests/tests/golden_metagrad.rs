@@ -4,7 +4,7 @@ use std::process::Command;
 
 use candle_core::{D, DType, Tensor};
 use lopt_core::{Params, Result, Rng};
-use lopt_meta::{MetaLoss, meta_gradient};
+use lopt_meta::{MetaLoss, MetaObjective, meta_gradient};
 use lopt_tasks::{Batch, Split, Task};
 use lopt_tests::{Golden, flat, relative_error};
 use serde_json::json;
@@ -82,8 +82,13 @@ fn compare(precision: &str, dtype: DType, tolerance: f64, of_parts: f64) {
                 (MetaLoss::Final, "final0"),
             ] {
                 let batch = |t: usize| if t == steps { first(t) } else { batch(t) };
+                let objective = MetaObjective {
+                    steps,
+                    loss,
+                    horizon: None,
+                };
                 let ours =
-                    meta_gradient(&SmallMlp, &*optimizer, &params, &state, steps, &batch, loss)
+                    meta_gradient(&SmallMlp, &*optimizer, &params, &state, objective, &batch)
                         .unwrap();
                 let at = format!("{precision} {tag}/T{steps}/{name}");
                 let key = |what: &str| format!("{tag}/T{steps}/{name}/{what}");

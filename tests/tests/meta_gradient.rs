@@ -10,14 +10,22 @@ use lopt_core::{
 };
 use lopt_datasets::{DatasetName, Source};
 use lopt_meta::{
-    Alone, Driver, GradientEstimator, Horizon, MetaLoss, TruncatedConfig, TruncatedEs,
-    meta_gradient,
+    Alone, Driver, GradientEstimator, Horizon, MetaLoss, MetaObjective, TruncatedConfig,
+    TruncatedEs, meta_gradient,
 };
 use lopt_star::Star;
 use lopt_tasks::{
     Activation, Batch, DataStore, Initializer, MlpConfig, MlpTask, Split, Task, check_hessian,
 };
 use lopt_tests::{flat, relative_error};
+
+fn objective(steps: usize, loss: MetaLoss) -> MetaObjective {
+    MetaObjective {
+        steps,
+        loss,
+        horizon: None,
+    }
+}
 
 use crate::{
     contract::{learned, random},
@@ -265,9 +273,8 @@ fn meta_gradients_match_finite_differences() {
                 &*optimizer,
                 &params,
                 &state,
-                steps,
+                objective(steps, loss),
                 &|t| Ok(batch(t)),
-                loss,
             )
             .unwrap();
             // The meta-loss in f64, with θ perturbed in f64.
@@ -353,7 +360,8 @@ fn bounded_losses_have_no_gradient() {
     let state = star.init(&params).unwrap();
     let batch = |t: usize| Ok(Quadratic.batch(Split::Train, &mut rng(t as u64)).unwrap());
     let run = |params: &Params| {
-        meta_gradient(&Bounded, &star, params, &state, 5, &batch, MetaLoss::Mean).unwrap()
+        let objective = objective(5, MetaLoss::Mean);
+        meta_gradient(&Bounded, &star, params, &state, objective, &batch).unwrap()
     };
     let bounded = run(&params);
     assert!(bounded.gradient.iter().all(|g| *g == 0.0));
@@ -418,9 +426,8 @@ fn pes_is_unbiased() {
                 &star,
                 &params,
                 &state,
-                steps,
+                objective(steps, MetaLoss::Mean),
                 &batch,
-                MetaLoss::Mean,
             );
             for (mean, g) in exact.iter_mut().zip(of_pair.unwrap().gradient) {
                 *mean += g / (25 * runs) as f64;

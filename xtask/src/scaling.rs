@@ -25,11 +25,11 @@ pub struct Args {
     /// Outer steps per run.
     #[arg(long, default_value_t = 100)]
     steps: u64,
-    /// Latency of a message in the modelled network. [default: measured between two ranks on this
+    /// Latency of a message in the modelled link. [default: measured between two ranks on this
     /// machine]
     #[arg(long, value_name = "MICROSECONDS")]
     latency: Option<f64>,
-    /// Bandwidth of the modelled network. [default: measured between two ranks on this machine]
+    /// Bandwidth of the modelled link. [default: measured between two ranks on this machine]
     #[arg(long, value_name = "GB/S")]
     bandwidth: Option<f64>,
     /// Override a value of the preset `quick`, such as seed=3. May be repeated.
@@ -75,21 +75,21 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         alone.get_or_insert(run);
     }
     let alone = alone.context("no run")?;
-    let network = Network::new(&lopt, args, alone.sum_bytes)?;
+    let link = Link::new(&lopt, args, alone.sum_bytes)?;
     println!();
-    print_model(args, &alone, &network);
+    print_model(args, &alone, &link);
     Ok(ExitCode::SUCCESS)
 }
 
 /// The cost of a message.
-struct Network {
+struct Link {
     /// Seconds per message.
     latency: f64,
     /// Seconds per byte.
     per_byte: f64,
 }
 
-impl Network {
+impl Link {
     fn new(lopt: &Path, args: &Args, sum_bytes: u64) -> Result<Self> {
         let given = (args.latency, args.bandwidth);
         let measured = match given {
@@ -112,15 +112,15 @@ impl Network {
     }
 }
 
-fn print_model(args: &Args, alone: &Measured, network: &Network) {
+fn print_model(args: &Args, alone: &Measured, link: &Link) {
     let sum_bytes = alone.sum_bytes;
     println!(
         "model: an outer step takes {:.5} s for the tasks of a rank + ⌈log₂ R⌉·({:.1} µs + \
          {sum_bytes} bytes·{:.3} ns/byte);\nfor a checkpoint, rank 0 receives {:.3} MB per task \
          of the other ranks. Not modelled: waiting for the slowest rank, and the disk.",
         alone.seconds,
-        1e6 * network.latency,
-        1e9 * network.per_byte,
+        1e6 * link.latency,
+        1e9 * link.per_byte,
         alone.checkpoint / 1e6
     );
     println!(
@@ -133,7 +133,7 @@ fn print_model(args: &Args, alone: &Measured, network: &Network) {
     );
     for ranks in [1u64, 2, 4, 8, 16, 64, 256, 1024, 4096, 10_000] {
         let stages = f64::from(u64::BITS - (ranks - 1).leading_zeros());
-        let seconds = alone.seconds + stages * network.seconds(sum_bytes as f64);
+        let seconds = alone.seconds + stages * link.seconds(sum_bytes as f64);
         let tasks = ranks * args.tasks;
         let checkpoint = alone.checkpoint * tasks as f64;
         let others = checkpoint * (ranks - 1) as f64 / ranks as f64;
@@ -142,7 +142,7 @@ fn print_model(args: &Args, alone: &Measured, network: &Network) {
             if ranks == 1 { 0 } else { sum_bytes },
             alone.seconds / seconds,
             checkpoint / 1e6,
-            (ranks - 1) as f64 * network.latency + others * network.per_byte
+            (ranks - 1) as f64 * link.latency + others * link.per_byte
         );
     }
 }

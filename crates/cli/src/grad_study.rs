@@ -99,7 +99,7 @@ fn optimizers(
 ) -> Result<Vec<(&'static str, Arc<dyn LearnedOptimizer>)>> {
     let mut given = thetas(files)?;
     let mut optimizers: Vec<(_, Arc<dyn LearnedOptimizer>)> = vec![];
-    for kind in registry::LEARNED {
+    for &kind in registry::LEARNED {
         let optimizer = match given.remove(kind.name()) {
             Some((_, optimizer)) => optimizer,
             None => {

@@ -39,7 +39,7 @@ pub struct Args {
     overrides: Vec<String>,
     /// The optimizer to meta-train. [default: from the configuration]
     #[arg(long, conflicts_with = "resume",
-        value_parser = one_of(LEARNED.map(|kind| (kind.name(), kind))))]
+        value_parser = one_of(LEARNED.iter().map(|&kind| (kind.name(), kind))))]
     optimizer: Option<Kind>,
     /// How to estimate the meta-gradient: by persistent (pes) or truncated (es) evolution
     /// strategies, evolution strategies on whole unrolls (full-es), or backpropagation through the

@@ -66,17 +66,24 @@ pub fn backend(optimizer: &dyn Optimizer, params: &Params) -> Result<Box<dyn Bac
 
 /// A source of gradients, indexed by the parameters in name order.
 pub trait GradSource {
+    /// The number of parameters it has an entry for.
+    fn count(&self) -> usize;
+
     /// Returns the gradient of a parameter, or `None` if the loss does not depend on it.
     fn grad(&self, index: usize) -> Option<&Tensor>;
 
     /// Returns the gradients of all `count` parameters, detached from their graph.
-    fn to_grads(&self, count: usize) -> Grads {
+    fn to_grads(&self) -> Grads {
         let detached = |index| self.grad(index).map(Tensor::detach);
-        Grads::new((0..count).map(detached).collect())
+        Grads::new((0..self.count()).map(detached).collect())
     }
 }
 
 impl GradSource for Grads {
+    fn count(&self) -> usize {
+        self.tensors().len()
+    }
+
     fn grad(&self, index: usize) -> Option<&Tensor> {
         self.tensors()[index].as_ref()
     }
@@ -89,6 +96,10 @@ pub(crate) struct OfStore<'a> {
 }
 
 impl GradSource for OfStore<'_> {
+    fn count(&self) -> usize {
+        self.vars.len()
+    }
+
     fn grad(&self, index: usize) -> Option<&Tensor> {
         self.store.get(&self.vars[index])
     }

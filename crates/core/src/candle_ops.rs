@@ -4,6 +4,8 @@ use crate::{Backend, Error, GradSource, Optimizer, Params, Result, State, StepCo
 #[derive(Debug)]
 pub struct CandleOps {
     state: State,
+    /// The number of meta-parameters.
+    theta: Option<usize>,
 }
 
 impl CandleOps {
@@ -12,8 +14,9 @@ impl CandleOps {
     /// # Errors
     /// Returns an error if the state cannot be allocated.
     pub fn new(optimizer: &dyn Optimizer, params: &Params) -> Result<Self> {
+        let theta = optimizer.as_learned().map(|o| o.theta().values().len());
         let state = optimizer.init(params)?;
-        Ok(Self { state })
+        Ok(Self { state, theta })
     }
 }
 
@@ -38,9 +41,14 @@ impl Backend for CandleOps {
         Ok(())
     }
 
-    /// Does nothing: the optimizer passed to each step holds θ.
-    fn set_theta(&mut self, _: &[f32]) -> Result<()> {
-        Ok(())
+    /// Only checks the number of values: the optimizer passed to [`Backend::step`] has them.
+    fn set_theta(&mut self, values: &[f32]) -> Result<()> {
+        if self.theta == Some(values.len()) {
+            return Ok(());
+        }
+        let (given, needed) = (values.len(), self.theta.unwrap_or(0));
+        let problem = format!("{given} values of θ for an optimizer with {needed} meta-parameters");
+        Err(Error::Mismatch(problem))
     }
 
     fn step(
@@ -51,7 +59,7 @@ impl Backend for CandleOps {
         grads: &dyn GradSource,
     ) -> Result<Option<Params>> {
         let mut params = params.clone();
-        let grads = grads.to_grads(params.len());
+        let grads = grads.to_grads();
         optimizer.update(context, &mut self.state, &mut params, &grads)?;
         Ok(Some(params))
     }

@@ -125,7 +125,11 @@ impl<O: Optimizer> DropIn<O> {
     /// # Errors
     /// Returns the errors of [`Optimizer::step`]; the variables are then unchanged.
     pub fn try_step(&mut self, store: &GradStore) -> Result<()> {
-        match self.step_or_refuse(store) {
+        self.step_with(store, None)
+    }
+
+    fn step_with(&mut self, store: &GradStore, loss: Option<f32>) -> Result<()> {
+        match self.step_or_refuse(store, loss) {
             Err(error) if error.is_bad_gradient() && self.non_finite == NonFinite::Skip => {
                 self.skipped_steps += 1;
                 Ok(())
@@ -134,10 +138,11 @@ impl<O: Optimizer> DropIn<O> {
         }
     }
 
-    fn step_or_refuse(&mut self, store: &GradStore) -> Result<()> {
+    fn step_or_refuse(&mut self, store: &GradStore, loss: Option<f32>) -> Result<()> {
         let vars = &self.vars;
         let rate = self.optimizer.learning_rate();
-        let context = StepContext::new(self.backend.steps(), rate);
+        let mut context = StepContext::new(self.backend.steps(), rate);
+        context.loss = loss;
         let grads = OfStore { vars, store };
         let (optimizer, params) = (&self.optimizer, &self.params);
         if let Some(new) = self.backend.step(optimizer, &context, params, &grads)? {
@@ -219,7 +224,18 @@ impl<O: Optimizer> candle_nn::Optimizer for DropIn<O> {
         self.optimizer.set_learning_rate(learning_rate);
     }
 
+    /// Also tells the optimizer the loss, unless it is on a GPU, where reading it would wait.
     fn backward_step(&mut self, loss: &Tensor) -> candle_core::Result<()> {
-        self.step(&loss.backward()?)
+        let store = loss.backward()?;
+        let value = match loss.device().is_cpu() {
+            true => Some(
+                loss.flatten_all()?
+                    .get(0)?
+                    .to_dtype(DType::F32)?
+                    .to_scalar()?,
+            ),
+            false => None,
+        };
+        Ok(self.step_with(&store, value)?)
     }
 }

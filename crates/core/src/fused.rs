@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor
 
 use crate::{
     Backend, Error, GradSource, Optimizer, Params, Result, Slot, State, StepContext,
-    params::{check_gradient, check_values},
+    params::{check_count, check_gradient, check_values},
 };
 
 /// The update of one optimizer on f32 slices, with decoded θ.
@@ -31,7 +31,10 @@ pub trait FusedUpdate: Send {
     /// Returns [`Error::Mismatch`] if there are more or fewer values than meta-parameters.
     fn set_theta(&mut self, values: &[f32]) -> Result<()> {
         let given = values.len();
-        let problem = format!("{given} values of θ for an optimizer without meta-parameters");
+        let problem = format!(
+            "{given} values of θ for a fused update that has none; an optimizer with θ must \
+             implement FusedUpdate::set_theta"
+        );
         Err(Error::Mismatch(problem))
     }
 }
@@ -43,6 +46,8 @@ type SlotLayout = Vec<(&'static str, Vec<usize>)>;
 pub struct Fused {
     update: Box<dyn FusedUpdate>,
     step: u64,
+    /// The number of elements of each parameter.
+    sizes: Vec<usize>,
     network_layout: SlotLayout,
     /// The slots of the whole network.
     network: Vec<Vec<f32>>,
@@ -96,6 +101,7 @@ impl Fused {
         let mut fused = Self {
             update,
             step: 0,
+            sizes: params.tensors().iter().map(Tensor::elem_count).collect(),
             network_layout: layout_of(&state.network),
             network: vec![],
             layout: state.slots.iter().map(|slots| layout_of(slots)).collect(),
@@ -203,6 +209,11 @@ impl Backend for Fused {
         params: &Params,
         grads: &dyn GradSource,
     ) -> Result<Option<Params>> {
+        let sizes = params.tensors().iter().map(Tensor::elem_count);
+        if !sizes.eq(self.sizes.iter().copied()) {
+            return Err(Error::other_state());
+        }
+        check_count(grads.count(), params)?;
         for (index, (name, p)) in params.iter().enumerate() {
             if let Some(g) = grads.grad(index) {
                 check_gradient(name, p, g)?;

@@ -91,10 +91,11 @@ pub trait LearnedOptimizer: Optimizer {
         grads: &Grads,
     ) -> Result<()>;
 
-    /// Returns the same optimizer without its blackbox term, or `None` if it has no nominal term.
+    /// Returns the same optimizer with only the nominal term of its step, the part that descends
+    /// without an MLP, or `None` if it has no such term.
     ///
     /// # Errors
-    /// Returns an error if the configuration without the blackbox term does not match θ.
+    /// Returns an error if the configuration with only that term does not match θ.
     fn nominal_only(&self) -> Result<Option<Box<dyn LearnedOptimizer>>> {
         Ok(None)
     }

@@ -167,13 +167,7 @@ impl Grads {
     /// Returns [`Error::Mismatch`] if the number or a shape of the gradients is wrong, and
     /// [`Error::BadGradient`] with the parameter's name if an entry is invalid.
     pub fn check(&self, params: &Params) -> Result<()> {
-        if self.0.len() != params.len() {
-            return Err(Error::Mismatch(format!(
-                "{} gradients for {} parameters",
-                self.0.len(),
-                params.len()
-            )));
-        }
+        check_count(self.0.len(), params)?;
         for ((name, param), grad) in params.iter().zip(&self.0) {
             if let Some(grad) = grad {
                 check_gradient(name, param, grad)?;
@@ -185,6 +179,15 @@ impl Grads {
 
 /// The mask of all bits of an f32 except its sign.
 const MAGNITUDE: u32 = u32::MAX >> 1;
+
+/// Checks that there are as many gradients as parameters.
+pub(crate) fn check_count(count: usize, params: &Params) -> Result<()> {
+    if count == params.len() {
+        return Ok(());
+    }
+    let problem = format!("{count} gradients for {} parameters", params.len());
+    Err(Error::Mismatch(problem))
+}
 
 /// Checks the gradient of one parameter; see [`Grads::check`].
 pub(crate) fn check_gradient(name: &str, param: &Tensor, grad: &Tensor) -> Result<()> {

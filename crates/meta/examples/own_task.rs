@@ -34,7 +34,7 @@ impl Task for Regression {
 }
 
 /// Regressions of any scale from 0.1 to 10.
-struct Regressions;
+pub struct Regressions;
 
 impl TaskFamily for Regressions {
     fn sample(&self, rng: &mut Rng) -> Arc<dyn Task> {

@@ -209,6 +209,15 @@ impl Preset {
 }
 
 impl TrainerConfig {
+    /// The trainer's part of a configuration, which may have more in it.
+    pub(crate) fn of_toml(text: &str) -> Result<Self> {
+        let problem = |e: toml::de::Error| Error::Config(format!("the run's configuration: {e}"));
+        let mut table: toml::Table = text.parse().map_err(problem)?;
+        let keys = ["seed", "estimator", "outer", "held-out", "checkpoint"];
+        table.retain(|key, _| keys.contains(&key));
+        Self::deserialize(table).map_err(problem)
+    }
+
     /// Checks that all values are in range.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ use candle_core::Tensor;
 use lopt_core::LearnedOptimizer;
 use serde_json::Value;
 
-pub use adjoint::{MetaGradient, MetaLoss, meta_gradient};
+pub use adjoint::{MetaGradient, MetaLoss, MetaObjective, meta_gradient};
 pub use arithmetic::{UnrollLoss, es_gradient, full_es_gradient, pes_gradient};
 pub use backprop::{Backprop, BackpropConfig};
 pub use config::{EstimatorConfig, EstimatorKind, Settings};

@@ -90,6 +90,10 @@ impl GradStudy {
             let what = "lengths and truncation must be at least 1, and samples at least 2";
             return problem(what.to_owned());
         }
+        if !(self.sigma > 0.0 && self.sigma.is_finite()) {
+            let sigma = self.sigma;
+            return problem(format!("σ is {sigma}; it must be positive and finite"));
+        }
         let whole =
             |length: &&u64| **length > self.truncation && !length.is_multiple_of(self.truncation);
         match self.lengths.iter().find(whole) {

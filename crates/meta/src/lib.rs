@@ -31,9 +31,9 @@ pub use error::{Error, Result};
 pub use estimator::{
     Adjoint, Backprop, BackpropConfig, Contribution, Driver, Episode, Estimate, Estimator,
     EstimatorConfig, EstimatorKind, FullEs, FullEsConfig, GradientEstimator, LinearizedStep,
-    MetaGradient, MetaLoss, NamedTensors, OuterStep, Persistence, Saved, Settings, Snapshot,
-    Source, StepRecord, TruncatedConfig, TruncatedEs, UnrollLoss, es_gradient, full_es_gradient,
-    meta_gradient, pes_gradient,
+    MetaGradient, MetaLoss, MetaObjective, NamedTensors, OuterStep, Persistence, Saved, Settings,
+    Snapshot, Source, StepRecord, TruncatedConfig, TruncatedEs, UnrollLoss, es_gradient,
+    full_es_gradient, meta_gradient, pes_gradient,
 };
 pub use grad_study::{GradStudy, STUDIED, StudyPoint};
 pub use held_out::{HELD_OUT_FINAL_FRACTION, HeldOut, HeldOutScore};

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 
 /// All kinds. To add a learned optimizer, implement [`Rule`](lopt_per_param::Rule) and add its kind
 /// here. Optimizers of other crates need not be registered; see [`crate::Trainer::start`].
-pub const LEARNED: [Kind; 2] = [
+pub const LEARNED: &[Kind] = &[
     Kind::pretrained_of::<lopt_star::Config>(),
     Kind::pretrained_of::<lopt_blackbox::Config>(),
 ];
@@ -19,7 +19,7 @@ pub const LEARNED: [Kind; 2] = [
 /// # Errors
 /// Returns [`Error::Config`] with the existing names if there is no such kind.
 pub fn kind(name: &str) -> Result<Kind> {
-    let found = LEARNED.into_iter().find(|kind| kind.name() == name);
+    let found = LEARNED.iter().copied().find(|kind| kind.name() == name);
     found.ok_or_else(|| {
         let names: Vec<_> = LEARNED.iter().map(Kind::name).collect();
         let names = names.join(", ");

@@ -180,7 +180,11 @@ impl Trainer {
         saved: SavedRun,
         mut resources: Resources,
     ) -> Result<Self> {
-        let SavedRun { path, run, .. } = saved;
+        let SavedRun { path, run, text } = saved;
+        if TrainerConfig::of_toml(&text)? != *config.trainer() {
+            let problem = "the run in it was started with another configuration".to_owned();
+            return Err(Error::RunDir { path, problem });
+        }
         if let Some(run) = &run {
             resources.provenance = run.provenance()?;
         }

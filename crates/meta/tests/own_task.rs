@@ -4,9 +4,10 @@
 #[allow(dead_code, reason = "its main is not called")]
 mod own_task;
 
-use std::fs;
+use std::{fs, sync::Arc};
 
-use lopt_meta::registry;
+use lopt_meta::{Alone, Resources, SavedRun, Trainer, TrainerConfig, registry};
+use lopt_star::Star;
 
 /// Meta-training improves the initial θ and gives the same bits each time.
 #[test]
@@ -29,4 +30,28 @@ fn the_example_meta_trains() {
         step > 20 && best.mean_loss < 0.9 * scores[0],
         "{step}: {scores:?}"
     );
+}
+
+/// A run is resumed with the configuration that it was started with.
+#[test]
+fn another_configuration_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let text = include_str!("../examples/own_task.toml");
+    let config = |text: &str| -> TrainerConfig { toml::from_str(text).unwrap() };
+    let (family, star) = (Arc::new(own_task::Regressions), || {
+        Box::new(Star::untrained())
+    });
+    let started = config(text);
+    let resources = Resources::default();
+    drop(Trainer::start(family.clone(), star(), &started, &path, resources).unwrap());
+    let resume = |config: &TrainerConfig| {
+        let saved = SavedRun::open(&path, &Alone).unwrap();
+        let resources = Resources::default();
+        Trainer::resume(family.clone(), star(), config, saved, resources)
+    };
+    let other = config(&text.replace("sigma = 0.01", "sigma = 0.02"));
+    let error = resume(&other).err().unwrap().to_string();
+    assert!(error.contains("another configuration"), "{error}");
+    assert_eq!(resume(&started).unwrap().outer_step(), 0);
 }

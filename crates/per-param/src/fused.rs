@@ -1,6 +1,6 @@
 //! The update on f32 slices with the CPU kernels.
 
-use std::sync::Once;
+use std::{collections::BTreeSet, sync::Mutex};
 
 use lopt_core::{Error, FusedUpdate, Result, StepContext};
 use lopt_kernels::{
@@ -10,37 +10,50 @@ use lopt_kernels::{
 
 use crate::{Rule, accumulators::factored_dims};
 
-/// Returns the fused update of a rule, or `None` if there is no kernel for the rule or its MLP.
+/// The widths of the two hidden layers that there are kernels for.
+const WIDTHS: &str = "4, 8, 16 or 32";
+
+/// Returns the fused update of a rule, or why there is no kernel for the rule or its MLP.
 pub fn by<R: Rule>(
     isa: Isa,
     rule: &R,
     sizes: &[usize],
     theta: &[f32],
     shapes: &[Vec<usize>],
-) -> Option<Box<dyn FusedUpdate>> {
-    let &[_, first, second, heads @ (2 | 3)] = sizes else {
-        return None;
+) -> Result<Box<dyn FusedUpdate>, String> {
+    let formula = rule.formula(&StepContext::new(0, 1.0));
+    let formula = formula.ok_or("its rule has no formula for the kernels")?;
+    let hidden = rule.hidden();
+    let no_kernel =
+        || format!("its hidden layers are {hidden:?}, and kernels take two of {WIDTHS}");
+    let &[_, first, second, heads] = sizes else {
+        return Err(no_kernel());
     };
     let shape = |dims: &Vec<usize>| Shape::new(dims, factored_dims(dims));
     let shapes = shapes.iter().map(shape).collect();
     match (first, second) {
-        (4, 4) => FusedRule::<R, 4>::boxed(isa, rule, heads, theta, shapes),
-        (8, 8) => FusedRule::<R, 8>::boxed(isa, rule, heads, theta, shapes),
-        (16, 16) => FusedRule::<R, 16>::boxed(isa, rule, heads, theta, shapes),
-        (32, 32) => FusedRule::<R, 32>::boxed(isa, rule, heads, theta, shapes),
-        _ => None,
+        (4, 4) => FusedRule::<R, 4>::boxed(isa, rule, formula, heads, theta, shapes),
+        (8, 8) => FusedRule::<R, 8>::boxed(isa, rule, formula, heads, theta, shapes),
+        (16, 16) => FusedRule::<R, 16>::boxed(isa, rule, formula, heads, theta, shapes),
+        (32, 32) => FusedRule::<R, 32>::boxed(isa, rule, formula, heads, theta, shapes),
+        _ => return Err(no_kernel()),
     }
+    .ok_or_else(|| format!("its MLP has {heads} outputs, and kernels take at most 3"))
 }
 
-/// Warns once that the slow path is used.
-pub fn warn_once(kind: &str, hidden: &[usize]) {
-    static WARNED: Once = Once::new();
-    WARNED.call_once(|| {
-        tracing::warn!(
-            "`{kind}` with hidden layers {hidden:?} runs in candle ops, about 20 times slower than \
-             the CPU kernels, which support two hidden layers of 4, 8, 16 or 32"
-        );
-    });
+/// Warns, once for each kind and reason, that steps are taken in candle ops.
+pub fn warn_once(kind: &str, reason: &str) {
+    static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let message = format!(
+        "`{kind}` takes its steps in candle ops, about 20 times slower than the CPU kernels: {reason}"
+    );
+    let mut warned = WARNED
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    if !warned.contains(&message) {
+        tracing::warn!("{message}");
+        warned.insert(message);
+    }
 }
 
 struct FusedRule<R, const H: usize> {
@@ -59,6 +72,7 @@ impl<R: Rule, const H: usize> FusedRule<R, H> {
     fn boxed(
         isa: Isa,
         rule: &R,
+        formula: Formula,
         heads: usize,
         theta: &[f32],
         shapes: Vec<Shape>,
@@ -68,7 +82,7 @@ impl<R: Rule, const H: usize> FusedRule<R, H> {
             isa,
             heads,
             bias: weights.b0,
-            formula: rule.formula(&StepContext::new(0, 1.0))?,
+            formula,
             rule: rule.clone(),
             weights,
             shapes,

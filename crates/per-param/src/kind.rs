@@ -1,7 +1,10 @@
 use lopt_core::{Error, LearnedOptimizer, Result, Rng, Theta};
 use serde_json::Value;
 
-use crate::{Learned, Pretrained, Rule};
+use crate::{
+    Learned, Pretrained, Rule,
+    learned::{json, sizes},
+};
 
 type Boxed = Box<dyn LearnedOptimizer>;
 
@@ -23,7 +26,11 @@ impl Kind {
         Self {
             name: R::KIND,
             last_layer_scale: R::LAST_LAYER_SCALE,
-            check_config: |config| json(&parsed::<R>(config)?),
+            check_config: |config| {
+                let rule = parsed::<R>(config)?;
+                sizes(&rule).map_err(|error| in_section::<R>(&error))?;
+                json(&rule)
+            },
             init: |config, scale, rng| {
                 let rule = config.map(parsed::<R>).transpose()?.unwrap_or_default();
                 Ok(Box::new(Learned::init(rule, scale, rng)?))
@@ -91,10 +98,9 @@ impl PartialEq for Kind {
 
 fn parsed<R: Rule>(config: &Value) -> Result<R> {
     let parsed = R::deserialize(config);
-    parsed.map_err(|error| Error::Mismatch(format!("`optimizer.{}`: {error}", R::KIND)))
+    parsed.map_err(|error| in_section::<R>(&error))
 }
 
-fn json(rule: &impl Rule) -> Result<Value> {
-    serde_json::to_value(rule)
-        .map_err(|error| Error::Mismatch(format!("the configuration has no JSON form: {error}")))
+fn in_section<R: Rule>(error: &dyn std::fmt::Display) -> Error {
+    Error::Mismatch(format!("`optimizer.{}`: {error}", R::KIND))
 }

@@ -129,17 +129,22 @@ impl<R: Rule> Learned<R> {
     /// Returns `None` unless the rule has a [`Rule::formula`], two or three outputs, and two hidden
     /// layers of 4, 8, 16 or 32.
     pub fn fused_by(&self, isa: Isa, shapes: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {
-        fused::by(isa, &self.rule, &self.sizes, self.theta.values(), shapes)
+        fused::by(isa, &self.rule, &self.sizes, self.theta.values(), shapes).ok()
     }
 }
 
-fn json(rule: &impl Rule) -> Result<Value> {
-    serde_json::to_value(rule)
-        .map_err(|error| Error::Mismatch(format!("the configuration has no JSON form: {error}")))
+/// The configuration as files hold it. A value that is `None` is left out, as TOML has no null.
+pub(crate) fn json(rule: &impl Rule) -> Result<Value> {
+    let mut json = serde_json::to_value(rule)
+        .map_err(|error| Error::Mismatch(format!("the configuration is not JSON: {error}")))?;
+    if let Value::Object(map) = &mut json {
+        map.retain(|_, value| !value.is_null());
+    }
+    Ok(json)
 }
 
 /// Returns the sizes of the MLP's layers.
-fn sizes(rule: &impl Rule) -> Result<Vec<usize>> {
+pub(crate) fn sizes(rule: &impl Rule) -> Result<Vec<usize>> {
     let hidden = rule.hidden();
     if hidden.len() > MAX_HIDDEN || hidden.contains(&0) {
         return Err(Error::Mismatch(format!(
@@ -196,11 +201,14 @@ impl<R: Rule> Optimizer for Learned<R> {
     }
 
     fn fused(&self, shapes: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {
-        let fused = self.fused_by(Isa::best(), shapes);
-        if fused.is_none() {
-            fused::warn_once(R::KIND, self.rule.hidden());
+        let theta = self.theta.values();
+        match fused::by(Isa::best(), &self.rule, &self.sizes, theta, shapes) {
+            Ok(fused) => Some(fused),
+            Err(reason) => {
+                fused::warn_once(R::KIND, &reason);
+                None
+            }
         }
-        fused
     }
 
     fn learning_rate(&self) -> f64 {

@@ -19,7 +19,7 @@ use crate::features::Features;
 ///
 /// /// Δφ = −0.001 · d, with the direction d as the only output of the MLP.
 /// #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-/// struct Direction;
+/// struct Direction {}
 ///
 /// impl Rule for Direction {
 ///     const KIND: &'static str = "direction";
@@ -68,7 +68,9 @@ pub trait Rule:
     fn step(&self, evaluation: &Evaluation) -> Result<Tensor>;
 
     /// Returns the same step for the CPU kernels, or `None` if they cannot express it and the rule
-    /// runs in candle ops only.
+    /// runs in candle ops only. Whether there is a formula must not depend on the step. The kernels
+    /// read the direction d from output 0, m_b from output 1 and m_g from output 2; an output that
+    /// the MLP does not have counts as 0.
     fn formula(&self, _context: &StepContext) -> Option<Formula> {
         None
     }

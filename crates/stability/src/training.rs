@@ -14,7 +14,7 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use lopt_core::{LearnedOptimizer, Params, Purpose, Rng, State, Streams, normal};
+use lopt_core::{LearnedOptimizer, Params, Purpose, Rng, State, StepContext, Streams, normal};
 use lopt_meta::{Adjoint, LinearizedStep};
 use lopt_tasks::{Batch, Feed, Network, Split, Step, Task};
 use nalgebra::DVector;
@@ -112,7 +112,9 @@ impl Study {
         let (loss, grads) = task.loss_and_grad(params, &batch)?;
         let after = |optimizer: &dyn LearnedOptimizer| -> Result<Vec<f64>> {
             let (mut params, mut state) = (params.clone(), state.clone());
-            optimizer.step(&mut state, &mut params, &grads)?;
+            let context = StepContext::new(state.step, optimizer.learning_rate());
+            let context = context.with_loss(loss);
+            optimizer.update(&context, &mut state, &mut params, &grads)?;
             flat(params.tensors())
         };
         let before = flat(params.tensors())?;

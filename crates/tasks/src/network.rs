@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use lopt_core::{
-    Backend, CandleOps, Error, Fused, LearnedOptimizer, Optimizer, Params, Result, Rng, State,
-    StepContext,
+    Backend, Error, Fused, LearnedOptimizer, Optimizer, Params, Result, Rng, State, StepContext,
+    backend,
 };
 
 use crate::{Batch, NativeBatch, NativeTask, Split, Task, Workspace};
@@ -93,19 +93,19 @@ impl Network {
         params: Params,
         optimizer: Arc<dyn Optimizer>,
     ) -> Result<Self> {
-        let fused = Fused::new(&*optimizer, &params)?.map(Box::new);
-        let engine = match (task.clone().native(), fused) {
-            (Some(task), Some(fused)) => Engine::Native {
+        let native = match task.clone().native() {
+            Some(task) => Fused::new(&*optimizer, &params)?.map(|fused| (task, fused)),
+            None => None,
+        };
+        let engine = match native {
+            Some((task, fused)) => Engine::Native {
                 task,
                 params: flat(&params)?,
                 ends: ends(&params),
-                fused,
+                fused: Box::new(fused),
             },
-            (_, fused) => Engine::Tensors {
-                backend: match fused {
-                    Some(fused) => fused,
-                    None => Box::new(CandleOps::new(&*optimizer, &params)?),
-                },
+            None => Engine::Tensors {
+                backend: backend(&*optimizer, &params)?,
                 params: own(&params)?,
             },
         };

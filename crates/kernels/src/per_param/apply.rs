@@ -7,7 +7,7 @@ use crate::{
 };
 
 use super::{
-    features::{first_layer, inverse_root},
+    features::{Inputs, first_layer, inverse_root},
     formula::Formula,
     lines::{Line, Lines},
     scaled::Scaled,
@@ -234,15 +234,6 @@ pub(super) struct Moments<'a> {
     v: &'a [f32],
 }
 
-/// The gradient and the moments of some elements.
-pub(super) struct Inputs<V> {
-    pub g: V,
-    pub m: [V; 3],
-    pub v: V,
-    /// (v + 1e-6)^{-1/2}
-    pub r: V,
-}
-
 impl<'a> Moments<'a> {
     /// # Panics
     /// Panics if the lengths are not `n`.
@@ -365,7 +356,7 @@ pub(super) fn forward<S: Simd, const H: usize>(
     inputs: &Inputs<S::V>,
     factors: ([S::V; 3], [S::V; 3]),
 ) -> [S::V; HEADS] {
-    let hidden = first_layer(s, scaled, first, p, inputs, factors);
+    let hidden = first_layer(s, &scaled.element, first, p, inputs, factors);
     let second = layer(s, relu(s, hidden), &weights.w1, &weights.b1);
     layer(s, relu(s, second), &weights.w2, &weights.b2)
 }

@@ -8,8 +8,8 @@ use crate::{
 
 use super::{
     accumulate::{FLUSH, Means, Tensor, flush, mean},
-    apply::{Inputs, Moments, add_heads, forward},
-    features::{ELEMENT, add_squares, diagonal_factors, epsilon, inverse},
+    apply::{Moments, add_heads, forward},
+    features::{ELEMENT, Inputs, add_squares, diagonal_factors, epsilon, inverse},
     formula::Formula,
     scaled::Scaled,
     side::inverse_root_of_line,

@@ -7,8 +7,6 @@
 
 use crate::{math::rsqrt, simd::Simd};
 
-use super::{apply::Inputs, scaled::Scaled, side::safe_rsqrt};
-
 /// The constants that keep denominators above zero.
 pub mod epsilon {
     /// ε of the preconditioner (v + ε)^{-1/2}. For tensors of rank < 2, also ε of the factored
@@ -134,8 +132,14 @@ pub fn step_features(t: u64) -> [f32; PER_STEP] {
 
 /// The number of element features: those that differ from element to element.
 pub(super) const ELEMENT: usize = {
-    let last = Feature::ALL[Feature::ALL.len() - 1];
-    last.of_element() + last.width()
+    let (mut i, mut sum) = (0, 0);
+    while i < Feature::ALL.len() {
+        if !Feature::ALL[i].is_of_line() {
+            sum += Feature::ALL[i].width();
+        }
+        i += 1;
+    }
+    sum
 };
 
 /// The index of the MLP input of each element feature.
@@ -163,6 +167,21 @@ const PRECONDITIONED_MOMENTUM: usize = Feature::PreconditionedMomentum.of_elemen
 const INVERSE_ROOT: usize = Feature::InverseRoot.of_element();
 const FACTORED_GRADIENT: usize = Feature::FactoredGradient.of_element();
 const FACTORED_MOMENTUM: usize = Feature::FactoredMomentum.of_element();
+
+/// The gradient and the moments of some elements.
+pub(super) struct Inputs<V> {
+    pub g: V,
+    pub m: [V; 3],
+    pub v: V,
+    /// (v + 1e-6)^{-1/2}
+    pub r: V,
+}
+
+/// r(x) = 1/√max(x, 1e-9)
+#[inline(always)]
+pub(super) fn safe_rsqrt<S: Simd>(s: S, x: S::V) -> S::V {
+    rsqrt(s, s.max(x, s.splat(epsilon::FLOOR as f32)))
+}
 
 /// 1/(v + 1e-6), the square of the preconditioner.
 #[inline(always)]
@@ -225,14 +244,14 @@ pub(super) fn add_squares<S: Simd>(
 #[inline(always)]
 pub(super) fn first_layer<S: Simd, const H: usize>(
     s: S,
-    scaled: &Scaled<H>,
+    weights: &[[f32; H]; ELEMENT],
     base: [S::V; H],
     p: S::V,
     inputs: &Inputs<S::V>,
     factors: ([S::V; 3], [S::V; 3]),
 ) -> [S::V; H] {
     let Inputs { g, m, v, r } = inputs;
-    let weight = |k: usize, j: usize| s.splat(scaled.element[k][j]);
+    let weight = |k: usize, j: usize| s.splat(weights[k][j]);
     let mut hidden = base;
     let mut j = 0;
     while j < H {

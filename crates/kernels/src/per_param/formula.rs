@@ -2,7 +2,7 @@
 
 use crate::{math::exp, simd::Simd};
 
-use super::{apply::Inputs, theta::HEADS};
+use super::{features::Inputs, theta::HEADS};
 
 /// Δφ = −η·\[ (c·(g, m₁, m₂, m₃))·π_n·exp(x_n) + β·d·π_b·exp(x_b) \].
 ///

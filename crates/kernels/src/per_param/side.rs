@@ -7,7 +7,11 @@ use crate::{
     simd::{Simd, part, put},
 };
 
-use super::{features::epsilon, lines::Lines, scaled::Squares};
+use super::{
+    features::{epsilon, safe_rsqrt},
+    lines::Lines,
+    scaled::Squares,
+};
 
 /// The intermediate values for the rows, or for the columns, of one tensor.
 #[derive(Clone, Debug, Default)]
@@ -250,12 +254,6 @@ fn average_body<S: Simd>(
 #[inline(always)]
 pub(super) fn inverse_root_of_line<S: Simd>(s: S, moment: S::V) -> S::V {
     rsqrt(s, s.add(moment, s.splat(epsilon::LINE as f32)))
-}
-
-/// r(x) = 1/√max(x, 1e-9)
-#[inline(always)]
-pub(super) fn safe_rsqrt<S: Simd>(s: S, x: S::V) -> S::V {
-    rsqrt(s, s.max(x, s.splat(epsilon::FLOOR as f32)))
 }
 
 dispatch! {

@@ -42,6 +42,17 @@ impl MetaLoss {
     }
 }
 
+/// What [`meta_gradient`] differentiates: the meta-loss of an unroll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetaObjective {
+    /// T, the inner steps of the unroll.
+    pub steps: usize,
+    /// The meta-loss.
+    pub loss: MetaLoss,
+    /// What the optimizer is told of the whole training; see [`StepContext::horizon`].
+    pub horizon: Option<u64>,
+}
+
 /// The result of [`meta_gradient`].
 #[derive(Clone, Debug)]
 pub struct MetaGradient {
@@ -57,8 +68,8 @@ pub struct MetaGradient {
     pub state: State,
 }
 
-/// The meta-loss L of `steps` inner steps from (`params`, `state`) and its exact gradient dL/dθ
-/// at θ = `optimizer.theta()`.
+/// The meta-loss L of an unroll from (`params`, `state`) and its exact gradient dL/dθ at
+/// θ = `optimizer.theta()`.
 ///
 /// `batch(t)` returns the minibatch of step t, counted from the start of this unroll; it is
 /// called more than once for the same t. A step whose gradient is refused changes nothing, and
@@ -71,13 +82,18 @@ pub fn meta_gradient(
     optimizer: &dyn LearnedOptimizer,
     params: &Params,
     state: &State,
-    steps: usize,
+    objective: MetaObjective,
     batch: &dyn Fn(usize) -> Result<Batch>,
-    loss: MetaLoss,
 ) -> Result<MetaGradient> {
+    let MetaObjective {
+        steps,
+        loss,
+        horizon,
+    } = objective;
     let unroll = Unroll {
         task,
         optimizer,
+        horizon,
         batch,
     };
     let every = (steps as f64).sqrt().ceil().max(1.0) as usize;
@@ -136,12 +152,18 @@ struct Step {
 struct Unroll<'a> {
     task: &'a dyn Task,
     optimizer: &'a dyn LearnedOptimizer,
+    horizon: Option<u64>,
     batch: &'a dyn Fn(usize) -> Result<Batch>,
 }
 
 impl Unroll<'_> {
     fn context(&self, state: &State, loss: f32) -> StepContext {
-        StepContext::new(state.step, self.optimizer.learning_rate()).with_loss(loss)
+        let context = StepContext::new(state.step, self.optimizer.learning_rate());
+        StepContext {
+            loss: Some(loss),
+            horizon: self.horizon,
+            ..context
+        }
     }
 
     fn advance(&self, t: usize, at: &mut Point) -> Result<Step> {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Contribution, Estimator, OuterStep, Saved, Settings, Source,
-    adjoint::{MetaLoss, meta_gradient},
-    config::Configuration,
+    adjoint::{MetaLoss, MetaObjective, meta_gradient},
+    config::WithSettings,
     snapshot::{NamedTensors, named},
     unroll::{Counters, Episode},
 };
@@ -25,7 +25,7 @@ pub struct BackpropConfig {
     pub horizon: Horizon,
 }
 
-impl Configuration for BackpropConfig {
+impl WithSettings for BackpropConfig {
     fn settings(&self) -> Settings {
         Settings {
             tasks: self.tasks,
@@ -139,9 +139,12 @@ impl Estimator for Backprop {
                 optimizer,
                 &network.params,
                 &network.state,
-                count as usize,
+                MetaObjective {
+                    steps: count as usize,
+                    loss: MetaLoss::Sum,
+                    horizon: Some(episode.horizon),
+                },
                 &batch,
-                MetaLoss::Sum,
             )?;
             for (sum, part) in gradient.iter_mut().zip(&of_part.gradient) {
                 *sum += part;

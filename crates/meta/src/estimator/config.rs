@@ -53,7 +53,7 @@ impl Settings {
 }
 
 /// The configuration of one kind of estimator.
-pub trait Configuration {
+pub trait WithSettings {
     /// The settings it shares with other kinds.
     fn settings(&self) -> Settings;
 
@@ -102,11 +102,11 @@ macro_rules! estimators {
             /// its own, they have their defaults.
             pub fn new(kind: EstimatorKind, settings: &Settings) -> Self {
                 match kind {
-                    $(EstimatorKind::$kind => Self::$kind(Configuration::new(settings)),)*
+                    $(EstimatorKind::$kind => Self::$kind(WithSettings::new(settings)),)*
                 }
             }
 
-            fn configuration(&self) -> &dyn Configuration {
+            fn configuration(&self) -> &dyn WithSettings {
                 match self {
                     $(Self::$kind(config) => config,)*
                 }

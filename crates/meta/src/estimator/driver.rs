@@ -149,7 +149,7 @@ impl<E: Estimator> Driver<E> {
     /// tasks.
     ///
     /// # Errors
-    /// As [`GradientEstimator::estimate`].
+    /// As [`GradientEstimator::estimate`], or if there are more or fewer perturbations than tasks.
     pub fn estimate_with(
         &mut self,
         optimizer: &dyn LearnedOptimizer,
@@ -157,6 +157,11 @@ impl<E: Estimator> Driver<E> {
         perturbations: &[Vec<f32>],
         comm: &dyn Comm,
     ) -> Result<Estimate> {
+        let (count, tasks) = (perturbations.len(), self.unrolls.len());
+        if count != tasks {
+            let problem = format!("{count} perturbations for {tasks} tasks of this rank");
+            return Err(CoreError::Mismatch(problem).into());
+        }
         let given = perturbations.iter().map(|xi| Some(&**xi));
         self.advance(optimizer, outer_step, given, comm)
     }

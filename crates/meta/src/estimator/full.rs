@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Contribution, Estimator, OuterStep, Saved, Settings, Source,
     arithmetic::{UnrollLoss, full_es_gradient},
-    config::{Configuration, require_positive},
+    config::{WithSettings, require_positive},
     pair::Pair,
     snapshot::NamedTensors,
 };
@@ -33,7 +33,7 @@ pub struct FullEsConfig {
     pub sign: Option<f64>,
 }
 
-impl Configuration for FullEsConfig {
+impl WithSettings for FullEsConfig {
     fn settings(&self) -> Settings {
         Settings {
             tasks: self.tasks,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Contribution, Driver, Estimator, OuterStep, Saved, Settings, Source,
     arithmetic::{es_gradient, pes_gradient},
-    config::Configuration,
+    config::WithSettings,
     pair::Pair,
     snapshot::{NamedTensors, named},
     unroll::Counters,
@@ -32,7 +32,7 @@ pub struct TruncatedConfig {
     pub sign: Option<f64>,
 }
 
-impl Configuration for TruncatedConfig {
+impl WithSettings for TruncatedConfig {
     fn settings(&self) -> Settings {
         Settings {
             tasks: self.tasks,
