@@ -44,7 +44,7 @@ pub fn rows(bytes: &[u8]) -> Result<usize, Malformed> {
     }
 }
 
-/// Appends the rows of one file to `split`, with the colour channel last.
+/// Appends the rows of one file to `split`, with the color channel last.
 ///
 /// # Errors
 /// Returns the errors of [`rows`] and then leaves `split` unchanged.

@@ -14,7 +14,7 @@ pub enum DatasetName {
     FashionMnist,
     /// Handwritten digits: 60,000 training and 10,000 test images, 28×28, grey, 10 classes.
     Mnist,
-    /// Photographs: 50,000 training and 10,000 test images, 32×32, colour, 10 classes.
+    /// Photographs: 50,000 training and 10,000 test images, 32×32, color, 10 classes.
     Cifar10,
 }
 

@@ -32,7 +32,7 @@ fn rows(page: &str, heading: &str) -> Vec<Vec<String>> {
 /// What stands in backticks and looks like a path.
 fn paths(text: &str) -> impl Iterator<Item = &str> {
     let quoted = text.split('`').skip(1).step_by(2);
-    quoted.filter(|quoted| quoted.contains('/') && !quoted.contains(' '))
+    quoted.filter(|quoted| quoted.contains('/') && !quoted.contains([' ', '(']))
 }
 
 #[test]

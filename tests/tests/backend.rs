@@ -2,27 +2,36 @@
 
 use std::sync::{Arc, Mutex};
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use candle_nn::Optimizer as _;
 use lopt_core::{
-    Backend, CandleOps, DropIn, DropInConfig, Fused, FusedUpdate, Grads, NonFinite, Optimizer,
-    Params, Purpose, Result, Rng, Slot, State, StepContext, Streams,
+    Backend, CandleOps, DropIn, DropInConfig, Fused, FusedUpdate, GradSource, Grads, NonFinite,
+    Optimizer, Params, Purpose, Result, Rng, Slot, State, StepContext, Streams,
 };
 use lopt_star::Star;
 use lopt_tasks::{Batch, Feed, Network, Split, Task};
 
 type Seen = Arc<Mutex<Vec<StepContext>>>;
 
+/// Where a [`Counting`] takes its steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Place {
+    Kernel,
+    Ops,
+    /// A backend of its own.
+    Device,
+}
+
 /// p ← p − η·(n + 1)·g, where a slot of the network counts the steps n.
 struct Counting {
-    fused: bool,
+    place: Place,
     seen: Seen,
 }
 
 impl Counting {
-    fn new(fused: bool) -> Self {
+    fn new(place: Place) -> Self {
         let seen = Seen::default();
-        Self { fused, seen }
+        Self { place, seen }
     }
 }
 
@@ -35,7 +44,7 @@ impl Optimizer for Counting {
         let mut state = State::of_parameters(vec![vec![]; params.len()]);
         state.network.push(Slot {
             name: "count",
-            value: Tensor::zeros(1, DType::F32, &Device::Cpu)?,
+            value: Tensor::zeros(1, DType::F32, &candle_core::Device::Cpu)?,
         });
         Ok(state)
     }
@@ -64,8 +73,12 @@ impl Optimizer for Counting {
 
     fn fused(&self, _: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {
         let (seen, rate) = (self.seen.clone(), 0.0);
-        self.fused
-            .then(|| Box::new(FusedCounting { seen, rate }) as _)
+        (self.place == Place::Kernel).then(|| Box::new(FusedCounting { seen, rate }) as _)
+    }
+
+    fn backend(&self, params: &Params) -> Result<Option<Box<dyn Backend>>> {
+        let on_device = || Ok(Box::new(Device(CandleOps::new(self, params)?)) as _);
+        (self.place == Place::Device).then(on_device).transpose()
     }
 
     fn learning_rate(&self) -> f64 {
@@ -73,6 +86,41 @@ impl Optimizer for Counting {
     }
 
     fn set_learning_rate(&mut self, _: f64) {}
+}
+
+/// A pretend device.
+struct Device(CandleOps);
+
+impl Backend for Device {
+    fn path(&self) -> &'static str {
+        "pretend"
+    }
+
+    fn steps(&self) -> u64 {
+        self.0.steps()
+    }
+
+    fn state(&self) -> Result<State> {
+        self.0.state()
+    }
+
+    fn set_state(&mut self, state: State) -> Result<()> {
+        self.0.set_state(state)
+    }
+
+    fn set_theta(&mut self, values: &[f32]) -> Result<()> {
+        self.0.set_theta(values)
+    }
+
+    fn step(
+        &mut self,
+        optimizer: &dyn Optimizer,
+        context: &StepContext,
+        params: &Params,
+        grads: &dyn GradSource,
+    ) -> Result<Option<Params>> {
+        self.0.step(optimizer, context, params, grads)
+    }
 }
 
 struct FusedCounting {
@@ -101,7 +149,10 @@ struct Slope;
 
 impl Task for Slope {
     fn init(&self, _: &mut Rng) -> Result<Params> {
-        Params::new([("w".to_owned(), Tensor::new(&[8f32], &Device::Cpu)?)])
+        Params::new([(
+            "w".to_owned(),
+            Tensor::new(&[8f32], &candle_core::Device::Cpu)?,
+        )])
     }
 
     fn batch(&self, _: Split, _: &mut Rng) -> Result<Batch> {
@@ -119,8 +170,12 @@ fn w(params: &Params) -> f32 {
 
 #[test]
 fn networks_tell_loss_and_horizon_and_keep_slots_of_the_network() {
-    for (fused, path) in [(true, "portable"), (false, "candle ops")] {
-        let optimizer = Arc::new(Counting::new(fused));
+    for (place, path) in [
+        (Place::Kernel, "portable"),
+        (Place::Ops, "candle ops"),
+        (Place::Device, "pretend"),
+    ] {
+        let optimizer = Arc::new(Counting::new(place));
         let mut rng = Streams::new(0).stream(Purpose::Evaluation, 0, 0, 0);
         let params = Slope.init(&mut rng).unwrap();
         let network = Network::start(Arc::new(Slope), params, optimizer.clone()).unwrap();
@@ -149,11 +204,12 @@ fn networks_tell_loss_and_horizon_and_keep_slots_of_the_network() {
 fn slots_of_the_network_are_saved_with_the_state() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.safetensors");
-    for fused in [true, false] {
+    for place in [Place::Kernel, Place::Ops, Place::Device] {
         let drop_in = || {
-            let var = Var::from_tensor(&Tensor::new(&[8f32], &Device::Cpu).unwrap()).unwrap();
+            let var = Var::from_tensor(&Tensor::new(&[8f32], &candle_core::Device::Cpu).unwrap())
+                .unwrap();
             let config = DropInConfig {
-                optimizer: Counting::new(fused),
+                optimizer: Counting::new(place),
                 non_finite: NonFinite::Skip,
             };
             let named = [("w".to_owned(), var.clone())];
@@ -180,8 +236,11 @@ fn slots_of_the_network_are_saved_with_the_state() {
 /// A state with other slots of the network is refused by both backends, and nothing changes.
 #[test]
 fn states_with_other_slots_of_the_network_are_refused() {
-    let optimizer = Counting::new(true);
-    let named = [("w".to_owned(), Tensor::new(&[8f32], &Device::Cpu).unwrap())];
+    let optimizer = Counting::new(Place::Kernel);
+    let named = [(
+        "w".to_owned(),
+        Tensor::new(&[8f32], &candle_core::Device::Cpu).unwrap(),
+    )];
     let params = Params::new(named).unwrap();
     let fused = Fused::new(&optimizer, &params).unwrap().unwrap();
     let ops = CandleOps::new(&optimizer, &params).unwrap();
@@ -198,7 +257,7 @@ fn states_with_other_slots_of_the_network_are_refused() {
 #[test]
 fn wrong_counts_are_refused_by_both_backends() {
     let star = Star::untrained();
-    let tensor = || Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
+    let tensor = || Tensor::zeros((2, 3), DType::F32, &candle_core::Device::Cpu).unwrap();
     let named = |names: &[&str]| {
         let named = names.iter().map(|name| ((*name).to_owned(), tensor()));
         Params::new(named.collect::<Vec<_>>()).unwrap()
@@ -226,9 +285,10 @@ fn wrong_counts_are_refused_by_both_backends() {
 /// The drop-in tells the loss where it knows it.
 #[test]
 fn backward_step_tells_the_loss() {
-    for fused in [true, false] {
-        let var = Var::from_tensor(&Tensor::new(&[8f32], &Device::Cpu).unwrap()).unwrap();
-        let optimizer = Counting::new(fused);
+    for place in [Place::Kernel, Place::Ops, Place::Device] {
+        let var =
+            Var::from_tensor(&Tensor::new(&[8f32], &candle_core::Device::Cpu).unwrap()).unwrap();
+        let optimizer = Counting::new(place);
         let seen = optimizer.seen.clone();
         let config = DropInConfig {
             optimizer,

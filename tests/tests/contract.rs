@@ -8,6 +8,7 @@ use lopt_core::{
     Backend, DropIn, DropInConfig, Fused, Grads, LearnedOptimizer, NonFinite, Optimizer, Params,
     Purpose, State, StepContext, Streams, normal,
 };
+use lopt_meta::registry;
 use lopt_star::{Config, Magnitude, Nominal, Star};
 use lopt_tests::relative_error;
 
@@ -60,6 +61,11 @@ pub fn learned() -> Vec<(String, Box<dyn LearnedOptimizer>)> {
             star(|c| c.hidden = vec![16, 16]),
         ),
     ];
+    for kind in registry::LEARNED {
+        let mut rng = Streams::new(2).stream(Purpose::ThetaInit, 0, 0, 0);
+        let optimizer = kind.init(None, 1.0, &mut rng).unwrap();
+        all.push((format!("{} of the registry", kind.name()), optimizer));
+    }
     for nominal in [
         Nominal::Off,
         Nominal::Sgd,
@@ -149,7 +155,7 @@ fn run(optimizer: &dyn Optimizer, steps: u64) -> (State, Params) {
 #[test]
 fn steps_are_finite_for_all_shapes_and_gradient_magnitudes() {
     for (name, optimizer) in all() {
-        // Without normalisation a huge gradient correctly makes a huge step.
+        // Without normalization a huge gradient correctly makes a huge step.
         let (state, params) = run(&*optimizer, 8);
         assert_eq!(state.step, 8, "{name}");
         for (param, tensor) in params.iter() {

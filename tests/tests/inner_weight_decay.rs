@@ -12,7 +12,7 @@ use serde_json::Value;
 ///
 /// Δφ = −\[ β_b · exp(e₀ · m_b) · d · r + β_g · exp(e₁ · m_g) · g̃ + wd · exp(e₂ · m_r) · φ \],
 /// where r = (v + 1e-6)^{-1/2} and g̃ is the mean of the preconditioned momenta; m_r is 0 without
-/// the regularisation controller. Other settings of the reference panic.
+/// the regularization controller. Other settings of the reference panic.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WithWeightDecay {

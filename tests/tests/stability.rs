@@ -1,4 +1,4 @@
-//! Linearised training steps against finite differences of the steps.
+//! Linearized training steps against finite differences of the steps.
 
 use std::sync::Arc;
 

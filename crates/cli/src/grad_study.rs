@@ -69,11 +69,6 @@ pub fn run(args: Args) -> Result<bool> {
     let workers = args.compute.workers();
     let mut on_length = |name: &str, length| eprintln!("{name}: unrolls of {length} steps done");
     let studied = grad_study::run(&study, &optimizers, &family, workers, &stop, &mut on_length)?;
-    for of in &studied {
-        for (name, figure) in grad_study::figures(&study, of) {
-            save_figure(&args.out, &name, &figure)?;
-        }
-    }
     let numbers = grad_study::numbers(&studied).csv()?;
     file::write_atomically(&args.out.join("grad-study.csv"), &numbers)?;
     println!("{}", grad_study::table(&studied));
@@ -84,6 +79,11 @@ pub fn run(args: Args) -> Result<bool> {
          over θ.",
         args.truncation, args.samples, args.sigma
     );
+    for of in &studied {
+        for (name, figure) in grad_study::figures(&study, of) {
+            save_figure(&args.out, &name, &figure)?;
+        }
+    }
     println!("grad-study.csv and figures: {}", args.out.display());
     let stopped = stop.load(Ordering::Relaxed);
     if stopped {

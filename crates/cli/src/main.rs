@@ -47,6 +47,15 @@ enum Command {
     Stability(stability::Args),
 }
 
+/// Whether candle differentiates gradients, for the Hessian of a model.
+fn needs_second_derivatives(command: &Command) -> bool {
+    match command {
+        Command::MetaTrain(args) => args.needs_second_derivatives(),
+        Command::GradStudy(_) | Command::Stability(_) => true,
+        _ => false,
+    }
+}
+
 /// The exit code of a program that Ctrl-C stopped, by the convention of shells.
 const INTERRUPTED: u8 = 130;
 
@@ -55,6 +64,15 @@ fn main() -> ExitCode {
     if let Err(error) = lopt_core::one_candle_thread() {
         eprintln!(
             "error: cannot restart with RAYON_NUM_THREADS=1: {error}; set the variable yourself"
+        );
+        return ExitCode::FAILURE;
+    }
+    if needs_second_derivatives(&cli.command)
+        && let Err(error) = lopt_core::second_derivatives()
+    {
+        eprintln!(
+            "error: cannot restart with CANDLE_GRAD_DO_NOT_DETACH=1: {error}; set the variable \
+             yourself"
         );
         return ExitCode::FAILURE;
     }

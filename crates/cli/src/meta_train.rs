@@ -12,7 +12,8 @@ use lopt_core::{LearnedOptimizer, Workers};
 use lopt_eval::{Score, compare_with_adam};
 use lopt_experiments::curves;
 use lopt_meta::{
-    EstimatorKind, Observer, Preset, Progress, Provenance, Resources, RunConfig, Trainer,
+    EstimatorConfig, EstimatorKind, Observer, Preset, Progress, Provenance, Resources, RunConfig,
+    Trainer,
     registry::{self, LEARNED},
 };
 use lopt_per_param::Kind;
@@ -63,6 +64,18 @@ pub struct Args {
     print_config: bool,
     #[command(flatten)]
     compute: Compute,
+}
+
+impl Args {
+    /// Whether the run needs second derivatives of losses. A configuration that cannot be read is
+    /// reported later.
+    pub fn needs_second_derivatives(&self) -> bool {
+        let config = match &self.resume {
+            Some(path) => RunConfig::load(&path.join("config.toml"), None, &[]).map_err(Error::new),
+            None => configuration(self).map(|(config, _)| config),
+        };
+        config.is_ok_and(|config| matches!(config.trainer.estimator, EstimatorConfig::Backprop(_)))
+    }
 }
 
 /// Returns whether the run is complete.

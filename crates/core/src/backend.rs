@@ -52,12 +52,15 @@ pub trait Backend: Send {
     ) -> Result<Option<Params>>;
 }
 
-/// Returns the backend for `optimizer` on `params`: [`Fused`] if there is a kernel for them, else
-/// [`CandleOps`].
+/// Returns the backend for `optimizer` on `params`: the optimizer's own ([`Optimizer::backend`]),
+/// else [`Fused`] if there is a kernel for them, else [`CandleOps`].
 ///
 /// # Errors
 /// Returns an error if the optimizer's state cannot be allocated.
 pub fn backend(optimizer: &dyn Optimizer, params: &Params) -> Result<Box<dyn Backend>> {
+    if let Some(own) = optimizer.backend(params)? {
+        return Ok(own);
+    }
     Ok(match Fused::new(optimizer, params)? {
         Some(fused) => Box::new(fused),
         None => Box::new(CandleOps::new(optimizer, params)?),

@@ -1,6 +1,6 @@
 use candle_core::Tensor;
 
-use crate::{FusedUpdate, Grads, Params, Result, State, StepContext, Theta};
+use crate::{Backend, FusedUpdate, Grads, Params, Result, State, StepContext, Theta};
 
 /// An optimizer as a function: (state, parameters, gradients) → (state, parameters).
 ///
@@ -51,6 +51,15 @@ pub trait Optimizer: Send + Sync {
     /// `None` if the optimizer has no kernel for them.
     fn fused(&self, _shapes: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {
         None
+    }
+
+    /// Returns a backend of this optimizer's own for these parameters, such as one on a GPU; `None`
+    /// leaves the choice to [`crate::backend()`].
+    ///
+    /// # Errors
+    /// Returns an error if the state cannot be allocated.
+    fn backend(&self, _params: &Params) -> Result<Option<Box<dyn Backend>>> {
+        Ok(None)
     }
 
     /// The learning rate. Learned optimizers multiply their step by it; their default is 1.

@@ -6,7 +6,7 @@ use lopt_tasks::Task;
 
 use crate::{Curve, Result, stats::mean, train::train_all};
 
-/// Normalised training losses of one run, averaged over seeds.
+/// Normalized training losses of one run, averaged over seeds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score {
     /// The mean loss of all steps.

@@ -46,7 +46,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Summarises the results of each contender in each group.
+    /// Summarizes the results of each contender in each group.
     pub fn new(settings: Settings, tasks: Vec<TaskReport>) -> Self {
         let mut names: Vec<String> = tasks.iter().map(|task| task.entry.group.clone()).collect();
         names.dedup();

@@ -11,7 +11,7 @@ use crate::{Error, Result, stats::mean};
 /// One training run.
 #[derive(Clone, Debug)]
 pub struct Curve {
-    /// The normalised training loss on each minibatch, before the step on it.
+    /// The normalized training loss on each minibatch, before the step on it.
     pub losses: Vec<f32>,
     /// Whether a loss or gradient was not finite.
     pub not_finite: bool,
@@ -60,7 +60,7 @@ impl Curve {
 ///
 /// The initial network and the batches depend on `seed` alone, not on the optimizer. Once a loss or
 /// a gradient is not finite the network is no longer changed, and the remaining losses are set to
-/// the upper bound of the normalised loss.
+/// the upper bound of the normalized loss.
 ///
 /// # Errors
 /// Returns an error if the task or the optimizer fails.

@@ -21,7 +21,7 @@ pub enum Claim {
     C2,
     /// STAR keeps descending up to 100 times its horizon; the blackbox diverges.
     C3,
-    /// STAR generalises to other tasks; the blackbox diverges or falls behind.
+    /// STAR generalizes to other tasks; the blackbox diverges or falls behind.
     C4,
     /// STAR is comparable to Adam with a tuned learning rate.
     C5,

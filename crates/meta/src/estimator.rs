@@ -43,7 +43,7 @@ use crate::{Comm, Result};
 pub struct Estimate {
     /// One entry for each meta-parameter.
     pub gradient: Vec<f64>,
-    /// Mean over tasks of the mean over both halves and unmasked steps of the normalised
+    /// Mean over tasks of the mean over both halves and unmasked steps of the normalized
     /// training loss.
     pub meta_loss: f64,
     /// Inner steps taken, both halves counted.

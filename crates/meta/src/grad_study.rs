@@ -44,8 +44,8 @@ pub struct StudyPoint {
     pub largest: f64,
 }
 
-/// The names of the estimators, in the order of the points for one length: backpropagation through
-/// whole unrolls, then each [`EstimatorKind`].
+/// The names of the estimators that are studied, in the order of the points for one length:
+/// backpropagation through whole unrolls, then kinds of estimators.
 pub const STUDIED: [&str; 5] = ["exact", "backprop", "full-es", "pes", "es"];
 
 impl GradStudy {

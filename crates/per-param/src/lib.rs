@@ -4,8 +4,8 @@
 //! One step, for each parameter tensor of n elements with gradient g:
 //!
 //! 1. [`accumulate`](accumulators::accumulate): updates the seven moving averages with g;
-//! 2. [`features`](features::features): \[28, n\], normalized over the tensor;
-//! 3. the MLP \[39 → hidden → heads\], which also reads 11 features of the step;
+//! 2. [`features`](features::features): \[features, n\], normalized over the tensor;
+//! 3. the MLP \[inputs → hidden → heads\], which also reads the features of the step;
 //! 4. the formula of a [`Rule`], from the MLP's outputs to the update Δφ.
 //!
 //! [`Learned`] is the optimizer of a rule; the crates `lopt-blackbox` and `lopt-star` each define

@@ -58,7 +58,7 @@ impl Mlp {
         })
     }
 
-    /// Maps raw features \[28, n\] and their normalizers \[28, 1\] to \[heads, n\]. The normalizers
+    /// Maps raw features \[features, n\] and their normalizers \[features, 1\] to \[heads, n\]. The normalizers
     /// scale the first weights rather than every feature.
     pub fn forward(&self, raw: &Tensor, normalizer: &Tensor) -> Result<Tensor> {
         let last = self.layers.len() - 1;

@@ -9,7 +9,7 @@ pub struct Scale {
     logarithmic: bool,
 }
 
-/// A labelled position, from 0 at the low end to 1 at the high end.
+/// A labeled position, from 0 at the low end to 1 at the high end.
 pub struct Tick {
     pub at: f64,
     pub label: String,

@@ -98,7 +98,7 @@ impl Canvas<'_> {
         })
     }
 
-    /// Draws lines of text that read upwards, centred at `at`, each to the right of the previous.
+    /// Draws lines of text that read upwards, centered at `at`, each to the right of the previous.
     pub fn upward_lines(&mut self, lines: &[String], size: f64, at: Point) -> Drawn {
         lines.iter().enumerate().try_for_each(|(index, line)| {
             let middle = at.0 + (index as f64 + 0.5) * size * LINE;
@@ -148,14 +148,14 @@ impl Color {
         }
     }
 
-    /// The opaque colour of filled cells.
+    /// The opaque color of filled cells.
     pub(crate) fn tint(self) -> RGBColor {
         let RGBColor(red, green, blue) = self.rgb();
         let lighter = |channel: u8| 255 - ((255 - u16::from(channel)) * 13 / 20) as u8;
         RGBColor(lighter(red), lighter(green), lighter(blue))
     }
 
-    /// The marker of lines in this colour, and whether it is hollow.
+    /// The marker of lines in this color, and whether it is hollow.
     pub(crate) fn marker(self) -> (Marker, bool) {
         match self {
             Color::Blue => (Marker::Circle, false),

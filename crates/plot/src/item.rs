@@ -109,7 +109,7 @@ impl View {
         Ok(())
     }
 
-    /// Draws a marker at each point or, if they are many, at some, different for each colour.
+    /// Draws a marker at each point or, if they are many, at some, different for each color.
     fn markers(&self, canvas: &mut Canvas, points: &[(f64, f64)], color: Color) -> Drawn {
         let points = points.iter().filter_map(|&point| self.at(point));
         let inside: Vec<Point> = points.filter(|&p| self.frame.contains(p)).collect();

@@ -2,7 +2,7 @@
 //!
 //! A [`Figure`] is plain data. The layout keeps legend, labels and data apart. Figures remain
 //! readable in black and white: series of [`Shape::MarkedLine`] differ in their markers as well as
-//! in their colours.
+//! in their colors.
 //!
 //! ```
 //! use lopt_plot::{Axis, Color, Figure, Item, Shape};

@@ -28,7 +28,7 @@ fn blue(shape: Shape) -> Vec<Item> {
     vec![Item::new(Color::Blue, shape)]
 }
 
-/// Points of each element with this tag and colour.
+/// Points of each element with this tag and color.
 fn elements(svg: &str, tag: &str, color: &str) -> Vec<Vec<(f64, f64)>> {
     let number = |text: &str| text.parse().expect("a coordinate");
     let point = |text: &str| {

@@ -17,7 +17,7 @@ pub enum Error {
     /// The task or the optimizer failed.
     #[error(transparent)]
     Core(#[from] lopt_core::Error),
-    /// Linearising an inner step failed.
+    /// Linearizing an inner step failed.
     #[error(transparent)]
     Meta(#[from] lopt_meta::Error),
     /// A tensor operation failed.

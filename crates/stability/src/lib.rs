@@ -9,7 +9,7 @@
 //!   ([`expected_meta_gradient`]).
 //! * [`conditions`]: the paper's theorems, their assumptions, and the cases they leave open.
 //! * [`studies`]: the parameter sweeps behind the stability figures.
-//! * [`training`]: the stability of a real optimizer in a training run, by linearisation.
+//! * [`training`]: the stability of a real optimizer in a training run, by linearization.
 //!
 //! ```
 //! use lopt_stability::{Dynamics, LinearUpdate, Quadratic, conditions};

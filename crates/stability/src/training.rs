@@ -21,7 +21,7 @@ use nalgebra::DVector;
 
 use crate::{Effort, Error, Leading, Result, leading_eigenvalues};
 
-/// A linearised inner step.
+/// A linearized inner step.
 #[derive(Clone, Debug)]
 pub struct Point {
     /// Number of inner steps before this one.
@@ -41,7 +41,7 @@ pub struct Point {
 pub struct Study {
     /// Seed of the initial parameters and the minibatches.
     pub seed: u64,
-    /// Inner steps to linearise, ascending. Start at 1 or later: at 0 every accumulator is 0,
+    /// Inner steps to linearize, ascending. Start at 1 or later: at 0 every accumulator is 0,
     /// where the square root of the second moment has no derivative for parameters without
     /// gradient.
     pub steps: Vec<u64>,
@@ -50,7 +50,7 @@ pub struct Study {
 }
 
 impl Study {
-    /// Trains `task` and linearises the steps in `steps`. Calls `on_point` after each of them and
+    /// Trains `task` and linearizes the steps in `steps`. Calls `on_point` after each of them and
     /// stops if it returns `false`, or if the loss or the gradient is no longer finite.
     ///
     /// # Errors
@@ -95,7 +95,7 @@ impl Study {
         Ok(points)
     }
 
-    /// Linearises the step from (`params`, `state`) on `batch`. `rng` draws the start vector of
+    /// Linearizes the step from (`params`, `state`) on `batch`. `rng` draws the start vector of
     /// [`leading_eigenvalues`].
     ///
     /// # Errors
@@ -160,7 +160,7 @@ pub struct Jacobian<'a> {
 }
 
 impl<'a> Jacobian<'a> {
-    /// Linearises the step from (`params`, `state`) on `batch`.
+    /// Linearizes the step from (`params`, `state`) on `batch`.
     ///
     /// # Errors
     /// Returns an error if the task has no parameters, and propagates errors of the task and the

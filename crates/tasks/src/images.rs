@@ -9,7 +9,7 @@ use lopt_kernels::{Isa, gather, gather_pixels};
 
 use crate::{Result, Split};
 
-/// A labelled image data set at one image size.
+/// A labeled image data set at one image size.
 pub struct Images {
     /// Elements per image: size·size·channels.
     pub features: usize,

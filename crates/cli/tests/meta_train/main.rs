@@ -145,6 +145,31 @@ fn the_seed_and_the_optimizer_matter() {
     assert_eq!((theta.kind(), theta.values().len()), ("blackbox", 197));
 }
 
+/// Another model than an MLP, whose Hessian needs candle's second derivatives: the program sees to
+/// that by itself. `grad-study` meets the same model by its exact meta-gradient.
+#[test]
+fn backpropagation_through_a_model_of_a_family() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = "task={ kind = \"lstm\", width = [4], depth = [1], batch-size = [2], \
+                data = [{ kind = \"text\", length = 4 }] }";
+    let steps = ["--set", "outer.steps=2", "--estimator", "backprop"];
+    let more = [&["--set", task, "--optimizer", "blackbox"][..], &steps].concat();
+    let text = succeed(folder.path(), &tiny("lstm", &more));
+    assert!(text.contains("lstm on text"), "{text}");
+    let resumed = succeed(folder.path(), &["meta-train", "--resume", "lstm"]);
+    assert!(resumed.contains("resuming after outer step 2"), "{resumed}");
+    let study = [
+        "grad-study",
+        "--lengths",
+        "2",
+        "--samples",
+        "2",
+        "--set",
+        task,
+    ];
+    succeed(folder.path(), &study);
+}
+
 #[test]
 fn bad_configurations_are_told() {
     let folder = tempfile::tempdir().unwrap();

@@ -58,9 +58,9 @@ pub struct MetaObjective {
 pub struct MetaGradient {
     /// dL/dθ of the meta-loss L, one entry for each meta-parameter.
     pub gradient: Vec<f64>,
-    /// The meta-loss L, from the normalised losses.
+    /// The meta-loss L, from the normalized losses.
     pub meta_loss: f64,
-    /// Normalised losses before each step's update.
+    /// Normalized losses before each step's update.
     pub losses: Vec<f32>,
     /// φ after the last update.
     pub params: Params,

@@ -11,7 +11,7 @@ use crate::Result;
 /// One inner step of an antithetic pair.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepRecord {
-    /// Normalised training losses on the minibatch before the update, of the halves
+    /// Normalized training losses on the minibatch before the update, of the halves
     /// trained with θ + ξ and θ − ξ; 0 in a masked step.
     pub losses: [f32; 2],
     /// The step ended the unroll: the next one belongs to another.
