@@ -12,7 +12,7 @@ pub enum Error {
     /// A file of a full data set does not exist.
     #[error(
         "{dataset}: neither {} nor {file}.gz exists; get the data set from its publisher (in the \
-         source tree of lopt, `xtask data fetch {dataset}` does so) and set LOPT_DATA_DIR to the \
+         source tree of lopt, `xtask data fetch {dataset}` does so) and set LOPT_DATA_DIR to a \
          folder that contains {dataset}/{file}.gz",
         folder.join(file).display()
     )]
@@ -27,7 +27,8 @@ pub enum Error {
 
     /// The data set has no embedded subset.
     #[error(
-        "{0} is not embedded: set its source to \"full\" and LOPT_DATA_DIR to a folder with {0}"
+        "{0} is not embedded: set its source to \"full\" (in the source tree of lopt, `xtask data fetch \
+         {0}` gets it)"
     )]
     NotEmbedded(DatasetName),
 

@@ -82,13 +82,24 @@ pub type Loaded = (PathBuf, Box<dyn LearnedOptimizer>);
 /// Writes NAME.svg and NAME.csv.
 pub fn save(out: &Path, name: &str, figure: &Figure, numbers: &Table) -> anyhow::Result<()> {
     save_figure(out, name, figure)?;
+    save_table(out, name, numbers)
+}
+
+/// Writes NAME.csv.
+pub fn save_table(out: &Path, name: &str, numbers: &Table) -> anyhow::Result<()> {
+    create(out)?;
     let path = out.join(format!("{name}.csv"));
     Ok(file::write_atomically(&path, &numbers.csv()?)?)
 }
 
+fn create(folder: &Path) -> anyhow::Result<()> {
+    let created = std::fs::create_dir_all(folder);
+    created.with_context(|| format!("cannot create {}", folder.display()))
+}
+
 /// Writes NAME.svg.
 pub fn save_figure(out: &Path, name: &str, figure: &Figure) -> anyhow::Result<()> {
-    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    create(out)?;
     Ok(figure.save(&out.join(format!("{name}.svg")))?)
 }
 

@@ -7,12 +7,12 @@ use std::{
 
 use anyhow::Result;
 use clap::Args as ClapArgs;
-use lopt_core::{LearnedOptimizer, file};
+use lopt_core::LearnedOptimizer;
 use lopt_experiments::grad_study;
 use lopt_meta::{GradStudy, OptimizerConfig, Preset, RunConfig, registry};
 
 use crate::{
-    common::{Compute, save_figure, stop_flag, thetas},
+    common::{Compute, save_figure, save_table, stop_flag, thetas},
     ranks::one_process,
 };
 
@@ -69,8 +69,8 @@ pub fn run(args: Args) -> Result<bool> {
     let workers = args.compute.workers();
     let mut on_length = |name: &str, length| eprintln!("{name}: unrolls of {length} steps done");
     let studied = grad_study::run(&study, &optimizers, &family, workers, &stop, &mut on_length)?;
-    let numbers = grad_study::numbers(&studied).csv()?;
-    file::write_atomically(&args.out.join("grad-study.csv"), &numbers)?;
+    let numbers = grad_study::numbers(&studied);
+    save_table(&args.out, "grad-study", &numbers)?;
     println!("{}", grad_study::table(&studied));
     println!(
         "Estimates of the gradient of the mean loss of an unroll, each from one unroll of one \

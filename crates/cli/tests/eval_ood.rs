@@ -209,7 +209,7 @@ fn bad_input_is_told() {
         ),
         (
             vec!["eval-ood", "--theta", "junk"],
-            vec!["junk", "no safetensors file"],
+            vec!["junk", "not a safetensors file"],
         ),
         (
             vec!["eval-ood", "--theta", star, "--theta", star],
