@@ -2,7 +2,7 @@
 //!
 //! An [`Estimator`] says what one task contributes; [`Driver`] does the rest: workers, ranks and
 //! checkpoints. To add an estimator, write one file with its configuration and its
-//! `impl Estimator`, and add one line to the table in `config.rs`.
+//! `impl Estimator`, and add its `mod`, its `pub use` and its line of the table to this one.
 
 mod adjoint;
 mod arithmetic;
@@ -17,16 +17,20 @@ mod together;
 mod truncated;
 mod unroll;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use candle_core::Tensor;
-use lopt_core::LearnedOptimizer;
+use lopt_core::{LearnedOptimizer, Workers};
+use lopt_tasks::TaskFamily;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use config::WithSettings;
 
 pub use adjoint::{MetaGradient, MetaLoss, MetaObjective, meta_gradient};
 pub use arithmetic::{UnrollLoss, es_gradient, full_es_gradient, pes_gradient};
 pub use backprop::{Backprop, BackpropConfig};
-pub use config::{EstimatorConfig, EstimatorKind, Settings};
+pub use config::Settings;
 pub use driver::{Driver, Estimator, OuterStep};
 pub use full::{FullEs, FullEsConfig};
 pub use inner_step::{Adjoint, LinearizedStep};
@@ -37,6 +41,17 @@ pub use truncated::{Persistence, TruncatedConfig, TruncatedEs};
 pub use unroll::{Episode, Source};
 
 use crate::{Comm, Result};
+
+config::estimators! {
+    /// Persistent evolution strategies: unbiased from truncations.
+    Pes(TruncatedConfig) = "pes" => TruncatedEs::pes;
+    /// Truncated evolution strategies.
+    Es(TruncatedConfig) = "es" => TruncatedEs::es;
+    /// Evolution strategies on whole unrolls.
+    FullEs(FullEsConfig) = "full-es" => FullEs;
+    /// Truncated backpropagation through the unroll.
+    Backprop(BackpropConfig) = "backprop" => Backprop;
+}
 
 /// A meta-gradient.
 #[derive(Clone, Debug, PartialEq)]

@@ -13,8 +13,8 @@ use crate::features::Features;
 ///
 /// ```
 /// use candle_core::Tensor;
-/// use lopt_core::{Result, StepContext};
-/// use lopt_per_param::{Evaluation, Formula, Learned, Rule};
+/// use lopt_core::Result;
+/// use lopt_per_param::{Evaluation, Learned, Rule};
 /// use serde::{Deserialize, Serialize};
 ///
 /// /// Δφ = −0.001 · d, with the direction d as the only output of the MLP.

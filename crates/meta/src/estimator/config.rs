@@ -1,16 +1,9 @@
-//! The table of estimators and their configurations.
+//! What the configurations of all estimators have in common.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr};
 
-use lopt_core::{LearnedOptimizer, Workers};
-use lopt_tasks::TaskFamily;
-use serde::{Deserialize, Serialize};
-
-use super::{
-    Backprop, BackpropConfig, Driver, FullEs, FullEsConfig, GradientEstimator, TruncatedConfig,
-    TruncatedEs,
-};
-use crate::{Comm, Error, Horizon, Result};
+use super::{EstimatorConfig, EstimatorKind};
+use crate::{Error, Horizon, Result};
 
 /// Settings that several estimators have; `None` where an estimator does not have one.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -135,16 +128,7 @@ macro_rules! estimators {
     };
 }
 
-estimators! {
-    /// Persistent evolution strategies: unbiased from truncations.
-    Pes(TruncatedConfig) = "pes" => TruncatedEs::pes;
-    /// Truncated evolution strategies.
-    Es(TruncatedConfig) = "es" => TruncatedEs::es;
-    /// Evolution strategies on whole unrolls.
-    FullEs(FullEsConfig) = "full-es" => FullEs;
-    /// Truncated backpropagation through the unroll.
-    Backprop(BackpropConfig) = "backprop" => Backprop;
-}
+pub(super) use estimators;
 
 impl EstimatorConfig {
     /// The settings that it shares with other kinds.
