@@ -1,7 +1,7 @@
 //! Meta-trains STAR on a custom task family, as any crate that depends on lopt can do.
 //!
 //! ```text
-//! cargo run --release -p lopt-meta --example own_task DIR
+//! cargo run --release -p lopt-meta --example meta_train DIR
 //! ```
 
 use std::{path::Path, sync::Arc, sync::atomic::AtomicBool};
@@ -44,7 +44,7 @@ impl TaskFamily for Regressions {
 
 /// Returns the best held-out score and its outer step.
 pub fn meta_train(folder: &Path) -> Result<(u64, HeldOutScore), Box<dyn std::error::Error>> {
-    let config: TrainerConfig = toml::from_str(include_str!("own_task.toml"))?;
+    let config: TrainerConfig = toml::from_str(include_str!("meta_train.toml"))?;
     let (family, star) = (Arc::new(Regressions), Box::new(Star::untrained()));
     let mut trainer = Trainer::start(family, star, &config, folder, Resources::default())?;
     trainer.run(&AtomicBool::new(false), &mut ())?;

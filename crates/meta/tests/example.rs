@@ -1,8 +1,8 @@
 //! The example that meta-trains on a custom task.
 
-#[path = "../examples/own_task.rs"]
+#[path = "../examples/meta_train.rs"]
 #[allow(dead_code, reason = "its main is not called")]
-mod own_task;
+mod meta_train;
 
 use std::{fs, sync::Arc};
 
@@ -14,8 +14,8 @@ use lopt_star::Star;
 fn the_example_meta_trains() {
     let folder = tempfile::tempdir().unwrap();
     let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
-    let (step, best) = own_task::meta_train(&first).unwrap();
-    own_task::meta_train(&second).unwrap();
+    let (step, best) = meta_train::meta_train(&first).unwrap();
+    meta_train::meta_train(&second).unwrap();
     let file = |path: &std::path::Path| fs::read(path.join("best.safetensors")).unwrap();
     assert!(file(&first) == file(&second), "two runs differ");
     let optimizer = registry::load(&first.join("best.safetensors")).unwrap();
@@ -37,9 +37,9 @@ fn the_example_meta_trains() {
 fn another_configuration_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
-    let text = include_str!("../examples/own_task.toml");
+    let text = include_str!("../examples/meta_train.toml");
     let config = |text: &str| -> TrainerConfig { toml::from_str(text).unwrap() };
-    let (family, star) = (Arc::new(own_task::Regressions), || {
+    let (family, star) = (Arc::new(meta_train::Regressions), || {
         Box::new(Star::untrained())
     });
     let started = config(text);
