@@ -180,7 +180,7 @@ pub enum Malformed {
     Rows(usize),
 
     /// The images cannot be written as IDX.
-    #[error("{count} images of {shape} cannot be written as IDX: it takes only grey images")]
+    #[error("{count} images of {shape} cannot be written as IDX, which takes only gray images")]
     NotIdx {
         /// Number of images.
         count: usize,

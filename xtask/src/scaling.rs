@@ -25,11 +25,11 @@ pub struct Args {
     /// Outer steps per run.
     #[arg(long, default_value_t = 100)]
     steps: u64,
-    /// Latency of a message in the modelled link. [default: measured between two ranks on this
+    /// Latency of a message in the modeled link. [default: measured between two ranks on this
     /// machine]
     #[arg(long, value_name = "MICROSECONDS")]
     latency: Option<f64>,
-    /// Bandwidth of the modelled link. [default: measured between two ranks on this machine]
+    /// Bandwidth of the modeled link. [default: measured between two ranks on this machine]
     #[arg(long, value_name = "GB/S")]
     bandwidth: Option<f64>,
     /// Override a value of the preset `quick`, such as seed=3. May be repeated.
@@ -117,7 +117,7 @@ fn print_model(args: &Args, alone: &Measured, link: &Link) {
     println!(
         "model: an outer step takes {:.5} s for the tasks of a rank + ⌈log₂ R⌉·({:.1} µs + \
          {sum_bytes} bytes·{:.3} ns/byte);\nfor a checkpoint, rank 0 receives {:.3} MB per task \
-         of the other ranks. Not modelled: waiting for the slowest rank, and the disk.",
+         of the other ranks. Not modeled: waiting for the slowest rank, and the disk.",
         alone.seconds,
         1e6 * link.latency,
         1e9 * link.per_byte,

@@ -13,7 +13,7 @@ use lopt_core::{DropInConfig, Theta};
 fn main() -> anyhow::Result<()> {
     // Before meta-training the blackbox does not train anything.
     let path = std::env::args().nth(1);
-    let path = path.context("name a θ file that `cargo xtask meta-train` made")?;
+    let path = path.context("give the path of a θ file written by `cargo xtask meta-train`")?;
     let config = DropInConfig {
         optimizer: Blackbox::new(Theta::load(path.as_ref())?).context(path)?,
         ..DropInConfig::default()

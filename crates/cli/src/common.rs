@@ -1,4 +1,4 @@
-//! What several commands share.
+//! Code shared by several commands.
 
 use std::{
     collections::BTreeMap,
@@ -22,13 +22,13 @@ use lopt_tasks::DataStore;
 /// Arguments for the device, threads and data.
 #[derive(clap::Args)]
 pub struct Compute {
-    /// Where tensors live: `cpu` or `cuda:N` (needs a build with `--features cuda`).
+    /// Device to compute on: `cpu` or `cuda:N` (needs a build with `--features cuda`).
     #[arg(long, default_value = "cpu")]
     pub device: String,
     /// Number of threads; results do not depend on it. [default: one per processor]
     #[arg(long)]
     pub threads: Option<NonZeroUsize>,
-    /// Folder of full data sets. [default: $LOPT_DATA_DIR, else datasets/downloaded]
+    /// Folder with the full data sets. [default: $LOPT_DATA_DIR, else datasets/downloaded]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 }
@@ -103,7 +103,7 @@ pub fn save_figure(out: &Path, name: &str, figure: &Figure) -> anyhow::Result<()
     Ok(figure.save(&out.join(format!("{name}.svg")))?)
 }
 
-/// Identifies this program.
+/// The version and commit of this program.
 pub fn provenance() -> Provenance {
     Provenance {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -25,9 +25,9 @@ pub struct Args {
     /// best.safetensors of its newest run in runs/, else the shipped θ]
     #[arg(long, value_name = "FILE")]
     theta: Vec<PathBuf>,
-    /// `quick`: 8×8 images and 500 steps, embedded data. `full`: full images and 2000 steps, full
-    /// data sets; takes hours. `beyond-mlps`: convolutional, residual and recurrent networks and a
-    /// transformer, on CIFAR-10 in full and embedded data.
+    /// `quick`: 8×8 images and 500 steps, embedded data. `full`: full-size images, 2000 steps and
+    /// the full data sets; takes hours. `beyond-mlps`: convolutional, residual and recurrent
+    /// networks and a transformer, on the full CIFAR-10 and embedded data.
     #[arg(long, default_value = "quick", value_parser = one_of(Suite::ALL.map(|s| (s.name(), s))))]
     suite: Suite,
     /// Evaluate only this group of the suite, such as `width`; may be repeated.
@@ -36,7 +36,8 @@ pub struct Args {
     /// Number of seeds for each task and optimizer.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(..=10_000))]
     seeds: u64,
-    /// Factor on the steps of the learned optimizers, as the library's `set_learning_rate`.
+    /// Multiply the steps of the learned optimizers by this factor, like the library's
+    /// `set_learning_rate`.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = learning_rate)]
     learning_rate: f64,
     /// Run Adam only at this learning rate, such as 1e-3; may be repeated. [default: 15 learning
@@ -123,7 +124,7 @@ fn contenders(args: &Args) -> Result<Vec<Contender>> {
                 registry::load(path)?
             }
             (None, None, Some(optimizer)) => {
-                eprintln!("{name}: the shipped one, since runs/ has no run of it");
+                eprintln!("{name}: the shipped θ, because runs/ has no run of this kind");
                 optimizer
             }
             (None, None, None) => continue,

@@ -22,7 +22,7 @@ pub struct Args {
     /// reference's initial θ]
     #[arg(long, value_name = "FILE")]
     theta: Vec<PathBuf>,
-    /// Lengths of the unrolls in inner steps, each a multiple of the truncation or below it.
+    /// Lengths of the unrolls in inner steps, each below the truncation or a multiple of it.
     #[arg(long, value_delimiter = ',', default_values_t = [5, 10, 20, 50, 100, 200])]
     lengths: Vec<u64>,
     /// Inner steps per truncation.
@@ -75,7 +75,7 @@ pub fn run(args: Args) -> Result<bool> {
     println!(
         "Estimates of the gradient of the mean loss of an unroll, each from one unroll of one \
          network\n(one antithetic pair), the mean over its truncations of {} steps; {} unrolls \
-         each, σ {}.\ncosine: with the mean exact gradient. deviation: root of the variances' sum \
+         each, σ {}.\ncosine: with the mean exact gradient. deviation: square root of the total variance \
          over θ.",
         args.truncation, args.samples, args.sigma
     );

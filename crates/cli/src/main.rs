@@ -15,8 +15,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Candle allocates its temporaries in each step; this allocator does not return them to the system
-/// in between.
+/// Candle allocates its temporaries in each step; this allocator does not return their memory to
+/// the system between steps.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -47,7 +47,7 @@ enum Command {
     Stability(stability::Args),
 }
 
-/// Whether candle differentiates gradients, for the Hessian of a model.
+/// Whether the command needs second derivatives in candle, for the Hessian of a model.
 fn needs_second_derivatives(command: &Command) -> bool {
     match command {
         Command::MetaTrain(args) => args.needs_second_derivatives(),
@@ -56,7 +56,7 @@ fn needs_second_derivatives(command: &Command) -> bool {
     }
 }
 
-/// The exit code of a program that Ctrl-C stopped, by the convention of shells.
+/// The conventional exit code of a program stopped by Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {

@@ -34,8 +34,8 @@ pub struct Args {
     /// A configuration file (TOML) instead of a preset.
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
-    /// Set a value of the configuration, such as outer.steps=500, or remove it if nothing follows
-    /// the =; may be repeated.
+    /// Set a value of the configuration, such as outer.steps=500; an empty value removes the key.
+    /// May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "resume")]
     overrides: Vec<String>,
     /// The optimizer to meta-train. [default: from the configuration]
@@ -44,7 +44,7 @@ pub struct Args {
     optimizer: Option<Kind>,
     /// How to estimate the meta-gradient: by persistent (pes) or truncated (es) evolution
     /// strategies, evolution strategies on whole unrolls (full-es), or backpropagation through the
-    /// truncation. Keeps the settings that it shares with the estimator of the configuration.
+    /// truncation. Settings that it shares with the configuration's estimator are kept.
     /// [default: from the configuration]
     #[arg(long, conflicts_with = "resume",
         value_parser = one_of(EstimatorKind::ALL.iter().map(|&kind| (kind.name(), kind))))]
@@ -122,7 +122,7 @@ pub fn run(args: Args) -> Result<bool> {
         drop(store);
         return Ok(trainer.run(&*stop_flag_with(String::new())?, &mut ())?);
     }
-    // The data are in memory already.
+    // The data are already in memory.
     let own_task = config.task.first_task()?.load(&mut store, &device)?.task;
     drop(store);
     announce(&config, &trainer, workers.threads(), comm.size());
@@ -135,7 +135,8 @@ fn configuration(args: &Args) -> Result<(RunConfig, String)> {
     if let Some(kind) = args.optimizer {
         overrides.push(format!("optimizer.kind={}", kind.name()));
         if args.config.is_none() {
-            // The presets' scale is that of their own kind; a blackbox would not move at 0.
+            // The presets' scale is for their own kind; with 0, a blackbox would never update the
+            // parameters.
             let scale = kind.last_layer_scale();
             overrides.push(format!("optimizer.last-layer-scale={scale:?}"));
         }

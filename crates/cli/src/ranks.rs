@@ -15,7 +15,8 @@ fn launched() -> usize {
     told.and_then(|size| size.parse().ok()).unwrap_or(1)
 }
 
-/// Rejects several processes, which would all compute the same and write the same files.
+/// Returns an error for several processes, which would all compute the same and write the same
+/// files.
 pub fn one_process() -> Result<()> {
     let size = launched();
     anyhow::ensure!(
@@ -49,7 +50,7 @@ pub fn comm() -> Result<Rc<dyn Comm>> {
     let launched = launched();
     anyhow::ensure!(
         launched <= 1,
-        "started as {launched} processes, but this lopt is built without MPI; build it with \
+        "started as {launched} processes, but this lopt was built without MPI; build it with \
          --features mpi"
     );
     Ok(Rc::new(Alone))
@@ -83,8 +84,8 @@ pub fn latency(args: &LatencyArgs) -> Result<bool> {
     Ok(true)
 }
 
-/// Ends MPI. After an error (not `good`) all other ranks are ended, since they would wait for this
-/// one.
+/// Finalizes MPI. After an error (`good` is false), aborts all other ranks, which would wait for
+/// this one.
 pub fn finish(good: bool) {
     #[cfg(feature = "mpi")]
     by_mpi::finish(good);
@@ -106,7 +107,7 @@ mod by_mpi {
     /// The ranks of `MPI_COMM_WORLD`. If one of them dies, MPI ends the others.
     pub struct Ranks {
         world: SimpleCommunicator,
-        /// Dropping it ends MPI.
+        /// Dropping it finalizes MPI.
         _universe: Universe,
     }
 
@@ -117,7 +118,7 @@ mod by_mpi {
 
     pub fn start() -> Result<Rc<Ranks>> {
         let started = mpi::initialize_with_threading(Threading::Funneled);
-        let (universe, _) = started.context("MPI is started already")?;
+        let (universe, _) = started.context("MPI is already initialized")?;
         let ranks = Rc::new(Ranks {
             world: universe.world(),
             _universe: universe,
@@ -134,7 +135,7 @@ mod by_mpi {
         }
     }
 
-    /// The most bytes of a message; longer data are sent in pieces. MPI counts with 32 bits.
+    /// Maximum size of a message in bytes; longer data are sent in pieces. MPI counts are 32-bit.
     const PIECE: usize = 1 << 30;
 
     impl Comm for Ranks {

@@ -14,21 +14,21 @@ use crate::{
 
 #[derive(ClapArgs)]
 pub struct Args {
-    /// A meta-trained optimizer to linearize in training; may be repeated. [default: none, the
-    /// figures of the noisy quadratic model]
+    /// A θ file whose optimizer is linearized in training; may be repeated. [default: none; makes
+    /// the figures of the noisy quadratic model]
     #[arg(long, value_name = "FILE")]
     theta: Vec<PathBuf>,
     /// The task to train, by its name in the suite, such as "width 8".
     #[arg(long, value_name = "NAME", default_value = "as meta-trained")]
     task: String,
-    /// The suite that has the task.
+    /// The suite that contains the task.
     #[arg(long, default_value = "quick", value_parser = one_of(Suite::ALL.map(|s| (s.name(), s))))]
     suite: Suite,
-    /// Inner steps before the points of linearization. [default: 1, 2, 5, 10, … up to the horizon
+    /// Numbers of inner steps after which to linearize. [default: 1, 2, 5, 10, … up to the horizon
     /// of the task]
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..))]
     steps: Vec<u64>,
-    /// The most products with the Jacobian at a point.
+    /// Maximum number of products with the Jacobian at each point.
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=2000))]
     products: u64,
     /// Random seed.

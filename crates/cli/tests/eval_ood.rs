@@ -104,7 +104,7 @@ fn without_runs_the_shipped_optimizers_are_evaluated() {
         here,
         &[&EVAL[..], &["--adam-learning-rate", "1e-2"]].concat(),
     );
-    assert_eq!(text.matches("the shipped one").count(), 2, "{text}");
+    assert_eq!(text.matches("the shipped θ").count(), 2, "{text}");
     let done = &report(here)["tasks"][0]["outcome"]["done"];
     assert_eq!(done["adam_grid"].as_array().unwrap().len(), 1);
     assert_eq!(done["adam_learning_rate"], 1e-2);

@@ -57,8 +57,8 @@ impl Claim {
         match self {
             Claim::C1 => "STAR meta-trains faster than the blackbox",
             Claim::C2 => "STAR is more stable across meta-training seeds",
-            Claim::C3 => "STAR keeps descending far beyond its horizon, the blackbox diverges",
-            Claim::C4 => "STAR generalises to other tasks, the blackbox diverges or falls behind",
+            Claim::C3 => "STAR keeps descending far beyond its horizon; the blackbox diverges",
+            Claim::C4 => "STAR generalizes to other tasks; the blackbox diverges or falls behind",
             Claim::C5 => "STAR is comparable to Adam with a tuned learning rate, sometimes better",
             Claim::C6 => "every part of STAR helps, and a weight decay of 0.1 to 0.5",
         }

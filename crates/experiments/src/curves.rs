@@ -83,7 +83,7 @@ pub fn figure(run_dir: &Path, title: &str) -> Result<Option<Figure>> {
     Ok(Some(Figure::single(
         title,
         format!(
-            "Normalised training losses against outer steps. Meta-loss: mean of {width} outer \
+            "Normalized training losses against outer steps. Meta-loss: mean of {width} outer \
              steps, networks trained with perturbed θ. Held-out: new networks trained with θ."
         ),
         Axis::linear("outer step"),

@@ -25,7 +25,7 @@ pub struct Studied {
 /// optimizer and the length after each length. Once `stop` is set, the results so far are returned.
 ///
 /// # Errors
-/// Returns an error if a length is not a multiple of the truncation or a task fails.
+/// Returns an error if a length above the truncation is not a multiple of it, or a task fails.
 pub fn run(
     study: &GradStudy,
     optimizers: &[(&str, Arc<dyn LearnedOptimizer>)],

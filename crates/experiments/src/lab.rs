@@ -29,13 +29,13 @@ pub struct Lab<'a> {
     pub seeds: u64,
     /// Outer steps of each meta-training. [default: depends on the claim]
     pub outer_steps: Option<u64>,
-    /// This program.
+    /// The version and commit of this program.
     pub provenance: Provenance,
-    /// Threads.
+    /// The threads to use.
     pub workers: Workers,
-    /// Where tensors live.
+    /// The device to compute on.
     pub device: Device,
-    /// Where data come from.
+    /// The data sets.
     pub store: DataStore,
     /// Set by the caller to stop with [`Error::Stopped`] as soon as the state is saved.
     pub stop: Arc<AtomicBool>,
@@ -255,7 +255,7 @@ pub(crate) fn horizon() -> u64 {
     Suite::Quick.base().1
 }
 
-/// Passes the progress of a meta-training on.
+/// Forwards the progress of a meta-training.
 struct Steps<'a>(&'a (dyn Fn(Event) + Sync));
 
 impl Observer for Steps<'_> {

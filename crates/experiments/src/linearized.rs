@@ -28,14 +28,14 @@ use crate::{Error, Result, Table};
 pub struct Linearization {
     /// Files of θ of the optimizers to study.
     pub optimizers: Vec<PathBuf>,
-    /// The suite that has the task.
+    /// The suite that contains the task.
     pub suite: Suite,
     /// The name of the task in the suite.
     pub task: String,
-    /// Inner steps before the points of linearization, ascending. If empty: 1, 2, 5, 10, … up to
+    /// Numbers of inner steps after which to linearize, ascending. If empty: 1, 2, 5, 10, … up to
     /// the horizon of the task.
     pub steps: Vec<u64>,
-    /// The most products with the Jacobian at a point.
+    /// Maximum number of products with the Jacobian at each point.
     pub products: usize,
     /// Seed of the network and its minibatches.
     pub seed: u64,
@@ -166,7 +166,7 @@ impl Linearization {
             .items
             .push(Item::new(Color::Gray, Shape::DashedLine(unit)).labelled("ρ = 1"));
         Figure {
-            title: format!("Linearised training: {}, {}", entry.group, entry.name),
+            title: format!("Linearized training: {}, {}", entry.group, entry.name),
             caption: format!(
                 "J = ∂(φ, accumulators)ₜ₊₁/∂(φ, accumulators)ₜ of the inner step on its minibatch, \
                  {task}; |largest eigenvalue| by Arnoldi's iteration with exact products Jᵀv in \

@@ -10,7 +10,7 @@ use lopt_kernels::{
 
 use crate::{Rule, accumulators::factored_dims};
 
-/// The widths of the two hidden layers that there are kernels for.
+/// The hidden-layer widths for which there are kernels.
 const WIDTHS: &str = "4, 8, 16 or 32";
 
 /// Returns the fused update of a rule, or why there is no kernel for the rule or its MLP.
@@ -41,11 +41,11 @@ pub fn by<R: Rule>(
     .ok_or_else(|| format!("its MLP has {heads} outputs, and kernels take at most 3"))
 }
 
-/// Warns, once for each kind and reason, that steps are taken in candle ops.
+/// Warns, once for each kind and reason, that steps run in candle ops.
 pub fn warn_once(kind: &str, reason: &str) {
     static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let message = format!(
-        "`{kind}` takes its steps in candle ops, about 20 times slower than the CPU kernels: {reason}"
+        "`{kind}` runs in candle ops, about 20 times slower than the CPU kernels: {reason}"
     );
     let mut warned = WARNED
         .lock()

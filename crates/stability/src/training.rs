@@ -64,7 +64,7 @@ impl Study {
     ) -> Result<Vec<Point>> {
         if !self.steps.is_sorted_by(|a, b| a < b) {
             return Err(Error::Unfit(
-                "the steps to linearise must be ascending".to_owned(),
+                "the steps to linearize must be ascending".to_owned(),
             ));
         }
         let stream = |what, t| Streams::new(self.seed).stream(Purpose::Stability, what, 0, t);

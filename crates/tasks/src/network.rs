@@ -87,7 +87,7 @@ impl Network {
     /// A network at the start of training from `params`.
     ///
     /// # Errors
-    /// Returns an error if the optimizer's state cannot be made or a tensor operation fails.
+    /// Returns an error if the optimizer's state cannot be created or a tensor operation fails.
     pub fn start(
         task: Arc<dyn Task>,
         params: Params,
@@ -118,8 +118,7 @@ impl Network {
         })
     }
 
-    /// Tells the optimizer how many steps the training takes in all; see
-    /// [`StepContext::horizon`].
+    /// Passes the total number of training steps to the optimizer; see [`StepContext::horizon`].
     pub fn with_horizon(self, horizon: u64) -> Self {
         Self {
             horizon: Some(horizon),
@@ -259,7 +258,7 @@ impl Network {
         if restored.names() != self.template.names() || restored.shapes() != self.template.shapes()
         {
             return Err(Error::Mismatch(
-                "the parameters are of another network".to_owned(),
+                "the parameters belong to another network".to_owned(),
             ));
         }
         match &mut self.engine {

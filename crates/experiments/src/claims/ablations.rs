@@ -1,4 +1,4 @@
-//! C6: without each part of STAR, and with other weight decays.
+//! C6: STAR without each of its parts, and with other weight decays.
 
 use lopt_eval::{Score, stats::Interval};
 use lopt_plot::{Axis, Color, Figure, Panel};
@@ -105,14 +105,14 @@ static DECAYS: [(f64, Variant); 3] = [
 /// The λ of STAR in the preset.
 const STARS_DECAY: f64 = 0.1;
 
-/// A value for STAR and for each changed STAR.
+/// A value for STAR and for each variant.
 struct Ablations<T> {
     star: T,
-    /// Of [`PARTS`].
+    /// The values of [`PARTS`].
     parts: Vec<T>,
-    /// Of [`CHOICES`].
+    /// The values of [`CHOICES`].
     choices: Vec<T>,
-    /// Of [`DECAYS`], with λ.
+    /// The values of [`DECAYS`], with λ.
     decays: Vec<(f64, T)>,
 }
 

@@ -20,7 +20,7 @@ const FACTORS: [u64; 5] = [1, 3, 10, 30, 100];
 struct Trained {
     /// By meta-training seed and evaluation seed.
     curves: Vec<Vec<Curve>>,
-    /// Final losses after each of [`FACTORS`].
+    /// Final losses at each multiple in [`FACTORS`].
     losses: Vec<Spread>,
     /// After the last step.
     diverged: Diverged,

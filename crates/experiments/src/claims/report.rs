@@ -26,7 +26,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// A part of a claim that numbers decide.
+/// A part of a claim that can be decided from numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Criterion {
     /// The statement, with the numbers.

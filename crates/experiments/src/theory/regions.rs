@@ -12,7 +12,7 @@ use nalgebra::{DMatrix, dmatrix};
 use super::item;
 use crate::{Result, Table};
 
-/// Eigenvalues of A and the unit circle, with and without each of the means against instability.
+/// Eigenvalues of A and the unit circle, with and without each stabilizing measure.
 pub fn eigenvalues(seed: u64) -> Result<(Figure, Table)> {
     const N: usize = 40;
     const CURVATURES: (f64, f64) = (0.1, 1.5);

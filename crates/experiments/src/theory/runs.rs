@@ -152,7 +152,7 @@ pub fn meta_gradients(seed: u64) -> Result<(Figure, Table)> {
     Ok((figure, numbers))
 }
 
-/// Expected losses with a destabilising P while the nominal term shrinks.
+/// Expected losses with a destabilizing P while the nominal term shrinks.
 pub fn shrinking() -> Result<(Figure, Table)> {
     const ALPHA: f64 = 0.5;
     let hessian = dmatrix![1.0, 0.0; 0.0, 0.25];
