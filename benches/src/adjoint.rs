@@ -22,8 +22,8 @@ use crate::table::{Row, Target};
 /// Lengths of the unrolls in inner steps.
 const LENGTHS: [usize; 3] = [5, 20, 100];
 
-/// Measures each round in a separate process, with candle on one thread and a peak memory of its
-/// own.
+/// Measures each round in a separate process, with candle on one thread, so that each has its own
+/// peak memory.
 pub fn rows(rounds: usize) -> Result<Vec<Row>> {
     let mut measured = vec![];
     for _ in 0..rounds {

@@ -1,5 +1,5 @@
 //! The workloads of the criterion benches and of the table of `cargo xtask bench`. `README.md`
-//! has the results.
+//! lists the results.
 
 pub mod drop_in;
 pub mod inner;

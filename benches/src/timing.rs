@@ -1,12 +1,12 @@
-//! Median times of jobs that take turns.
+//! Median times of jobs that run alternately.
 
 use std::time::{Duration, Instant};
 
 /// Minimum duration of a sample; shorter jobs are repeated within it.
 const SAMPLE: Duration = Duration::from_millis(20);
 
-/// Median seconds per call of each job. The jobs take turns, `rounds` times, so that other load on
-/// the machine affects all of them.
+/// Median seconds per call of each job. The jobs run alternately, `rounds` times, so that other
+/// load on the machine affects all of them.
 pub fn medians<const N: usize>(rounds: usize, mut jobs: [&mut dyn FnMut(); N]) -> [f64; N] {
     let calls = jobs.each_mut().map(|job| calls_per_sample(*job));
     let mut samples = [const { vec![] }; N];

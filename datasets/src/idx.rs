@@ -121,7 +121,7 @@ fn read_array<const RANK: usize>(
 /// Writes a split as two files, (images, labels); the inverse of [`read`].
 ///
 /// # Errors
-/// Returns an error if the images are not grey or a dimension does not fit into a `u32`.
+/// Returns an error if the images are not gray or a dimension does not fit into a `u32`.
 pub fn write(split: &Split) -> Result<(Vec<u8>, Vec<u8>), Malformed> {
     let refused = Malformed::NotIdx {
         count: split.len(),

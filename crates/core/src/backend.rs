@@ -4,7 +4,7 @@ use candle_core::{Tensor, Var, backprop::GradStore};
 
 use crate::{CandleOps, Fused, Grads, Optimizer, Params, Result, State, StepContext};
 
-/// Holds the state of one optimizer for one set of parameters and takes its steps.
+/// Holds the state of one optimizer for one set of parameters and computes its steps.
 ///
 /// A backend owns the slots: it loads and returns them as a [`State`], rejects invalid gradients
 /// before anything changes, and updates all tensors in one step. [`Fused`] runs the
@@ -22,7 +22,7 @@ pub trait Backend: Send {
     /// Returns an error if a tensor operation fails.
     fn state(&self) -> Result<State>;
 
-    /// Replaces the state by one of the same optimizer and shapes.
+    /// Replaces the state with one of the same optimizer and shapes.
     ///
     /// # Errors
     /// Returns [`crate::Error::Mismatch`] if the slots or their shapes differ; the state is then
@@ -36,8 +36,8 @@ pub trait Backend: Send {
     /// Returns an error if there are more or fewer values than meta-parameters.
     fn set_theta(&mut self, values: &[f32]) -> Result<()>;
 
-    /// Takes one step of `params` with the optimizer that the backend was created for. Returns the
-    /// new parameters, or `None` if they were updated in place; tensors that share their memory
+    /// Updates `params` with one step of the optimizer that the backend was created for. Returns
+    /// the new parameters, or `None` if they were updated in place; tensors that share their memory
     /// then change too.
     ///
     /// # Errors
@@ -52,8 +52,8 @@ pub trait Backend: Send {
     ) -> Result<Option<Params>>;
 }
 
-/// Returns the backend for `optimizer` on `params`: the optimizer's own ([`Optimizer::backend`]),
-/// else [`Fused`] if there is a kernel for them, else [`CandleOps`].
+/// Returns the backend for `optimizer` on `params`: the optimizer's own ([`Optimizer::backend`]) if
+/// it has one, else [`Fused`] if there is a kernel, else [`CandleOps`].
 ///
 /// # Errors
 /// Returns an error if the optimizer's state cannot be allocated.
@@ -69,7 +69,7 @@ pub fn backend(optimizer: &dyn Optimizer, params: &Params) -> Result<Box<dyn Bac
 
 /// A source of gradients, indexed by the parameters in name order.
 pub trait GradSource {
-    /// The number of parameters it has an entry for.
+    /// The number of parameters that have an entry.
     fn count(&self) -> usize;
 
     /// Returns the gradient of a parameter, or `None` if the loss does not depend on it.

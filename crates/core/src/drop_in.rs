@@ -224,7 +224,7 @@ impl<O: Optimizer> candle_nn::Optimizer for DropIn<O> {
         self.optimizer.set_learning_rate(learning_rate);
     }
 
-    /// Also tells the optimizer the loss, unless it is on a GPU, where reading it would wait.
+    /// Also passes the loss to the optimizer, unless it is on a GPU, where reading it would block.
     fn backward_step(&mut self, loss: &Tensor) -> candle_core::Result<()> {
         let store = loss.backward()?;
         let value = match loss.device().is_cpu() {

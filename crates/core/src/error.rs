@@ -11,7 +11,8 @@ pub enum Error {
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 
-    /// A gradient is not finite or too large; it would spoil the accumulators for all later steps.
+    /// A gradient is not finite or too large; it would corrupt the accumulators for all later
+    /// steps.
     #[error(
         "the gradient of parameter `{param}` {what}; the step was refused and nothing was changed. \
          Look for a diverged loss or a division by zero in the model, or configure the optimizer \

@@ -53,7 +53,7 @@ pub trait Optimizer: Send + Sync {
         None
     }
 
-    /// Returns a backend of this optimizer's own for these parameters, such as one on a GPU; `None`
+    /// Returns this optimizer's own backend for these parameters, such as one for a GPU; `None`
     /// leaves the choice to [`crate::backend()`].
     ///
     /// # Errors

@@ -10,7 +10,8 @@ const LARGEST_GRADIENT: f64 = 1e18;
 /// Named tensors in name order: the inner parameters φ of a task.
 ///
 /// The tensors may have any shapes but share one floating-point type and device. Clones share the
-/// tensors' memory, so an update in place, as by [`crate::Fused`], is visible in all of them.
+/// tensors' memory, so an in-place update, such as that of [`crate::Fused`], is visible in all of
+/// them.
 #[derive(Clone, Debug)]
 pub struct Params {
     names: Arc<[String]>,

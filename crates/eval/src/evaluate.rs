@@ -25,7 +25,7 @@ pub const ADAM: &str = "adam";
 /// Adam is run at its best learning rate for this many horizons, to find when it reaches the final
 /// loss of another optimizer.
 const ADAM_HORIZONS: u64 = 2;
-/// The most points of a curve in a report.
+/// Maximum number of points of a curve in a report.
 const CURVE_POINTS: usize = 200;
 
 /// An optimizer to evaluate.
@@ -194,9 +194,9 @@ pub struct SpeedUp {
 /// The progress of an evaluation.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// The evaluation starts and takes this many training steps; it may find some already done.
+    /// The evaluation starts. It has this many training steps, some of which may already be done.
     Total(u64),
-    /// This many training steps were taken, or found done.
+    /// This many training steps were taken or were already done.
     Steps(u64),
     /// A task is finished.
     Task(&'a TaskReport),

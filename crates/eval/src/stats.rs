@@ -24,7 +24,7 @@ pub struct Interval {
     pub bounds: Option<[f64; 2]>,
 }
 
-/// The least number of values for an interval.
+/// Minimum number of values for an interval.
 const ENOUGH: usize = 5;
 
 /// Number of bootstrap resamples.

@@ -22,7 +22,7 @@ pub struct Curve {
 /// The final loss of a run is the mean over the last 1/`FINAL_FRACTION` of its steps; see
 /// [`final_window`].
 pub const FINAL_FRACTION: usize = 20;
-/// The fewest steps of a [`final_window`], in runs that have as many.
+/// Minimum length of a [`final_window`], in runs that are long enough.
 const FINAL_STEPS: usize = 10;
 /// A final loss above that of the untrained network by this factor counts as divergence.
 const DIVERGENCE_FACTOR: f64 = 1.1;
@@ -116,7 +116,7 @@ pub fn train_all(
     for_all(optimizers, seeds, workers, stop, run)
 }
 
-/// Rejects 0 seeds, over which there is no mean.
+/// Returns an error if `seeds` is 0.
 pub(crate) fn check_seeds(seeds: u64) -> Result<()> {
     match seeds {
         0 => Err(Error::Settings("0 seeds; ask for at least 1".to_owned())),

@@ -1,7 +1,7 @@
 //! Meta-trains STAR on a custom task family, as any crate that depends on lopt can do.
 //!
 //! ```text
-//! cargo run --release -p lopt-meta --example meta_train DIR
+//! cargo run --release -p lopt-meta --example meta_train [DIR]
 //! ```
 
 use std::{path::Path, sync::Arc, sync::atomic::AtomicBool};

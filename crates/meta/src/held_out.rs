@@ -8,8 +8,8 @@ use crate::{Comm, HeldOutConfig, Result, exact_sum::ExactSum, share};
 
 /// Evaluates θ on whole unrolls that meta-training does not use. Tasks, initial parameters and
 /// minibatches have their own random streams and are the same at every call; θ is not perturbed.
-/// The meta-loss is not suitable to choose the best θ: it is noisy, and the phases of the inner
-/// training that it averages change.
+/// The meta-loss is not suitable for choosing the best θ: it is noisy, and it averages over
+/// changing phases of the inner training.
 pub struct HeldOut {
     config: HeldOutConfig,
     streams: Streams,

@@ -133,7 +133,7 @@ impl<R: Rule> Learned<R> {
     }
 }
 
-/// The configuration as files hold it. A value that is `None` is left out, as TOML has no null.
+/// The configuration as stored in files. A value of `None` is left out, because TOML has no null.
 pub(crate) fn json(rule: &impl Rule) -> Result<Value> {
     let mut json = serde_json::to_value(rule)
         .map_err(|error| Error::Mismatch(format!("the configuration is not JSON: {error}")))?;

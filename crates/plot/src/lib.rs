@@ -34,7 +34,7 @@ use lopt_core::file;
 /// The result of drawing a figure.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of drawing or saving a figure.
+/// An error in drawing or saving a figure.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -167,12 +167,12 @@ impl Axis {
     }
 }
 
-/// A shape with its colour and its legend entry.
+/// A shape with its color and its legend entry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
     /// The label in the legend, if any. Items with the same label share one entry.
     pub label: Option<String>,
-    /// The colour.
+    /// The color.
     pub color: Color,
     /// The shape.
     pub shape: Shape,
@@ -202,9 +202,9 @@ impl Item {
 pub enum Shape {
     /// A line through the points.
     Line(Vec<(f64, f64)>),
-    /// A dashed line through the points. Neighbouring colours have different dashes.
+    /// A dashed line through the points. Neighboring colors have different dashes.
     DashedLine(Vec<(f64, f64)>),
-    /// A line with the colour's marker at each point, or at some points where they are dense.
+    /// A line with the color's marker at each point, or at some points where they are dense.
     MarkedLine(Vec<(f64, f64)>),
     /// A marker at each point.
     Points(Vec<(f64, f64)>, Marker),
@@ -236,7 +236,7 @@ pub enum Marker {
     Square,
 }
 
-/// The palette of Okabe and Ito, which is safe for colour-blind readers, and greys.
+/// The palette of Okabe and Ito, which is safe for color-blind readers, and grays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Color {
@@ -252,7 +252,7 @@ pub enum Color {
 }
 
 impl Color {
-    /// The colour of series `index`: blue, vermillion, green, purple, orange, sky, then again from
+    /// The color of series `index`: blue, vermillion, green, purple, orange, sky, then again from
     /// blue.
     pub fn nth(index: usize) -> Self {
         const SERIES: [Color; 6] = [

@@ -46,7 +46,7 @@ const LOOK_EVERY: usize = 10;
 /// The largest eigenvalues of a linear map x ↦ M·x in absolute value, where M is \[n, n\] and
 /// `start` \[n\]. `product` computes M·x.
 ///
-/// The Arnoldi iteration (W. E. Arnoldi, 1951) orthogonalises x, Mx, M²x, … (twice, to limit
+/// The Arnoldi iteration (W. E. Arnoldi, 1951) orthogonalizes x, Mx, M²x, … (twice, to limit
 /// rounding errors) and returns the Ritz values: the eigenvalues of M projected onto their span.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use crate::{
     Dynamics, LinearUpdate, Quadratic, Result, expected_meta_gradient, sampled_meta_gradient,
 };
 
-/// A combination of stabilising measures.
+/// A combination of stabilizing measures.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Means {
     /// Name in the figure.

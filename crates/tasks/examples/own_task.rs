@@ -1,4 +1,4 @@
-//! Trains a task of one's own with STAR.
+//! Trains a custom task with STAR.
 //!
 //! ```text
 //! cargo run --release -p lopt-tasks --example own_task

@@ -1,10 +1,10 @@
-/// The result of making tasks.
+/// The result of creating tasks.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A task or a task family could not be made.
+/// A task or a task family could not be created.
 ///
 /// The message says which value or file is wrong and what would be right.
-/// [`Error::is_missing_data`] tells data that are not installed from everything else.
+/// [`Error::is_missing_data`] distinguishes data that are not installed from all other errors.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -36,7 +36,7 @@ impl Error {
     }
 }
 
-/// Refuses sizes of 0 in the configuration's `key`.
+/// Returns an error if a size in the configuration's `key` is 0.
 pub(crate) fn at_least_1(key: &str, sizes: &[usize]) -> Result<()> {
     match sizes {
         [0] => Err(Error::Config(format!(
@@ -49,7 +49,7 @@ pub(crate) fn at_least_1(key: &str, sizes: &[usize]) -> Result<()> {
     }
 }
 
-/// Refuses an empty list as the configuration's `key`.
+/// Returns an error if the list in the configuration's `key` is empty.
 pub(crate) fn not_empty<T>(key: &str, list: &[T]) -> Result<()> {
     match list {
         [] => Err(Error::Config(format!(

@@ -21,8 +21,8 @@ use crate::{Reparametrize, Task};
 /// implementation draws everything random from the generator that it is given: the same
 /// generator yields the same task, which is how a run resumes from a checkpoint.
 ///
-/// [`TaskFamilyConfig`] describes the families of this crate. One's own is a type with one method;
-/// a single task in an `Arc` is the family that always yields that task:
+/// [`TaskFamilyConfig`] describes the families of this crate. Your own family is a type with one
+/// method; a task in an `Arc` is a family that always yields that task:
 ///
 /// ```
 /// # use candle_core::{DType, Device, Tensor};

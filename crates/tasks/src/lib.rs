@@ -8,8 +8,8 @@
 //! * [`suite`]: lists of tasks to evaluate on, in and out of distribution.
 //! * [`Network`]: a task's network in training, the inner loop.
 //!
-//! A task of one's own is a type with three methods, a family of one's own a type with one: see the
-//! examples of [`Task`] and [`TaskFamily`].
+//! Your own task needs three methods and your own family one: see the examples of [`Task`] and
+//! [`TaskFamily`].
 
 mod activation;
 mod classification;

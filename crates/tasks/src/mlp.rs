@@ -282,7 +282,7 @@ impl Task for MlpTask {
         )?)
     }
 
-    /// Differentiates the gradient in candle ops, which is right in any process.
+    /// Differentiates the gradient in candle ops, which is correct in any process.
     fn hessian_vector(
         &self,
         params: &Params,

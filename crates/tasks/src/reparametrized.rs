@@ -30,7 +30,7 @@ impl Reparametrize {
         }
     }
 
-    /// Refuses ranges without a logarithm.
+    /// Returns an error if the range is empty or not positive and finite.
     pub(crate) fn check(&self) -> crate::Result<()> {
         let [low, high] = self.range();
         if 0.0 < low && low <= high && high.is_finite() {
@@ -82,7 +82,7 @@ impl<'de> Deserialize<'de> for Reparametrize {
 /// where tensor i of φ' has its own factor cᵢ.
 ///
 /// An optimizer sees larger or smaller parameters and gradients, for which other step sizes are
-/// right. Learned optimizers that are meta-trained so generalize better (Celo, arXiv 2501.12670).
+/// right. Learned optimizers meta-trained on such tasks generalize better (Celo, arXiv 2501.12670).
 ///
 /// ```
 /// use std::sync::Arc;
@@ -110,7 +110,7 @@ pub struct Reparametrized {
 impl Reparametrized {
     /// `task` with one factor c > 0 for each parameter tensor, in name order.
     ///
-    /// A number of factors other than that of the tensors is an error of the task's methods.
+    /// The task's methods return an error if there are more or fewer factors than tensors.
     pub fn new(task: Arc<dyn Task>, factors: Vec<f32>) -> Self {
         Self { task, factors }
     }

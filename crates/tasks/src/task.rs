@@ -125,8 +125,9 @@ pub trait Task: Send + Sync {
         None
     }
 
-    /// The loss in the meta-loss: clipped to a bound, which also stands for NaN and ±inf, so that
-    /// one diverged network does not dominate the mean. The default clips to \[−1000, 1000\].
+    /// The loss as it enters the meta-loss: clipped to a bound, which also replaces NaN and ±inf,
+    /// so that one diverged network does not dominate the mean. The default clips to
+    /// \[−1000, 1000\].
     fn normalize(&self, loss: f32) -> f32 {
         if loss.is_finite() {
             loss.clamp(-LOSS_CEILING, LOSS_CEILING)
@@ -136,7 +137,7 @@ pub trait Task: Send + Sync {
     }
 
     /// The derivative of [`Task::normalize`]. The default is 1 where that leaves the loss
-    /// unchanged, else 0, which is right for every clipping.
+    /// unchanged, else 0, which is correct for any clipping.
     fn normalize_slope(&self, loss: f32) -> f32 {
         f32::from(self.normalize(loss) == loss)
     }

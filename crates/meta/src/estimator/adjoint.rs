@@ -42,14 +42,14 @@ impl MetaLoss {
     }
 }
 
-/// What [`meta_gradient`] differentiates: the meta-loss of an unroll.
+/// The meta-loss of an unroll, which [`meta_gradient`] differentiates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MetaObjective {
     /// T, the inner steps of the unroll.
     pub steps: usize,
     /// The meta-loss.
     pub loss: MetaLoss,
-    /// What the optimizer is told of the whole training; see [`StepContext::horizon`].
+    /// The total number of training steps passed to the optimizer; see [`StepContext::horizon`].
     pub horizon: Option<u64>,
 }
 

@@ -21,7 +21,7 @@ pub struct BackpropConfig {
     pub tasks: u64,
     /// Inner steps for one meta-gradient.
     pub truncation: usize,
-    /// Inner steps until the networks start afresh.
+    /// Inner steps after which the networks are reset.
     pub horizon: Horizon,
 }
 

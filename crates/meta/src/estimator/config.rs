@@ -50,7 +50,7 @@ pub trait WithSettings {
     /// The settings it shares with other kinds.
     fn settings(&self) -> Settings;
 
-    /// The configuration with these shared settings and the defaults of its own.
+    /// The configuration with these shared settings and defaults for its other settings.
     fn new(settings: &Settings) -> Self
     where
         Self: Sized;
@@ -65,7 +65,7 @@ pub trait WithSettings {
 /// the command line, and the function from the configuration to the estimator.
 macro_rules! estimators {
     ($($(#[$doc:meta])* $kind:ident($config:ty) = $name:literal => $estimator:expr;)*) => {
-        /// Which estimator, and how it unrolls.
+        /// The kind of estimator and its settings.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "kind")]
         pub enum EstimatorConfig {

@@ -16,17 +16,17 @@ use super::{
 };
 use crate::{Comm, Result, share};
 
-/// What one task contributes to the meta-gradient. [`Driver`] makes a [`GradientEstimator`] of
-/// it.
+/// What one task contributes to the meta-gradient. [`Driver`] turns it into a
+/// [`GradientEstimator`].
 pub trait Estimator: Send + Sync {
-    /// The name in checkpoints of what is kept of a task between truncations, such as "pair";
-    /// `None` if nothing is kept.
+    /// The name in checkpoints of a task's state between truncations, such as "pair"; `None` if
+    /// there is no such state.
     const KEPT: Option<&'static str>;
 
-    /// What is kept of a task between truncations.
+    /// The state of a task between truncations.
     type Unroll: Send;
 
-    /// The part of it that is no tensor.
+    /// The part of the state that is not a tensor.
     type Counters: Serialize + DeserializeOwned;
 
     /// The settings that it shares with other estimators.
@@ -75,11 +75,11 @@ pub trait Estimator: Send + Sync {
     ) -> Result<Self::Unroll>;
 }
 
-/// Where a task is advanced.
+/// The context in which a task is advanced.
 pub struct OuterStep<'a> {
-    /// Which task.
+    /// The index of the task.
     pub index: u64,
-    /// Which outer step.
+    /// The number of the outer step.
     pub outer_step: u64,
     /// The optimizer with θ.
     pub optimizer: &'a dyn LearnedOptimizer,
@@ -101,8 +101,8 @@ impl OuterStep<'_> {
     }
 }
 
-/// Runs an [`Estimator`]: advances this rank's share of the tasks in parallel, takes the mean
-/// over all ranks, and saves and restores what is kept between truncations.
+/// Runs an [`Estimator`]: advances this rank's share of the tasks in parallel, takes the mean over
+/// all ranks, and saves and restores the state between truncations.
 pub struct Driver<E: Estimator> {
     estimator: E,
     source: Source,

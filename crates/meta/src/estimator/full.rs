@@ -22,13 +22,13 @@ pub struct FullEsConfig {
     pub sigma: f64,
     /// Inner steps of each unroll.
     pub horizon: Horizon,
-    /// Which loss of an unroll counts; by default the mean.
+    /// The loss of an unroll; the mean by default.
     #[serde(default)]
     pub loss: UnrollLoss,
-    /// If given, a pair's difference of losses is limited to ± this.
+    /// If given, a pair's difference of losses is clipped to ± this value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
-    /// If given, a pair's difference of losses is replaced by its sign times this.
+    /// If given, a pair's difference of losses is replaced by its sign times this value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sign: Option<f64>,
 }
@@ -97,7 +97,7 @@ impl Estimator for FullEs {
             ..
         } = self.0;
         let xi = at.perturbation(sigma);
-        // Each outer step is an episode: tasks, initial parameters and minibatches of its own.
+        // Each outer step is an episode: it has its own tasks, initial parameters and minibatches.
         let mut pair = Pair::start(at.index, at.outer_step, at.source, at.optimizer)?;
         pair.perturb(at.optimizer, &xi)?;
         let horizon = pair.episode.horizon;

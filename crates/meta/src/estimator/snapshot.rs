@@ -1,4 +1,4 @@
-//! What is kept between truncations, as a checkpoint holds it.
+//! The state between truncations, as stored in a checkpoint.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -95,7 +95,7 @@ pub struct Saved<'a> {
 }
 
 impl<'a> Saved<'a> {
-    /// Moves the tensors below a prefix out of those of the checkpoint `path`.
+    /// Takes the tensors with a prefix out of those of the checkpoint `path`.
     pub(super) fn new(
         tensors: &mut BTreeMap<String, Tensor>,
         prefix: String,
@@ -116,7 +116,7 @@ impl<'a> Saved<'a> {
         }
     }
 
-    /// Takes a tensor of which `fits` holds.
+    /// Takes a tensor for which `fits` returns `true`.
     ///
     /// # Errors
     /// Returns an error with its name in the checkpoint if there is none.

@@ -25,9 +25,9 @@ pub struct TruncatedConfig {
     pub truncation: usize,
     /// σ, the standard deviation of the perturbations.
     pub sigma: f64,
-    /// Inner steps until the networks start afresh.
+    /// Inner steps after which the networks are reset.
     pub horizon: Horizon,
-    /// If given, a pair's difference of losses is replaced by its sign times this.
+    /// If given, a pair's difference of losses is replaced by its sign times this value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sign: Option<f64>,
 }
@@ -54,12 +54,12 @@ impl WithSettings for TruncatedConfig {
     }
 }
 
-/// What becomes of a pair after a truncation.
+/// How a pair continues after a truncation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
-    /// PES: both halves continue from where they are.
+    /// PES: each half continues from its own state.
     Persistent,
-    /// Truncated ES: both halves continue from where the half of θ + ξ is.
+    /// Truncated ES: both halves continue from the state of the half with θ + ξ.
     Forgetful,
 }
 
@@ -200,7 +200,7 @@ impl Estimator for TruncatedEs {
 }
 
 impl Driver<TruncatedEs> {
-    /// Starts this rank's pairs as if these numbers of inner steps were over.
+    /// Starts this rank's pairs as if these numbers of inner steps had been taken.
     pub fn with_inner_steps(mut self, inner_steps: &[u64]) -> Self {
         for (kept, &inner_step) in self.unrolls.iter_mut().zip(inner_steps) {
             kept.pair.episode.inner_step = inner_step;

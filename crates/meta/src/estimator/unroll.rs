@@ -1,4 +1,4 @@
-//! Unrolls of the inner training: where their randomness comes from, and how far they are.
+//! Unrolls of the inner training: their random streams and their progress.
 
 use std::sync::Arc;
 
@@ -12,16 +12,16 @@ use crate::{Horizon, Result};
 pub struct Source {
     /// The run's random streams.
     pub streams: Streams,
-    /// What tasks are drawn from.
+    /// The family that tasks are drawn from.
     pub family: Arc<dyn TaskFamily>,
     /// The distribution of the lengths of unrolls.
     pub horizon: Horizon,
 }
 
-/// One unroll from its reset to its horizon, and how far it is.
+/// One unroll from its reset to its horizon, and its progress.
 #[derive(Clone)]
 pub struct Episode {
-    /// The unroll, one for each task of the estimator.
+    /// The index of the unroll; there is one for each task of the estimator.
     pub index: u64,
     /// How many times the unroll was reset before.
     pub episode: u64,
@@ -29,7 +29,7 @@ pub struct Episode {
     pub inner_step: u64,
     /// The number of inner steps after which the unroll is reset.
     pub horizon: u64,
-    /// What is trained on.
+    /// The task.
     pub task: Arc<dyn Task>,
 }
 
@@ -69,8 +69,8 @@ impl Episode {
         self.inner_step >= self.horizon
     }
 
-    /// Continues as if i/N of the horizon were over for the i-th of N = `tasks` unrolls, so
-    /// that resets are spread in time.
+    /// Continues as if i/N of the horizon had passed for the i-th of N = `tasks` unrolls, so that
+    /// resets are spread over time.
     pub fn stagger(&mut self, tasks: u64) {
         let over = u128::from(self.horizon) * u128::from(self.index) / u128::from(tasks);
         self.inner_step = over as u64;

@@ -10,7 +10,7 @@ use crate::{DataStore, ModelKind, Reparametrize, Result, TaskConfig, error::not_
 
 /// A task family, as the section `[task]` of a run's configuration describes it.
 ///
-/// The key `kind` tells the families apart:
+/// The key `kind` selects the family:
 ///
 /// | `kind` | family |
 /// |---|---|
@@ -52,7 +52,7 @@ const MLP: &str = "mlp";
 const MIXTURE: &str = "mixture";
 
 impl TaskFamilyConfig {
-    /// Loads the data and builds every task of the family, so that mistakes show before
+    /// Loads the data and builds every task of the family, so that mistakes are found before
     /// meta-training starts.
     ///
     /// # Errors
@@ -66,8 +66,8 @@ impl TaskFamilyConfig {
         })
     }
 
-    /// A single task of the family, in its own units: the first of each list, of the first family
-    /// of a mixture.
+    /// A single task of the family, without reparametrization: the first of each list, of the first
+    /// family of a mixture.
     ///
     /// # Errors
     /// Returns an error that names the key if a list is empty or a size is not valid.

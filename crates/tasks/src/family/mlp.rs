@@ -43,7 +43,7 @@ pub struct MlpFamilyConfig {
     pub initializer: Vec<Initializer>,
     /// Images per minibatch.
     pub batch_size: Vec<usize>,
-    /// Random units of the parameters; by default the tasks' own.
+    /// Random factors on the parameters; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reparametrize: Option<Reparametrize>,
 }
@@ -94,7 +94,7 @@ pub struct MlpFamily {
 }
 
 impl MlpFamily {
-    /// Builds every combination, so that mistakes show before meta-training starts.
+    /// Builds every combination, so that mistakes are found before meta-training starts.
     ///
     /// # Errors
     /// Returns an error that names the key if a list is empty or a value is not valid, and an

@@ -43,7 +43,7 @@ pub struct ModelFamilyConfig {
     pub data: Vec<DataConfig>,
     /// Images or windows of text per minibatch.
     pub batch_size: Vec<usize>,
-    /// Random units of the parameters; by default the tasks' own.
+    /// Random factors on the parameters; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reparametrize: Option<Reparametrize>,
 }
@@ -107,7 +107,7 @@ pub struct ModelFamily {
 }
 
 impl ModelFamily {
-    /// Builds every combination, so that mistakes show before meta-training starts.
+    /// Builds every combination, so that mistakes are found before meta-training starts.
     ///
     /// # Errors
     /// Returns an error that names the model and the key if a list is empty or a value is not

@@ -72,7 +72,7 @@ impl Architecture for TransformerConfig {
 struct Transformer {
     config: TransformerConfig,
     tokens: Tokens,
-    /// \[length, length\]: 0 where a position may look, else a large negative number.
+    /// \[length, length\]: 0 where a position may attend, else a large negative number.
     mask: Tensor,
 }
 
