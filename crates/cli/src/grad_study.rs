@@ -75,8 +75,8 @@ pub fn run(args: Args) -> Result<bool> {
     println!(
         "Estimates of the gradient of the mean loss of an unroll, each from one unroll of one \
          network\n(one antithetic pair), the mean over its truncations of {} steps; {} unrolls \
-         each, σ {}.\ncosine: with the mean exact gradient. deviation: square root of the total variance \
-         over θ.",
+         each, σ {}.\ncosine: with the mean exact gradient. deviation: square root of the \
+         total variance over θ.",
         args.truncation, args.samples, args.sigma
     );
     for of in &studied {
