@@ -52,8 +52,9 @@ pub fn meta_train(folder: &Path) -> Result<(u64, HeldOutScore), Box<dyn std::err
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = std::env::args().nth(1).unwrap_or("runs/own-task".into());
+    let folder = std::env::args().nth(1).unwrap_or("own-task".into());
     let (step, best) = meta_train(Path::new(&folder))?;
-    println!("{folder}/best.safetensors: held-out loss {best:?} after outer step {step}");
+    println!("outer step {step}: held-out loss {:.3}", best.mean_loss);
+    println!("θ: {folder}/best.safetensors");
     Ok(())
 }

@@ -181,7 +181,7 @@ impl Horizon {
 /// A predefined configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// Small images and embedded data; takes minutes.
+    /// Small images and embedded data; takes about a minute.
     Quick,
     /// The paper's task; takes hours to days.
     Paper,
