@@ -39,10 +39,7 @@ pub use images::{DataStore, Images};
 pub use initializer::Initializer;
 pub use mlp::{MlpConfig, MlpTask};
 pub use model_task::{DataConfig, ModelTask, ModelTaskConfig};
-pub use models::{
-    ConvNetConfig, LayerNormMlpConfig, LstmConfig, ModelConfig, ModelKind, ResNetConfig,
-    TransformerConfig,
-};
+pub use models::*;
 pub use native::{NativeBatch, NativeTask, Workspace};
 pub use network::{Feed, Network, Step};
 pub use reparametrized::{Reparametrize, Reparametrized};
