@@ -59,6 +59,30 @@ impl WithSettings for BackpropConfig {
 /// [`Driver::new`](super::Driver::new) returns an error if the Hessian of a task is wrong, see
 /// [`check_hessian`].
 ///
+/// ```
+/// use std::sync::Arc;
+///
+/// use candle_core::Device;
+/// use lopt_core::Workers;
+/// use lopt_meta::{Alone, Backprop, BackpropConfig, Driver, GradientEstimator, Horizon};
+/// use lopt_star::Star;
+/// use lopt_tasks::{DataStore, MlpTask, suite::Suite};
+///
+/// let (task, _) = Suite::Quick.base();
+/// let task = Arc::new(MlpTask::new(task, &mut DataStore::default(), &Device::Cpu)?);
+/// let config = BackpropConfig {
+///     tasks: 1,
+///     truncation: 2,
+///     horizon: Horizon::Constant { steps: 4 },
+/// };
+/// let (star, workers) = (Star::untrained(), Workers::new(None));
+/// let estimator = Backprop(config);
+/// let mut driver = Driver::new(estimator, 0, Arc::new(task), workers, &star, &Alone)?;
+/// let estimate = driver.estimate(&star, 0, &Alone)?;
+/// assert_eq!(estimate.gradient.len(), 202);
+/// # Ok::<(), lopt_meta::Error>(())
+/// ```
+///
 /// Source: Werbos 1990, "Backpropagation through time: what it does and how to do it".
 pub struct Backprop(pub BackpropConfig);
 

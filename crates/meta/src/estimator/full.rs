@@ -68,6 +68,33 @@ impl WithSettings for FullEsConfig {
 /// Unbiased for the smoothed meta-loss, unless `clip` or `sign` is given; an estimate costs
 /// whole unrolls, and nothing is kept between estimates.
 ///
+/// ```
+/// use std::sync::Arc;
+///
+/// use candle_core::Device;
+/// use lopt_core::Workers;
+/// use lopt_meta::{Alone, Driver, FullEs, FullEsConfig, GradientEstimator, Horizon, UnrollLoss};
+/// use lopt_star::Star;
+/// use lopt_tasks::{DataStore, MlpTask, suite::Suite};
+///
+/// let (task, _) = Suite::Quick.base();
+/// let task = Arc::new(MlpTask::new(task, &mut DataStore::default(), &Device::Cpu)?);
+/// let config = FullEsConfig {
+///     tasks: 2,
+///     sigma: 0.01,
+///     horizon: Horizon::Constant { steps: 10 },
+///     loss: UnrollLoss::Mean,
+///     clip: None,
+///     sign: None,
+/// };
+/// let (star, workers) = (Star::untrained(), Workers::new(None));
+/// let estimator = FullEs(config);
+/// let mut driver = Driver::new(estimator, 0, Arc::new(task), workers, &star, &Alone)?;
+/// let estimate = driver.estimate(&star, 0, &Alone)?;
+/// assert_eq!(estimate.gradient.len(), 202);
+/// # Ok::<(), lopt_meta::Error>(())
+/// ```
+///
 /// Source: Vicol, Metz & Sohl-Dickstein 2021, arXiv 2112.13835.
 pub struct FullEs(pub FullEsConfig);
 

@@ -78,6 +78,32 @@ pub enum Persistence {
 /// A pair is reset after `horizon` inner steps. At the start of a run, the i-th of N pairs
 /// counts as if i/N of its horizon were over, so that resets are spread in time.
 ///
+/// ```
+/// use std::sync::Arc;
+///
+/// use candle_core::Device;
+/// use lopt_core::Workers;
+/// use lopt_meta::{Alone, Driver, GradientEstimator, Horizon, TruncatedConfig, TruncatedEs};
+/// use lopt_star::Star;
+/// use lopt_tasks::{DataStore, MlpTask, suite::Suite};
+///
+/// let (task, _) = Suite::Quick.base();
+/// let task = Arc::new(MlpTask::new(task, &mut DataStore::default(), &Device::Cpu)?);
+/// let config = TruncatedConfig {
+///     tasks: 2,
+///     truncation: 10,
+///     sigma: 0.01,
+///     horizon: Horizon::Constant { steps: 50 },
+///     sign: None,
+/// };
+/// let (star, workers) = (Star::untrained(), Workers::new(None));
+/// let estimator = TruncatedEs::pes(config);
+/// let mut driver = Driver::new(estimator, 0, Arc::new(task), workers, &star, &Alone)?;
+/// let estimate = driver.estimate(&star, 0, &Alone)?;
+/// assert_eq!(estimate.gradient.len(), 202);
+/// # Ok::<(), lopt_meta::Error>(())
+/// ```
+///
 /// Source: Vicol, Metz & Sohl-Dickstein 2021, arXiv 2112.13835, algorithms 1 and 2.
 pub struct TruncatedEs {
     /// What distinguishes the two.
