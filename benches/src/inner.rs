@@ -3,15 +3,14 @@
 use std::{fmt, sync::Arc};
 
 use candle_core::{Device, Tensor};
-use lopt_core::{
-    Grads, LearnedOptimizer, Optimizer, Params, Purpose, Result, Rng, State, StepContext, Streams,
-    Theta,
-};
+use lopt_core::{LearnedOptimizer, Params, Purpose, Result, Rng, Streams};
 use lopt_datasets::{DatasetName, Source};
-use lopt_star::Star;
+use lopt_per_param::{Evaluation, Learned, Rule};
+use lopt_star::Config;
 use lopt_tasks::{
     Activation, Batch, DataStore, Feed, Initializer, MlpConfig, MlpTask, Network, Split, Task,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::updates::star;
 
@@ -88,10 +87,7 @@ impl Path {
         match self {
             Path::Native => (Arc::new(task), Box::new(star())),
             Path::Autodiff => (Arc::new(WithoutNative(task)), Box::new(star())),
-            Path::Ops => (
-                Arc::new(WithoutNative(task)),
-                Box::new(WithoutFused(star())),
-            ),
+            Path::Ops => (Arc::new(WithoutNative(task)), Box::new(without_formula())),
         }
     }
 }
@@ -159,59 +155,31 @@ impl Task for WithoutNative {
     }
 }
 
-/// STAR without a fused update: it runs in candle ops.
-struct WithoutFused(Star);
-
-impl Optimizer for WithoutFused {
-    fn kind(&self) -> &'static str {
-        self.0.kind()
-    }
-
-    fn init(&self, params: &Params) -> Result<State> {
-        self.0.init(params)
-    }
-
-    fn update(
-        &self,
-        context: &StepContext,
-        state: &mut State,
-        params: &mut Params,
-        grads: &Grads,
-    ) -> Result<()> {
-        self.0.update(context, state, params, grads)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.0.learning_rate()
-    }
-
-    fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.0.set_learning_rate(learning_rate);
-    }
-
-    fn as_learned(&self) -> Option<&dyn LearnedOptimizer> {
-        Some(self)
-    }
+fn without_formula() -> Learned<WithoutFormula> {
+    Learned::new(star().theta().clone()).expect("the same configuration")
 }
 
-impl LearnedOptimizer for WithoutFused {
-    fn theta(&self) -> &Theta {
-        self.0.theta()
+/// STAR without a formula for the kernels: it runs in candle ops.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+struct WithoutFormula(Config);
+
+impl Rule for WithoutFormula {
+    const KIND: &'static str = Config::KIND;
+
+    fn hidden(&self) -> &[usize] {
+        self.0.hidden()
     }
 
-    fn with_values(&self, values: Vec<f32>) -> Result<Box<dyn LearnedOptimizer>> {
-        let theta = self.0.theta().with_values(values)?;
-        Ok(Box::new(WithoutFused(Star::new(theta)?)))
+    fn heads(&self) -> usize {
+        self.0.heads()
     }
 
-    fn update_with(
-        &self,
-        theta: &[Tensor],
-        context: &StepContext,
-        state: &mut State,
-        params: &mut Params,
-        grads: &Grads,
-    ) -> Result<()> {
-        self.0.update_with(theta, context, state, params, grads)
+    fn seen_step(&self, t: u64) -> u64 {
+        self.0.seen_step(t)
+    }
+
+    fn step(&self, evaluation: &Evaluation) -> Result<Tensor> {
+        self.0.step(evaluation)
     }
 }

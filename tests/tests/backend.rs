@@ -9,7 +9,7 @@ use lopt_core::{
     Optimizer, Params, Purpose, Result, Rng, Slot, State, StepContext, Streams,
 };
 use lopt_star::Star;
-use lopt_tasks::{Batch, Feed, Network, Split, Task};
+use lopt_tasks::{Batch, DataStore, Feed, MlpTask, Network, Split, Task, suite::Suite};
 
 type Seen = Arc<Mutex<Vec<StepContext>>>;
 
@@ -298,5 +298,24 @@ fn backward_step_tells_the_loss() {
         drop_in.backward_step(&var.sum_all().unwrap()).unwrap();
         let told = seen.lock().unwrap()[0];
         assert_eq!((told.loss, told.horizon), (Some(8.0), None));
+    }
+}
+
+/// An optimizer's own backend comes first, also for a task with a native form.
+#[test]
+fn native_tasks_use_the_backend_of_the_optimizer() {
+    let (config, _) = Suite::Quick.base();
+    let cpu = candle_core::Device::Cpu;
+    let task = MlpTask::new(config, &mut DataStore::default(), &cpu).unwrap();
+    let task: Arc<dyn Task> = Arc::new(task);
+    let mut rng = Streams::new(0).stream(Purpose::Evaluation, 0, 0, 0);
+    let params = task.init(&mut rng).unwrap();
+    for (place, path) in [
+        (Place::Kernel, "native loss, portable update"),
+        (Place::Device, "candle autodiff, pretend update"),
+    ] {
+        let optimizer = Arc::new(Counting::new(place));
+        let network = Network::start(task.clone(), params.clone(), optimizer).unwrap();
+        assert_eq!(network.path(), path);
     }
 }

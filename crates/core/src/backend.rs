@@ -8,7 +8,7 @@ use crate::{CandleOps, Fused, Grads, Optimizer, Params, Result, State, StepConte
 ///
 /// A backend owns the slots: it loads and returns them as a [`State`], rejects invalid gradients
 /// before anything changes, and updates all tensors in one step. [`Fused`] runs the
-/// CPU kernels, [`CandleOps`] runs [`Optimizer::update`] on any device; [`backend`] chooses.
+/// CPU kernels, [`CandleOps`] runs [`Optimizer::update`] on any device; [`Chosen::new`] chooses.
 pub trait Backend: Send {
     /// The implementation in use: "avx512", "avx2", "portable" or "candle ops".
     fn path(&self) -> &'static str;
@@ -52,19 +52,37 @@ pub trait Backend: Send {
     ) -> Result<Option<Params>>;
 }
 
-/// Returns the backend for `optimizer` on `params`: the optimizer's own ([`Optimizer::backend`]) if
-/// it has one, else [`Fused`] if there is a kernel, else [`CandleOps`].
-///
-/// # Errors
-/// Returns an error if the optimizer's state cannot be allocated.
-pub fn backend(optimizer: &dyn Optimizer, params: &Params) -> Result<Box<dyn Backend>> {
-    if let Some(own) = optimizer.backend(params)? {
-        return Ok(own);
+/// The backend that was chosen for an optimizer and its parameters.
+pub enum Chosen {
+    /// The CPU kernels, which also step parameters outside of tensors ([`Fused::step_flat`]).
+    Fused(Box<Fused>),
+    /// Any other backend.
+    Other(Box<dyn Backend>),
+}
+
+impl Chosen {
+    /// Chooses the optimizer's own backend ([`Optimizer::backend`]), else [`Fused`] if there is a
+    /// kernel for the parameters, else [`CandleOps`].
+    ///
+    /// # Errors
+    /// Returns an error if the optimizer's state cannot be allocated.
+    pub fn new(optimizer: &dyn Optimizer, params: &Params) -> Result<Self> {
+        if let Some(own) = optimizer.backend(params)? {
+            return Ok(Self::Other(own));
+        }
+        Ok(match Fused::new(optimizer, params)? {
+            Some(fused) => Self::Fused(Box::new(fused)),
+            None => Self::Other(Box::new(CandleOps::new(optimizer, params)?)),
+        })
     }
-    Ok(match Fused::new(optimizer, params)? {
-        Some(fused) => Box::new(fused),
-        None => Box::new(CandleOps::new(optimizer, params)?),
-    })
+
+    /// The backend, whichever it is.
+    pub fn into_backend(self) -> Box<dyn Backend> {
+        match self {
+            Self::Fused(fused) => fused,
+            Self::Other(other) => other,
+        }
+    }
 }
 
 /// A source of gradients, indexed by the parameters in name order.

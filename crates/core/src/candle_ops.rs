@@ -34,7 +34,7 @@ impl Backend for CandleOps {
     }
 
     fn set_state(&mut self, state: State) -> Result<()> {
-        if !self.state.has_shapes_of(&state) {
+        if self.state.shapes() != state.shapes() {
             return Err(Error::other_state());
         }
         self.state = state;

@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor, Var, backprop::GradStore};
 
 use crate::{
     Backend, Error, Optimizer, Params, Result, State, StepContext,
-    backend::{OfStore, backend},
+    backend::{Chosen, OfStore},
 };
 
 /// What a [`DropIn`] does with a gradient that contains NaN, ±inf or an entry above 1e18.
@@ -78,7 +78,7 @@ impl<O: Optimizer> DropIn<O> {
             vars.iter()
                 .map(|(name, var)| (name.clone(), var.as_detached_tensor())),
         )?;
-        let backend = backend(&config.optimizer, &params)?;
+        let backend = Chosen::new(&config.optimizer, &params)?.into_backend();
         let drop_in = Self {
             optimizer: config.optimizer,
             non_finite: config.non_finite,

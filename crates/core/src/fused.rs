@@ -183,15 +183,11 @@ impl Backend for Fused {
     }
 
     fn set_state(&mut self, state: State) -> Result<()> {
-        let layouts = || std::iter::once(&self.network_layout).chain(&self.layout);
-        let given = || std::iter::once(&state.network).chain(&state.slots);
-        let same_shapes = |(layout, slots): (&SlotLayout, &Vec<Slot>)| {
-            let mut pairs = layout.iter().zip(slots);
-            let same = pairs.all(|((_, dims), slot)| slot.value.dims() == dims);
-            same && layout.len() == slots.len()
-        };
-        let fits = layouts().count() == given().count();
-        if !fits || !layouts().zip(given()).all(same_shapes) {
+        let layouts = std::iter::once(&self.network_layout).chain(&self.layout);
+        let shapes: Vec<Vec<&[usize]>> = layouts
+            .map(|slots| slots.iter().map(|(_, dims)| &**dims).collect())
+            .collect();
+        if shapes != state.shapes() {
             return Err(Error::other_state());
         }
         self.take(&state)

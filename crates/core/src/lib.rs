@@ -25,7 +25,7 @@ mod state;
 mod theta;
 mod workers;
 
-pub use backend::{Backend, GradSource, backend};
+pub use backend::{Backend, Chosen, GradSource};
 pub use candle_ops::CandleOps;
 pub use context::StepContext;
 pub use drop_in::{DropIn, DropInConfig, NonFinite};

@@ -54,7 +54,7 @@ pub trait Optimizer: Send + Sync {
     }
 
     /// Returns this optimizer's own backend for these parameters, such as one for a GPU; `None`
-    /// leaves the choice to [`crate::backend()`].
+    /// leaves the choice to [`crate::Chosen::new`].
     ///
     /// # Errors
     /// Returns an error if the state cannot be allocated.

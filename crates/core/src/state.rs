@@ -47,16 +47,12 @@ impl State {
         self.network.iter_mut().chain(of_parameters)
     }
 
-    /// Whether both states have the same number of slots with the same shapes.
-    pub(crate) fn has_shapes_of(&self, other: &State) -> bool {
-        let counts = |state: &State| -> Vec<usize> {
-            let of_parameters = state.slots.iter().map(Vec::len);
-            std::iter::once(state.network.len())
-                .chain(of_parameters)
-                .collect()
-        };
-        let mut pairs = self.all_slots().zip(other.all_slots());
-        counts(self) == counts(other) && pairs.all(|(a, b)| a.value.shape() == b.value.shape())
+    /// Returns the shape of each slot: those of the network, then those of each parameter.
+    pub(crate) fn shapes(&self) -> Vec<Vec<&[usize]>> {
+        let groups = std::iter::once(&self.network).chain(&self.slots);
+        groups
+            .map(|slots| slots.iter().map(|slot| slot.value.dims()).collect())
+            .collect()
     }
 
     /// Updates every non-empty parameter that has a gradient, and increments the step number. `step`

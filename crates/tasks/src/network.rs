@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use lopt_core::{
-    Backend, Error, Fused, LearnedOptimizer, Optimizer, Params, Result, Rng, State, StepContext,
-    backend,
+    Backend, Chosen, Error, Fused, LearnedOptimizer, Optimizer, Params, Result, Rng, State,
+    StepContext,
 };
 
 use crate::{Batch, NativeBatch, NativeTask, Split, Task, Workspace};
@@ -93,19 +93,16 @@ impl Network {
         params: Params,
         optimizer: Arc<dyn Optimizer>,
     ) -> Result<Self> {
-        let native = match task.clone().native() {
-            Some(task) => Fused::new(&*optimizer, &params)?.map(|fused| (task, fused)),
-            None => None,
-        };
-        let engine = match native {
-            Some((task, fused)) => Engine::Native {
+        let chosen = Chosen::new(&*optimizer, &params)?;
+        let engine = match (task.clone().native(), chosen) {
+            (Some(task), Chosen::Fused(fused)) => Engine::Native {
                 task,
                 params: flat(&params)?,
                 ends: ends(&params),
-                fused: Box::new(fused),
+                fused,
             },
-            None => Engine::Tensors {
-                backend: backend(&*optimizer, &params)?,
+            (_, chosen) => Engine::Tensors {
+                backend: chosen.into_backend(),
                 params: own(&params)?,
             },
         };
