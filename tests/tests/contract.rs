@@ -9,6 +9,7 @@ use lopt_core::{
     Purpose, State, StepContext, Streams, normal,
 };
 use lopt_meta::registry;
+use lopt_online_scale::OnlineScale;
 use lopt_star::{Config, Magnitude, Nominal, Star};
 use lopt_tests::relative_error;
 
@@ -18,6 +19,14 @@ fn star(change: impl FnOnce(&mut Config)) -> Box<dyn LearnedOptimizer> {
     change(&mut config);
     let mut rng = Streams::new(1).stream(Purpose::ThetaInit, 0, 0, 0);
     Box::new(Star::init(config, 1.0, &mut rng).unwrap())
+}
+
+fn blackbox_with_online_scale() -> Box<dyn LearnedOptimizer> {
+    let config = lopt_blackbox::Config {
+        online_scale: Some(OnlineScale::default()),
+        ..lopt_blackbox::Config::default()
+    };
+    Box::new(Blackbox::untrained().with_config(config).unwrap())
 }
 
 pub fn learned() -> Vec<(String, Box<dyn LearnedOptimizer>)> {
@@ -57,6 +66,14 @@ pub fn learned() -> Vec<(String, Box<dyn LearnedOptimizer>)> {
             star(|c| c.hidden = vec![]),
         ),
         (
+            "star with an online scale".to_owned(),
+            star(|c| c.online_scale = Some(OnlineScale::default())),
+        ),
+        (
+            "blackbox with an online scale".to_owned(),
+            blackbox_with_online_scale(),
+        ),
+        (
             "star with wide layers".to_owned(),
             star(|c| c.hidden = vec![16, 16]),
         ),
@@ -83,8 +100,14 @@ pub fn learned() -> Vec<(String, Box<dyn LearnedOptimizer>)> {
 
 /// Every optimizer with every switch.
 fn all() -> Vec<(String, Box<dyn Optimizer>)> {
-    let mut all: Vec<(String, Box<dyn Optimizer>)> =
-        vec![("adam".to_owned(), Box::new(Adam::default()))];
+    let online = Adam {
+        online_scale: Some(OnlineScale::default()),
+        ..Adam::default()
+    };
+    let mut all: Vec<(String, Box<dyn Optimizer>)> = vec![
+        ("adam".to_owned(), Box::new(Adam::default())),
+        ("adam with an online scale".to_owned(), Box::new(online)),
+    ];
     all.extend(
         learned()
             .into_iter()
@@ -135,7 +158,7 @@ fn bits(tensors: &[Tensor]) -> Vec<Vec<u32>> {
 }
 
 fn state_bits(state: &State) -> Vec<Vec<u32>> {
-    let values = state.slots.iter().flatten().map(|slot| slot.value.clone());
+    let values = state.all_slots().map(|slot| slot.value.clone());
     bits(&values.collect::<Vec<_>>())
 }
 

@@ -6,10 +6,11 @@ use candle_core::{DType, Device, Tensor};
 use lopt_adam::Adam;
 use lopt_blackbox::Blackbox;
 use lopt_core::{
-    Backend, Fused, FusedUpdate, Grads, LearnedOptimizer, Optimizer, Params, Purpose, State,
+    Backend, Fused, FusedUpdate, Grads, LearnedOptimizer, Optimizer, Params, Purpose, Slot, State,
     StepContext, Streams,
 };
 use lopt_kernels::Isa;
+use lopt_online_scale::OnlineScale;
 use lopt_star::{Config, Magnitude, Nominal, Star};
 use lopt_tests::{flat, relative_error};
 
@@ -101,7 +102,11 @@ fn star(name: &str, change: impl FnOnce(&mut Config)) -> (String, Box<dyn Optimi
 
 fn all() -> Vec<(String, Box<dyn Optimizer>, ByIsa)> {
     let adam = Adam::new(1e-2);
-    let of_adam = adam.clone();
+    let online_adam = Adam {
+        online_scale: Some(OnlineScale::default()),
+        ..adam.clone()
+    };
+    let (of_adam, of_online_adam) = (adam.clone(), online_adam.clone());
     let blackbox = Blackbox::untrained();
     let of_blackbox = blackbox.clone();
     let mut all: Vec<(String, Box<dyn Optimizer>, ByIsa)> = vec![
@@ -111,11 +116,24 @@ fn all() -> Vec<(String, Box<dyn Optimizer>, ByIsa)> {
             Box::new(move |isa, _| Some(of_adam.fused_by(isa))),
         ),
         (
+            "adam with an online scale".to_owned(),
+            Box::new(online_adam),
+            Box::new(move |isa, _| Some(of_online_adam.fused_by(isa))),
+        ),
+        (
             "blackbox".to_owned(),
             Box::new(blackbox),
             Box::new(move |isa, shapes| of_blackbox.fused_by(isa, shapes)),
         ),
         star("", |_| {}),
+        star("with an online scale", |c| {
+            c.online_scale = Some(OnlineScale::default())
+        }),
+        star("with a large online scale", |c| {
+            let initial = 10.0;
+            let scale = OnlineScale::default();
+            c.online_scale = Some(OnlineScale { initial, ..scale });
+        }),
         star("without control", |c| c.magnitude_control = false),
         star("without preconditioner", |c| {
             c.precondition_blackbox = false
@@ -151,6 +169,10 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
+fn slot_values(slots: &[Slot]) -> Vec<Vec<f32>> {
+    slots.iter().map(|slot| values(&slot.value)).collect()
+}
+
 fn error(ours: &[f32], expected: &Tensor) -> f64 {
     if ours.is_empty() {
         return 0.0;
@@ -178,12 +200,21 @@ fn every_fused_update_matches_the_candle_op_path() {
                 let (before, before_state) = (params.clone(), state.clone());
                 optimizer.step(&mut state, &mut params, &grads).unwrap();
                 let context = StepContext::new(t, optimizer.learning_rate());
-                fused.begin_step(&context, &mut []);
+                let mut network: Vec<_> = slot_values(&before_state.network);
+                for (index, slots) in before_state.slots.iter().enumerate() {
+                    let g = values(grads.tensors()[index].as_ref().unwrap());
+                    fused.observe(index, &g, &slot_values(slots));
+                }
+                fused.begin_step(&context, &mut network);
+                for (ours, slot) in network.iter().zip(&state.network) {
+                    let worst = error(ours, &slot.value);
+                    let at = format!("{isa} {name}, step {t}");
+                    assert!(worst <= 1e-5, "{at}: {} {worst:e}", slot.name);
+                }
                 for (index, shape) in SHAPES.iter().enumerate() {
                     let mut p = values(&before.tensors()[index]);
                     let g = values(grads.tensors()[index].as_ref().unwrap());
-                    let slots = &before_state.slots[index];
-                    let mut slots: Vec<_> = slots.iter().map(|s| values(&s.value)).collect();
+                    let mut slots = slot_values(&before_state.slots[index]);
                     fused.update(index, &mut p, &g, &mut slots);
                     let at = format!("{isa} {name}, step {t}, shape {shape:?}");
                     // A step that nearly cancels its parameter has the parameter's rounding error.
@@ -216,12 +247,13 @@ fn the_same_input_gives_the_same_bits() {
                 let mut bits = vec![];
                 for index in (0..start.len()).rev() {
                     let mut p = values(&start.tensors()[index]);
-                    let slots = &state.slots[index];
-                    let mut slots: Vec<_> = slots.iter().map(|s| values(&s.value)).collect();
+                    let mut network = slot_values(&state.network);
+                    let mut slots = slot_values(&state.slots[index]);
                     for t in 0..3 {
                         let g = values(grads(t).tensors()[index].as_ref().unwrap());
                         let context = StepContext::new(t, optimizer.learning_rate());
-                        fused.begin_step(&context, &mut []);
+                        fused.observe(index, &g, &slots);
+                        fused.begin_step(&context, &mut network);
                         fused.update(index, &mut p, &g, &mut slots);
                     }
                     bits.extend(p.iter().map(|x| x.to_bits()));

@@ -21,6 +21,7 @@ fn compare(file: &str, dtype: DType, tolerance: f64) {
         beta1: settings["b1"].as_f64().unwrap(),
         beta2: settings["b2"].as_f64().unwrap(),
         epsilon: settings["eps"].as_f64().unwrap(),
+        online_scale: None,
     };
     let mut params: Params = params(&inputs, dtype);
     let mut state = adam.init(&params).unwrap();

@@ -9,6 +9,7 @@ mod fused;
 mod golden_adam;
 mod golden_estimators;
 mod golden_metagrad;
+mod golden_online_scale;
 mod golden_optimizers;
 mod golden_parts;
 mod inner_weight_decay;

@@ -30,6 +30,7 @@ use lopt_core::{
     DropIn, Error, FusedUpdate, Grads, Optimizer, Params, Result, Slot, State, StepContext,
 };
 use lopt_kernels::Isa;
+use lopt_online_scale::{FusedScale, OnlineScale, step_each};
 
 /// The name of the optimizer in state files.
 pub const KIND: &str = "adam";
@@ -50,6 +51,8 @@ pub struct Adam {
     pub beta2: f64,
     /// ε, added to the root of the second moment. Default: 1e-8.
     pub epsilon: f64,
+    /// If set, the scale of the steps is found online; see [`lopt_online_scale`]. Default: none.
+    pub online_scale: Option<OnlineScale>,
 }
 
 /// [`Adam`] as a [`candle_nn::Optimizer`](https://docs.rs/candle-nn).
@@ -70,6 +73,7 @@ impl Adam {
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,
+            online_scale: None,
         }
     }
 
@@ -79,6 +83,7 @@ impl Adam {
             adam: self.clone(),
             isa,
             constants: self.constants(&StepContext::new(0, self.learning_rate)),
+            scale: FusedScale::new(isa, self.online_scale.as_ref()),
         })
     }
 
@@ -103,11 +108,10 @@ impl Adam {
         }
     }
 
-    /// Returns φ and the slots (m, v) after a step with gradient `g`.
-    fn moved(
+    /// Returns the update and the slots (m, v) after a step with gradient `g`.
+    fn direction(
         &self,
         context: &StepContext,
-        p: &Tensor,
         slots: &[Slot],
         g: &Tensor,
     ) -> Result<(Tensor, Vec<Slot>)> {
@@ -120,8 +124,7 @@ impl Adam {
         let m_hat = (&m / (1.0 - self.beta1.powf(t as f64)))?;
         let v_hat = (&v / (1.0 - self.beta2.powf(t as f64)))?;
         let step = (m_hat / (v_hat.sqrt()? + self.epsilon)?)?;
-        let p = (p - (step * context.learning_rate)?)?;
-        Ok((p, slots_of(m, v)))
+        Ok(((step * -context.learning_rate)?, slots_of(m, v)))
     }
 }
 
@@ -131,6 +134,7 @@ struct FusedAdam {
     isa: Isa,
     /// The constants of the current step.
     constants: lopt_kernels::Adam,
+    scale: FusedScale,
 }
 
 impl FusedUpdate for FusedAdam {
@@ -138,13 +142,19 @@ impl FusedUpdate for FusedAdam {
         self.isa.name()
     }
 
-    fn begin_step(&mut self, context: &StepContext, _: &mut [Vec<f32>]) {
+    fn observe(&mut self, _: usize, g: &[f32], slots: &[Vec<f32>]) {
+        self.scale.observe(g, slots);
+    }
+
+    fn begin_step(&mut self, context: &StepContext, network: &mut [Vec<f32>]) {
+        self.scale.begin_step(network);
         self.constants = self.adam.constants(context);
     }
 
     fn update(&mut self, _: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]) {
+        let (target, slots) = self.scale.target(p, slots);
         if let [m, v] = slots {
-            lopt_kernels::adam(self.isa, &self.constants, p, g, m, v);
+            lopt_kernels::adam(self.isa, &self.constants, target, g, m, v);
         }
     }
 }
@@ -165,7 +175,11 @@ impl Optimizer for Adam {
             .tensors()
             .iter()
             .map(|p| Ok(slots_of(p.zeros_like()?, p.zeros_like()?)));
-        Ok(State::of_parameters(slots.collect::<Result<_>>()?))
+        let state = State::of_parameters(slots.collect::<Result<_>>()?);
+        match &self.online_scale {
+            Some(scale) => scale.init(state, params),
+            None => Ok(state),
+        }
     }
 
     fn update(
@@ -175,8 +189,9 @@ impl Optimizer for Adam {
         params: &mut Params,
         grads: &Grads,
     ) -> Result<()> {
-        state.step_each(params, grads, |p, slots, g| {
-            self.moved(context, p, slots, g)
+        let scale = self.online_scale.as_ref();
+        step_each(scale, state, params, grads, |_, slots, g| {
+            self.direction(context, slots, g)
         })
     }
 

@@ -23,6 +23,7 @@
 
 use candle_core::Tensor;
 use lopt_core::{DropIn, Result, StepContext};
+use lopt_online_scale::OnlineScale;
 use lopt_per_param::{Evaluation, Exponent, Formula, Learned, Pretrained, Rule};
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,9 @@ pub struct Config {
     pub step_multiplier: f64,
     /// β₂, the scale of the log-magnitude. Default: 0.001.
     pub exp_multiplier: f64,
+    /// If set, the scale of the steps is found online; see [`lopt_online_scale`]. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub online_scale: Option<OnlineScale>,
 }
 
 impl Default for Config {
@@ -58,6 +62,7 @@ impl Default for Config {
             hidden: vec![4, 4],
             step_multiplier: 1e-3,
             exp_multiplier: 1e-3,
+            online_scale: None,
         }
     }
 }
@@ -71,6 +76,10 @@ impl Rule for Config {
 
     fn heads(&self) -> usize {
         2
+    }
+
+    fn online_scale(&self) -> Option<&OnlineScale> {
+        self.online_scale.as_ref()
     }
 
     fn step(&self, evaluation: &Evaluation) -> Result<Tensor> {

@@ -12,10 +12,15 @@ use crate::{
 /// The update of one optimizer on f32 slices, with decoded θ.
 ///
 /// It computes the same function as [`Optimizer::update`] up to rounding. A step calls
-/// [`FusedUpdate::begin_step`] once, then [`FusedUpdate::update`] for each tensor with a gradient.
+/// [`FusedUpdate::observe`] for each tensor with a gradient, [`FusedUpdate::begin_step`] once, and
+/// [`FusedUpdate::update`] for each of these tensors.
 pub trait FusedUpdate: Send {
     /// The instruction set of its kernels: "avx512", "avx2" or "portable".
     fn kernel(&self) -> &'static str;
+
+    /// Reads the gradient and the slots of parameter `index` before the step begins, for values
+    /// that need the gradients of all tensors. All gradients have been checked.
+    fn observe(&mut self, _index: usize, _g: &[f32], _slots: &[Vec<f32>]) {}
 
     /// Prepares the values that all tensors of a step share. `network` holds the slots of the whole
     /// network in the order of [`Optimizer::init`].
@@ -136,6 +141,10 @@ impl Fused {
         for ((start, &end), name) in starts().zip(ends).zip(names) {
             check_values(name, &grads[start..end])?;
         }
+        for (index, (start, &end)) in starts().zip(ends).enumerate() {
+            let g = &grads[start..end];
+            self.update.observe(index, g, &self.slots[index]);
+        }
         self.update.begin_step(context, &mut self.network);
         for (index, (start, &end)) in starts().zip(ends).enumerate() {
             let (p, g) = (&mut params[start..end], &grads[start..end]);
@@ -143,6 +152,11 @@ impl Fused {
         }
         self.step += 1;
         Ok(())
+    }
+
+    fn observe(&mut self, index: usize, g: &Tensor) -> Result<()> {
+        let (update, slots) = (&mut self.update, &self.slots[index]);
+        with_values(g, |g| update.observe(index, g, slots))
     }
 
     fn update_in_place(&mut self, index: usize, p: &Tensor, g: &Tensor) -> Result<()> {
@@ -215,6 +229,11 @@ impl Backend for Fused {
                 check_gradient(name, p, g)?;
             }
         }
+        for (index, p) in params.tensors().iter().enumerate() {
+            if let Some(g) = grads.grad(index).filter(|_| p.elem_count() > 0) {
+                self.observe(index, g)?;
+            }
+        }
         self.update.begin_step(context, &mut self.network);
         for (index, p) in params.tensors().iter().enumerate() {
             if let Some(g) = grads.grad(index).filter(|_| p.elem_count() > 0) {
@@ -224,6 +243,20 @@ impl Backend for Fused {
         self.step += 1;
         Ok(None)
     }
+}
+
+/// Calls `read` with the values of a tensor, without a copy if it is a contiguous f32 tensor on the
+/// CPU.
+fn with_values<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let (storage, layout) = tensor.storage_and_layout();
+    if let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) =
+        (&*storage, layout.contiguous_offsets())
+    {
+        return Ok(read(&values[start..end]));
+    }
+    drop(storage);
+    let copy = tensor.to_dtype(DType::F32)?.flatten_all()?;
+    Ok(read(&copy.to_vec1::<f32>()?))
 }
 
 /// Whether two tensors share their memory.

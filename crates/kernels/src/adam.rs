@@ -1,4 +1,5 @@
 use crate::{
+    Target,
     isa::dispatch,
     simd::{Simd, part, put},
 };
@@ -26,31 +27,32 @@ pub struct Adam {
 
 dispatch! {
     /// m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g²,
-    /// p ← p − lr·(m·c₁)/(√(v·c₂) + ε) for each element.
+    /// u = −lr·(m·c₁)/(√(v·c₂) + ε) for each element, and adds u to the target.
     ///
     /// # Panics
     /// Panics if the slices differ in length.
-    pub fn adam = body(constants: &Adam, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32])
+    pub fn adam = body(constants: &Adam, target: Target, g: &[f32], m: &mut [f32], v: &mut [f32])
 }
 
 #[inline(always)]
-fn body<S: Simd>(s: S, c: &Adam, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
-    let n = p.len();
+fn body<S: Simd>(s: S, c: &Adam, mut target: Target, g: &[f32], m: &mut [f32], v: &mut [f32]) {
+    let n = target.p.len();
+    target.check();
     assert!(g.len() == n && m.len() == n && v.len() == n);
     let mut at = 0;
     while at < n {
         let count = S::LANES.min(n - at);
         // SAFETY: each slice has `n` elements, and `at + count` is at most `n`.
         unsafe {
-            let (new_p, new_m, new_v) = step(
+            let p = part(s, target.p, at, count);
+            let (direction, new_m, new_v) = step(
                 s,
                 c,
-                part(s, p, at, count),
                 part(s, g, at, count),
                 part(s, m, at, count),
                 part(s, v, at, count),
             );
-            put(s, p, at, count, new_p);
+            target.add(s, at, count, p, direction, -c.learning_rate);
             put(s, m, at, count, new_m);
             put(s, v, at, count, new_v);
         }
@@ -58,9 +60,9 @@ fn body<S: Simd>(s: S, c: &Adam, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mu
     }
 }
 
-/// Returns (p, m, v) after the step.
+/// Returns (the direction of the step, m, v).
 #[inline(always)]
-fn step<S: Simd>(s: S, c: &Adam, p: S::V, g: S::V, m: S::V, v: S::V) -> (S::V, S::V, S::V) {
+fn step<S: Simd>(s: S, c: &Adam, g: S::V, m: S::V, v: S::V) -> (S::V, S::V, S::V) {
     let m = s.mul_add(s.splat(c.beta1), m, s.mul(s.splat(c.one_minus_beta1), g));
     let fresh = s.mul(s.splat(c.one_minus_beta2), s.mul(g, g));
     let v = s.mul_add(s.splat(c.beta2), v, fresh);
@@ -69,6 +71,5 @@ fn step<S: Simd>(s: S, c: &Adam, p: S::V, g: S::V, m: S::V, v: S::V) -> (S::V, S
         s.mul(m, s.splat(c.correction1)),
         s.add(root, s.splat(c.epsilon)),
     );
-    let p = s.mul_add(direction, s.splat(-c.learning_rate), p);
-    (p, m, v)
+    (direction, m, v)
 }

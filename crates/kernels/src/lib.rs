@@ -19,7 +19,9 @@ pub mod mlp;
 pub mod per_param;
 mod rows;
 mod simd;
+mod target;
 
 pub use adam::{Adam, adam};
 pub use isa::Isa;
 pub use rows::{gather, gather_pixels};
+pub use target::{Target, UpdateSum, inner_product};

@@ -24,7 +24,7 @@ pub use formula::{Exponent, Formula};
 pub use lines::Shape;
 pub use theta::Weights;
 
-use crate::Isa;
+use crate::{Isa, Target};
 use scaled::Scaled;
 use side::{Side, sum_squares};
 
@@ -60,7 +60,7 @@ pub struct Scratch {
     columns: Side,
 }
 
-/// Takes one step p ← p + Δp of one tensor; `bias` is [`Weights::bias_at`] the step.
+/// Adds the update of one tensor to `target`; `bias` is [`Weights::bias_at`] the step.
 ///
 /// # Panics
 /// Panics if a slice does not have the length that `shape` requires.
@@ -71,14 +71,18 @@ pub fn update<const H: usize>(
     formula: &Formula,
     bias: &[f32; H],
     shape: &Shape,
-    p: &mut [f32],
+    target: Target,
     g: &[f32],
     state: State,
     scratch: &mut Scratch,
 ) {
     let n = shape.elements();
+    target.check();
     assert!(
-        p.len() == n && g.len() == n && state.momentum.len() == 3 * n && state.rms.len() == n,
+        target.p.len() == n
+            && g.len() == n
+            && state.momentum.len() == 3 * n
+            && state.rms.len() == n,
         "the slices do not have the shape's length, {n}"
     );
     if n == 0 {
@@ -95,18 +99,21 @@ pub fn update<const H: usize>(
             sum_squares(isa, lines, g, rows, columns);
             rows.update_rows(isa, &weights.adafactor_decays, row, lines);
             columns.update_columns(isa, &weights.adafactor_decays, col, lines);
-            let sums =
-                accumulate::accumulate(isa, weights, lines, p, g, momentum, rms, rows, columns);
+            let sums = accumulate::accumulate(
+                isa, weights, lines, target.p, g, momentum, rms, rows, columns,
+            );
             let scaled =
                 Scaled::factored(weights, bias, &sums, n, rows.squares(), columns.squares());
             rows.fold(isa, row, &scaled.rows);
             columns.fold(isa, col, &scaled.columns);
             apply::apply(
-                isa, weights, formula, &scaled, lines, p, g, momentum, rms, rows, columns,
+                isa, weights, formula, &scaled, lines, target, g, momentum, rms, rows, columns,
             );
         }
         (Shape::Diagonal(_), Factored::Diagonal(diagonal)) => {
-            diagonal::update(isa, weights, formula, bias, p, g, momentum, rms, diagonal);
+            diagonal::update(
+                isa, weights, formula, bias, target, g, momentum, rms, diagonal,
+            );
         }
         _ => panic!("the state belongs to a tensor of another rank"),
     }

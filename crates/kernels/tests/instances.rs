@@ -4,7 +4,7 @@
 //! instance, with `RUSTFLAGS=-Ctarget-feature=+avx2,+fma` that of AVX2 too.
 
 use lopt_kernels::{
-    Adam, Isa, adam,
+    Adam, Isa, Target, UpdateSum, adam, inner_product,
     mlp::{Activation, Layer, Mlp, Workspace},
     per_param::{Exponent, Factored, Formula, Scratch, Shape, State, Weights, update},
 };
@@ -48,9 +48,8 @@ fn others() -> Vec<Isa> {
     all.filter(|isa| *isa != Isa::PORTABLE).collect()
 }
 
-#[test]
-fn adam_is_the_same_for_all() {
-    let constants = Adam {
+fn adam_constants() -> Adam {
+    Adam {
         learning_rate: 0.01,
         beta1: 0.9,
         one_minus_beta1: 0.1,
@@ -59,14 +58,26 @@ fn adam_is_the_same_for_all() {
         correction1: 2.0,
         correction2: 5.0,
         epsilon: 1e-8,
-    };
+    }
+}
+
+#[test]
+fn adam_is_the_same_for_all() {
+    let constants = adam_constants();
     for n in [0, 1, 7, 8, 15, 16, 17, 33, 100] {
         let run = |isa| {
             let mut numbers = Numbers(n as u64);
             let (mut p, mut m) = (numbers.vec(n, 1.0), numbers.vec(n, 0.1));
             let (g, mut v) = (numbers.vec(n, 1.0), numbers.vec(n, 1.0));
             v.iter_mut().for_each(|v| *v = v.abs());
-            adam(isa, &constants, &mut p, &g, &mut m, &mut v);
+            adam(
+                isa,
+                &constants,
+                Target::parameters(&mut p),
+                &g,
+                &mut m,
+                &mut v,
+            );
             [p, m, v]
         };
         let portable = run(Isa::PORTABLE);
@@ -154,6 +165,7 @@ fn steps<const H: usize>(
     let mut col = positive(3 * shape.columns());
     let mut diagonal = positive(3 * n);
     let (mut p, mut momentum) = (numbers.vec(n, 0.3), numbers.vec(3 * n, 0.1));
+    let mut sum = Numbers(n as u64 + 1).vec(n, 0.01);
     let mut scratch = Scratch::default();
     for t in 0..2 {
         let g = numbers.vec(n, 0.1);
@@ -171,11 +183,71 @@ fn steps<const H: usize>(
         };
         let bias = weights.bias_at(t);
         let scratch = &mut scratch;
+        let target = target(&mut p, &mut sum, t);
         update(
-            isa, weights, formula, &bias, &shape, &mut p, &g, state, scratch,
+            isa, weights, formula, &bias, &shape, target, &g, state, scratch,
         );
     }
-    vec![p, momentum, rms, row, col, diagonal]
+    // The sum with the parameters: a single small update has a larger relative error.
+    vec![[p, sum].concat(), momentum, rms, row, col, diagonal]
+}
+
+/// The parameters alone in the first step, with a sum of updates in the second.
+fn target<'a>(p: &'a mut [f32], sum: &'a mut [f32], step: u64) -> Target<'a> {
+    let (change, scale) = (0.01, 1.1);
+    let sum = (step > 0).then_some(UpdateSum { sum, change, scale });
+    Target { p, sum }
+}
+
+/// A kernel moves p by change·Δ + scale·u and Δ by u.
+#[test]
+fn an_update_sum_collects_the_updates() {
+    let constants = adam_constants();
+    for n in [1, 16, 33] {
+        let mut numbers = Numbers(n as u64);
+        let (start, g, old) = (
+            numbers.vec(n, 1.0),
+            numbers.vec(n, 1.0),
+            numbers.vec(n, 1.0),
+        );
+        for isa in Isa::all() {
+            let run = |target: Target| {
+                let (mut m, mut v) = (vec![0.0; n], vec![0.0; n]);
+                adam(isa, &constants, target, &g, &mut m, &mut v);
+            };
+            let (mut plain, mut p, mut sum) = (start.clone(), start.clone(), old.clone());
+            run(Target::parameters(&mut plain));
+            run(target(&mut p, &mut sum, 1));
+            for i in 0..n {
+                let u = plain[i] - start[i];
+                assert!((sum[i] - old[i] - u).abs() < 1e-6);
+                assert!((p[i] - start[i] - 0.01 * old[i] - 1.1 * u).abs() < 1e-6);
+            }
+        }
+    }
+}
+
+#[test]
+fn inner_products_are_sums_of_products() {
+    for n in [0, 1, 15, 16, 17, 40, 100, 20_000] {
+        if cfg!(miri) && n > 100 {
+            continue;
+        }
+        let mut numbers = Numbers(n as u64);
+        let (a, b) = (numbers.vec(n, 1.0), numbers.vec(n, 1.0));
+        let exact: f64 = a
+            .iter()
+            .zip(&b)
+            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+            .sum();
+        for isa in Isa::all() {
+            let ours = inner_product(isa, &a, &b);
+            assert!(
+                (ours - exact).abs() <= 1e-6 * (n as f64),
+                "{isa} {n}: {ours} {exact}"
+            );
+        }
+    }
 }
 
 /// The formulas that are run; under Miri the first and the last switch every term both ways.

@@ -7,6 +7,7 @@ use lopt_kernels::{
     Isa,
     per_param::{Factored, Formula, Scratch, Shape, State, Weights, update},
 };
+use lopt_online_scale::FusedScale;
 
 use crate::{Rule, accumulators::factored_dims};
 
@@ -65,6 +66,7 @@ struct FusedRule<R, const H: usize> {
     bias: [f32; H],
     formula: Formula,
     shapes: Vec<Shape>,
+    scale: FusedScale,
     scratch: Scratch,
 }
 
@@ -86,6 +88,7 @@ impl<R: Rule, const H: usize> FusedRule<R, H> {
             rule: rule.clone(),
             weights,
             shapes,
+            scale: FusedScale::new(isa, rule.online_scale()),
             scratch: Scratch::default(),
         }))
     }
@@ -96,7 +99,12 @@ impl<R: Rule, const H: usize> FusedUpdate for FusedRule<R, H> {
         self.isa.name()
     }
 
-    fn begin_step(&mut self, context: &StepContext, _: &mut [Vec<f32>]) {
+    fn observe(&mut self, _: usize, g: &[f32], slots: &[Vec<f32>]) {
+        self.scale.observe(g, slots);
+    }
+
+    fn begin_step(&mut self, context: &StepContext, network: &mut [Vec<f32>]) {
+        self.scale.begin_step(network);
         self.bias = self.weights.bias_at(self.rule.seen_step(context.step));
         if let Some(formula) = self.rule.formula(context) {
             self.formula = formula;
@@ -104,6 +112,7 @@ impl<R: Rule, const H: usize> FusedUpdate for FusedRule<R, H> {
     }
 
     fn update(&mut self, index: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]) {
+        let (target, slots) = self.scale.target(p, slots);
         let (momentum, rms, factored) = match slots {
             [momentum, rms, row, col] => (momentum, rms, Factored::RowCol { row, col }),
             [momentum, rms, diagonal] => (momentum, rms, Factored::Diagonal(diagonal)),
@@ -117,7 +126,7 @@ impl<R: Rule, const H: usize> FusedUpdate for FusedRule<R, H> {
         let (weights, formula, bias) = (&self.weights, &self.formula, &self.bias);
         let (shape, scratch) = (&self.shapes[index], &mut self.scratch);
         update(
-            self.isa, weights, formula, bias, shape, p, g, state, scratch,
+            self.isa, weights, formula, bias, shape, target, g, state, scratch,
         );
     }
 

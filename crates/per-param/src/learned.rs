@@ -6,6 +6,7 @@ use lopt_core::{
     State, StepContext, Streams, Theta,
 };
 use lopt_kernels::Isa;
+use lopt_online_scale::OnlineScale;
 use serde_json::Value;
 
 use crate::{Pretrained, Rule, accumulators::Accumulators, fused, mlp, step};
@@ -143,8 +144,9 @@ pub(crate) fn json(rule: &impl Rule) -> Result<Value> {
     Ok(json)
 }
 
-/// Returns the sizes of the MLP's layers.
+/// Checks the configuration and returns the sizes of the MLP's layers.
 pub(crate) fn sizes(rule: &impl Rule) -> Result<Vec<usize>> {
+    rule.online_scale().map_or(Ok(()), OnlineScale::check)?;
     let hidden = rule.hidden();
     if hidden.len() > MAX_HIDDEN || hidden.contains(&0) {
         return Err(Error::Mismatch(format!(
@@ -183,7 +185,11 @@ impl<R: Rule> Optimizer for Learned<R> {
         let tensors = params.tensors().iter();
         let slots =
             tensors.map(|p| Ok(Accumulators::zeros(p.dims(), p.dtype(), p.device())?.into_slots()));
-        Ok(State::of_parameters(slots.collect::<Result<_>>()?))
+        let state = State::of_parameters(slots.collect::<Result<_>>()?);
+        match self.rule.online_scale() {
+            Some(scale) => scale.init(state, params),
+            None => Ok(state),
+        }
     }
 
     fn update(

@@ -1,6 +1,7 @@
 use candle_core::Tensor;
 use lopt_core::{Result, StepContext};
 use lopt_kernels::per_param::Formula;
+use lopt_online_scale::OnlineScale;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::features::Features;
@@ -54,6 +55,11 @@ pub trait Rule:
 
     /// The number of MLP outputs.
     fn heads(&self) -> usize;
+
+    /// The online scale of the steps, or `None` to take them as they are.
+    fn online_scale(&self) -> Option<&OnlineScale> {
+        None
+    }
 
     /// Returns the inner step from which the step features are computed at inner step `t`.
     fn seen_step(&self, t: u64) -> u64 {

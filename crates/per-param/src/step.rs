@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 use lopt_core::{Error, Grads, Params, Result, Slot, State, StepContext};
 use lopt_kernels::per_param::theta::Parts;
+use lopt_online_scale::step_each;
 
 use crate::{
     Evaluation, Rule,
@@ -11,7 +12,7 @@ use crate::{
     mlp::Mlp,
 };
 
-/// Takes one step φ ← φ − η·step of every tensor with a gradient. `theta` holds θ's parts in layout
+/// Takes one step of every tensor with a gradient, with the update −η·step. `theta` holds θ's parts in layout
 /// order.
 pub fn update(
     rule: &impl Rule,
@@ -29,11 +30,10 @@ pub fn update(
     })?;
     let decays = Decays::new(parts.momentum, parts.rms, parts.adafactor)?;
     let mlp = Mlp::at_step(&parts.layers, rule.seen_step(context.step))?;
-    state.step_each(params, grads, |p, slots, g| {
+    step_each(rule.online_scale(), state, params, grads, |p, slots, g| {
         let (accumulators, evaluation) = evaluate(&decays, &mlp, context, slots, p, g)?;
-        let delta = (rule.step(&evaluation)? * -context.learning_rate)?;
-        let p = (p + delta.reshape(p.shape())?)?;
-        Ok((p, accumulators.into_slots()))
+        let update = (rule.step(&evaluation)? * -context.learning_rate)?;
+        Ok((update.reshape(p.shape())?, accumulators.into_slots()))
     })
 }
 

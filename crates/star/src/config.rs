@@ -1,5 +1,6 @@
 use candle_core::Tensor;
 use lopt_core::Result;
+use lopt_online_scale::OnlineScale;
 use lopt_per_param::Evaluation;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,9 @@ pub struct Config {
     /// descends alone. Not in the paper; `REPRODUCTION.md` (C3) measures its effect. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_limit: Option<u64>,
+    /// If set, the scale of the steps is found online; see [`lopt_online_scale`]. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub online_scale: Option<OnlineScale>,
     /// The scales β₁ … β₄ of the two terms.
     pub multipliers: Multipliers,
 }
@@ -50,6 +54,7 @@ impl Default for Config {
             precondition_blackbox: true,
             blackbox_magnitude: Magnitude::PerParameter,
             time_limit: None,
+            online_scale: None,
             multipliers: Multipliers::default(),
         }
     }

@@ -40,6 +40,7 @@ use lopt_blackbox::{
     term,
 };
 use lopt_core::{DropIn, Result, StepContext};
+use lopt_online_scale::OnlineScale;
 use lopt_per_param::{Evaluation, Exponent, Formula, Learned, Pretrained, Rule};
 
 pub use config::{Config, Magnitude, Multipliers, Nominal};
@@ -65,6 +66,10 @@ impl Rule for Config {
 
     fn heads(&self) -> usize {
         if self.nominal == Nominal::Off { 2 } else { 3 }
+    }
+
+    fn online_scale(&self) -> Option<&OnlineScale> {
+        self.online_scale.as_ref()
     }
 
     fn seen_step(&self, t: u64) -> u64 {

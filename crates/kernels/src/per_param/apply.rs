@@ -1,9 +1,9 @@
 //! Third pass: evaluates the MLP on the features of each element and takes the step.
 
 use crate::{
-    Isa,
+    Isa, Target,
     isa::dispatch,
-    simd::{Simd, Two, part, put},
+    simd::{Simd, Two, part},
 };
 
 use super::{
@@ -26,7 +26,7 @@ pub(super) fn apply<const H: usize>(
     formula: &Formula,
     scaled: &Scaled<H>,
     lines: &Lines,
-    p: &mut [f32],
+    target: Target,
     g: &[f32],
     momentum: &[f32],
     rms: &[f32],
@@ -36,18 +36,18 @@ pub(super) fn apply<const H: usize>(
     let mut formula = *formula;
     if formula.per_tensor() {
         let sums = heads(
-            isa, weights, scaled, lines, p, g, momentum, rms, rows, columns,
+            isa, weights, scaled, lines, target.p, g, momentum, rms, rows, columns,
         );
-        formula = formula.with_means(sums.map(|sum| sum / p.len() as f64));
+        formula = formula.with_means(sums.map(|sum| sum / target.p.len() as f64));
     }
     step(
-        isa, weights, scaled, &formula, lines, p, g, momentum, rms, rows, columns,
+        isa, weights, scaled, &formula, lines, target, g, momentum, rms, rows, columns,
     );
 }
 
 dispatch! {
     fn step<const H: usize> = step_body(
-        weights: &Weights<H>, scaled: &Scaled<H>, formula: &Formula, lines: &Lines, p: &mut [f32],
+        weights: &Weights<H>, scaled: &Scaled<H>, formula: &Formula, lines: &Lines, target: Target,
         g: &[f32], momentum: &[f32], rms: &[f32], rows: &Side, columns: &Side,
     )
 }
@@ -68,22 +68,40 @@ fn step_body<S: Simd, const H: usize>(
     scaled: &Scaled<H>,
     formula: &Formula,
     lines: &Lines,
-    p: &mut [f32],
+    mut target: Target,
     g: &[f32],
     momentum: &[f32],
     rms: &[f32],
     rows: &Side,
     columns: &Side,
 ) {
-    let tensor = Moments::new(p.len(), g, momentum, rms);
+    let tensor = Moments::new(target.p.len(), g, momentum, rms);
     let (no_x, no_y) = sides(lines, rows, columns);
     for line in lines.iter() {
         if lines.no_y_is_fixed() {
             let base = Base::<H, true>::new(scaled, no_x, no_y, line);
-            step_line(s, weights, scaled, formula, p, &tensor, &base, line);
+            step_line(
+                s,
+                weights,
+                scaled,
+                formula,
+                &mut target,
+                &tensor,
+                &base,
+                line,
+            );
         } else {
             let base = Base::<H, false>::new(scaled, no_x, no_y, line);
-            step_line(s, weights, scaled, formula, p, &tensor, &base, line);
+            step_line(
+                s,
+                weights,
+                scaled,
+                formula,
+                &mut target,
+                &tensor,
+                &base,
+                line,
+            );
         }
     }
 }
@@ -95,7 +113,7 @@ fn step_line<S: Simd, const H: usize, const FIXED: bool>(
     weights: &Weights<H>,
     scaled: &Scaled<H>,
     formula: &Formula,
-    p: &mut [f32],
+    target: &mut Target,
     tensor: &Moments,
     base: &Base<H, FIXED>,
     line: Line,
@@ -104,13 +122,13 @@ fn step_line<S: Simd, const H: usize, const FIXED: bool>(
     while H <= NARROW && i + 2 * S::LANES <= line.len {
         let n = 2 * S::LANES;
         // SAFETY: the line lies within the tensor and the sides, and `n` of its elements remain.
-        unsafe { step_elements(Two(s), weights, scaled, formula, p, tensor, base, i, n) };
+        unsafe { step_elements(Two(s), weights, scaled, formula, target, tensor, base, i, n) };
         i += n;
     }
     while i < line.len {
         let n = S::LANES.min(line.len - i);
         // SAFETY: as above.
-        unsafe { step_elements(s, weights, scaled, formula, p, tensor, base, i, n) };
+        unsafe { step_elements(s, weights, scaled, formula, target, tensor, base, i, n) };
         i += n;
     }
 }
@@ -125,7 +143,7 @@ unsafe fn step_elements<S: Simd, const H: usize, const FIXED: bool>(
     weights: &Weights<H>,
     scaled: &Scaled<H>,
     formula: &Formula,
-    p: &mut [f32],
+    target: &mut Target,
     tensor: &Moments,
     base: &Base<H, FIXED>,
     i: usize,
@@ -133,9 +151,16 @@ unsafe fn step_elements<S: Simd, const H: usize, const FIXED: bool>(
 ) {
     // SAFETY: guaranteed by the caller.
     unsafe {
-        let (old, inputs, heads) = evaluate(s, weights, scaled, p, tensor, base, i, n);
-        let new = formula.apply(s, old, &inputs, heads);
-        put(s, p, base.line.at + i, n, new);
+        let (old, inputs, heads) = evaluate(s, weights, scaled, target.p, tensor, base, i, n);
+        let direction = formula.direction(s, &inputs, heads);
+        target.add(
+            s,
+            base.line.at + i,
+            n,
+            old,
+            direction,
+            -formula.learning_rate,
+        );
     }
 }
 

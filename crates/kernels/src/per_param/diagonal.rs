@@ -1,7 +1,7 @@
 //! The update of tensors of rank 0 and 1, whose second moments are not factored.
 
 use crate::{
-    Isa,
+    Isa, Target,
     isa::dispatch,
     simd::{Simd, part, put},
 };
@@ -23,22 +23,22 @@ pub(super) fn update<const H: usize>(
     weights: &Weights<H>,
     formula: &Formula,
     bias: &[f32; H],
-    p: &mut [f32],
+    target: Target,
     g: &[f32],
     momentum: &mut [f32],
     rms: &mut [f32],
     diagonal: &mut [f32],
 ) {
-    let n = p.len();
-    let (sums, moments) = accumulate(isa, weights, p, g, momentum, rms, diagonal);
+    let n = target.p.len();
+    let (sums, moments) = accumulate(isa, weights, target.p, g, momentum, rms, diagonal);
     let scaled = Scaled::diagonal(weights, bias, &sums, &moments, n);
     let mut formula = *formula;
     if formula.per_tensor() {
-        let sums = heads(isa, weights, &scaled, p, g, momentum, rms, diagonal);
+        let sums = heads(isa, weights, &scaled, target.p, g, momentum, rms, diagonal);
         formula = formula.with_means(sums.map(|sum| sum / n as f64));
     }
     step(
-        isa, weights, &scaled, &formula, p, g, momentum, rms, diagonal,
+        isa, weights, &scaled, &formula, target, g, momentum, rms, diagonal,
     );
 }
 
@@ -108,7 +108,7 @@ fn accumulate_body<S: Simd, const H: usize>(
 
 dispatch! {
     fn step<const H: usize> = step_body(
-        weights: &Weights<H>, scaled: &Scaled<H>, formula: &Formula, p: &mut [f32], g: &[f32],
+        weights: &Weights<H>, scaled: &Scaled<H>, formula: &Formula, target: Target, g: &[f32],
         momentum: &[f32], rms: &[f32], diagonal: &[f32],
     )
 }
@@ -120,13 +120,13 @@ fn step_body<S: Simd, const H: usize>(
     weights: &Weights<H>,
     scaled: &Scaled<H>,
     formula: &Formula,
-    p: &mut [f32],
+    mut target: Target,
     g: &[f32],
     momentum: &[f32],
     rms: &[f32],
     diagonal: &[f32],
 ) {
-    let n = p.len();
+    let n = target.p.len();
     assert!(diagonal.len() == 3 * n);
     let tensor = Moments::new(n, g, momentum, rms);
     let mut at = 0;
@@ -135,8 +135,9 @@ fn step_body<S: Simd, const H: usize>(
         // SAFETY: `count` elements of the tensor remain.
         unsafe {
             let (old, inputs, heads) =
-                evaluate(s, weights, scaled, p, &tensor, diagonal, at, count);
-            put(s, p, at, count, formula.apply(s, old, &inputs, heads));
+                evaluate(s, weights, scaled, target.p, &tensor, diagonal, at, count);
+            let direction = formula.direction(s, &inputs, heads);
+            target.add(s, at, count, old, direction, -formula.learning_rate);
         }
         at += count;
     }

@@ -54,12 +54,11 @@ impl Formula {
         self
     }
 
-    /// Returns p after the step.
+    /// Returns the direction of the step: Δφ = −η·direction.
     #[inline(always)]
-    pub(super) fn apply<S: Simd>(
+    pub(super) fn direction<S: Simd>(
         &self,
         s: S,
-        p: S::V,
         inputs: &Inputs<S::V>,
         heads: [S::V; HEADS],
     ) -> S::V {
@@ -76,7 +75,7 @@ impl Formula {
         let direction = s.mul(heads[0], pi);
         let magnitude = self.blackbox_exponent.exp(s, heads[1]);
         let blackbox = s.mul(s.mul(direction, magnitude), s.splat(self.blackbox));
-        s.mul_add(s.add(nominal, blackbox), s.splat(-self.learning_rate), p)
+        s.add(nominal, blackbox)
     }
 }
 
