@@ -1,5 +1,7 @@
 """Writes online_scale.safetensors: optax.contrib.mechanize around optax.adam, in float64.
 
+`RUN/network/` has one scale for all tensors, `RUN/tensors/` runs each tensor by itself.
+
     python3 -m venv venv && venv/bin/pip install jax==0.10.2 optax==0.2.8 safetensors==0.8.0
     venv/bin/python online_scale.py
 """
@@ -24,31 +26,50 @@ def below(prefix):
     return {k[len(prefix) + 1 :]: np.float64(v) for k, v in inputs.items() if k.startswith(prefix)}
 
 
-def run(params, gradient, steps, prefix, out):
+def optimizer():
     adam = optax.adam(CONFIG["lr"], CONFIG["b1"], CONFIG["b2"], CONFIG["eps"])
-    optimizer = optax.contrib.mechanize(
+    return optax.contrib.mechanize(
         adam, weight_decay=0.0, s_init=CONFIG["initial"], num_betas=CONFIG["learners"]
     )
-    state = optimizer.init(params)
-    for step in range(1, steps + 1):
-        grads = gradient(step, params)
-        updates, state = optimizer.update(grads, state, params)
+
+
+def run(params, gradients, prefix, out):
+    mechanic = optimizer()
+    state = mechanic.init(params)
+    for step in range(1, len(gradients) + 1):
+        updates, state = mechanic.update(gradients[step - 1], state, params)
         params = optax.apply_updates(params, updates)
-        for name in grads:
-            out[f"{prefix}/gradients/{step}/{name}"] = np.asarray(grads[name])
         if step in KEPT:
             for name in params:
                 out[f"{prefix}/step{step}/{name}"] = np.asarray(params[name])
-            for slot in "mvrs":
-                out[f"{prefix}/state{step}/{slot}"] = np.asarray(getattr(state, slot))
+            learners = np.stack([np.asarray(getattr(state, slot)) for slot in "mvrs"])
+            out[f"{prefix}/learners{step}/{min(params)}"] = learners
+
+
+def both(params, gradients, name, out):
+    run(params, gradients, f"{name}/network", out)
+    for tensor in params:
+        alone = [{tensor: g[tensor]} for g in gradients]
+        run({tensor: params[tensor]}, alone, f"{name}/tensors", out)
+    for step, g in enumerate(gradients, 1):
+        out.update({f"{name}/gradients/{step}/{k}": np.asarray(v) for k, v in g.items()})
+
+
+def downhill(params, steps):
+    """Gradients of a quadratic function with its minimum at 3, along gradient descent."""
+    gradients = []
+    for _ in range(steps):
+        gradients.append({k: p - 3.0 for k, p in params.items()})
+        params = {k: p - 0.02 * gradients[-1][k] for k, p in params.items()}
+    return gradients
 
 
 params = below("params")
 main = below("grads_main")
 out = {}
 # The gradients that all optimizers are compared on: unrelated, zero, huge and tiny.
-run(params, lambda step, _: {k: g[step - 1] for k, g in main.items()}, 12, "main", out)
-# The gradients of a quadratic function with its minimum at 3: the scale grows a lot.
-run(params, lambda _, p: {k: np.asarray(v) - 3.0 for k, v in p.items()}, 40, "quadratic", out)
+both(params, [{k: g[step] for k, g in main.items()} for step in range(12)], "main", out)
+# Gradients that keep their direction: the scale grows a lot.
+both(params, downhill(params, 40), "quadratic", out)
 metadata = {"config": json.dumps(CONFIG), "jax": jax.__version__, "optax": optax.__version__}
 save_file(out, HERE / "online_scale.safetensors", metadata)

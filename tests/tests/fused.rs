@@ -113,12 +113,12 @@ fn all() -> Vec<(String, Box<dyn Optimizer>, ByIsa)> {
         (
             "adam".to_owned(),
             Box::new(adam),
-            Box::new(move |isa, _| Some(of_adam.fused_by(isa))),
+            Box::new(move |isa, _| Some(of_adam.fused_by(isa, SHAPES.len()))),
         ),
         (
             "adam with an online scale".to_owned(),
             Box::new(online_adam),
-            Box::new(move |isa, _| Some(of_online_adam.fused_by(isa))),
+            Box::new(move |isa, _| Some(of_online_adam.fused_by(isa, SHAPES.len()))),
         ),
         (
             "blackbox".to_owned(),
@@ -201,9 +201,11 @@ fn every_fused_update_matches_the_candle_op_path() {
                 optimizer.step(&mut state, &mut params, &grads).unwrap();
                 let context = StepContext::new(t, optimizer.learning_rate());
                 let mut network: Vec<_> = slot_values(&before_state.network);
-                for (index, slots) in before_state.slots.iter().enumerate() {
+                let before_slots = before_state.slots.iter();
+                let mut all_slots: Vec<_> = before_slots.map(|s| slot_values(s)).collect();
+                for (index, slots) in all_slots.iter_mut().enumerate() {
                     let g = values(grads.tensors()[index].as_ref().unwrap());
-                    fused.observe(index, &g, &slot_values(slots));
+                    fused.observe(index, &g, slots);
                 }
                 fused.begin_step(&context, &mut network);
                 for (ours, slot) in network.iter().zip(&state.network) {
@@ -214,8 +216,8 @@ fn every_fused_update_matches_the_candle_op_path() {
                 for (index, shape) in SHAPES.iter().enumerate() {
                     let mut p = values(&before.tensors()[index]);
                     let g = values(grads.tensors()[index].as_ref().unwrap());
-                    let mut slots = slot_values(&before_state.slots[index]);
-                    fused.update(index, &mut p, &g, &mut slots);
+                    let slots = &mut all_slots[index];
+                    fused.update(index, &mut p, &g, slots);
                     let at = format!("{isa} {name}, step {t}, shape {shape:?}");
                     // A step that nearly cancels its parameter has the parameter's rounding error.
                     let old = largest(&before.tensors()[index]);
@@ -252,7 +254,7 @@ fn the_same_input_gives_the_same_bits() {
                     for t in 0..3 {
                         let g = values(grads(t).tensors()[index].as_ref().unwrap());
                         let context = StepContext::new(t, optimizer.learning_rate());
-                        fused.observe(index, &g, &slots);
+                        fused.observe(index, &g, &mut slots);
                         fused.begin_step(&context, &mut network);
                         fused.update(index, &mut p, &g, &mut slots);
                     }

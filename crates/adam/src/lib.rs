@@ -77,13 +77,14 @@ impl Adam {
         }
     }
 
-    /// Returns the update on f32 slices with this instruction set.
-    pub fn fused_by(&self, isa: Isa) -> Box<dyn FusedUpdate> {
+    /// Returns the update on f32 slices with this instruction set, for this number of parameter
+    /// tensors.
+    pub fn fused_by(&self, isa: Isa, parameters: usize) -> Box<dyn FusedUpdate> {
         Box::new(FusedAdam {
             adam: self.clone(),
             isa,
             constants: self.constants(&StepContext::new(0, self.learning_rate)),
-            scale: FusedScale::new(isa, self.online_scale.as_ref()),
+            scale: FusedScale::new(isa, self.online_scale.as_ref(), parameters),
         })
     }
 
@@ -142,8 +143,8 @@ impl FusedUpdate for FusedAdam {
         self.isa.name()
     }
 
-    fn observe(&mut self, _: usize, g: &[f32], slots: &[Vec<f32>]) {
-        self.scale.observe(g, slots);
+    fn observe(&mut self, index: usize, g: &[f32], slots: &mut [Vec<f32>]) {
+        self.scale.observe(index, g, slots);
     }
 
     fn begin_step(&mut self, context: &StepContext, network: &mut [Vec<f32>]) {
@@ -151,8 +152,8 @@ impl FusedUpdate for FusedAdam {
         self.constants = self.adam.constants(context);
     }
 
-    fn update(&mut self, _: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]) {
-        let (target, slots) = self.scale.target(p, slots);
+    fn update(&mut self, index: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]) {
+        let (target, slots) = self.scale.target(index, p, slots);
         if let [m, v] = slots {
             lopt_kernels::adam(self.isa, &self.constants, target, g, m, v);
         }
@@ -195,8 +196,8 @@ impl Optimizer for Adam {
         })
     }
 
-    fn fused(&self, _: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {
-        Some(self.fused_by(Isa::best()))
+    fn fused(&self, shapes: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {
+        Some(self.fused_by(Isa::best(), shapes.len()))
     }
 
     fn learning_rate(&self) -> f64 {

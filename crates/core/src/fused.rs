@@ -18,9 +18,9 @@ pub trait FusedUpdate: Send {
     /// The instruction set of its kernels: "avx512", "avx2" or "portable".
     fn kernel(&self) -> &'static str;
 
-    /// Reads the gradient and the slots of parameter `index` before the step begins, for values
-    /// that need the gradients of all tensors. All gradients have been checked.
-    fn observe(&mut self, _index: usize, _g: &[f32], _slots: &[Vec<f32>]) {}
+    /// Reads the gradient of parameter `index` before the step begins, for values that depend on
+    /// the gradients of all tensors. All gradients have been checked, so the step will be taken.
+    fn observe(&mut self, _index: usize, _g: &[f32], _slots: &mut [Vec<f32>]) {}
 
     /// Prepares the values that all tensors of a step share. `network` holds the slots of the whole
     /// network in the order of [`Optimizer::init`].
@@ -143,7 +143,7 @@ impl Fused {
         }
         for (index, (start, &end)) in starts().zip(ends).enumerate() {
             let g = &grads[start..end];
-            self.update.observe(index, g, &self.slots[index]);
+            self.update.observe(index, g, &mut self.slots[index]);
         }
         self.update.begin_step(context, &mut self.network);
         for (index, (start, &end)) in starts().zip(ends).enumerate() {
@@ -155,7 +155,7 @@ impl Fused {
     }
 
     fn observe(&mut self, index: usize, g: &Tensor) -> Result<()> {
-        let (update, slots) = (&mut self.update, &self.slots[index]);
+        let (update, slots) = (&mut self.update, &mut self.slots[index]);
         with_values(g, |g| update.observe(index, g, slots))
     }
 

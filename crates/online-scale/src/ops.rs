@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use lopt_core::{Error, Grads, Params, Result, Slot, State};
 
-use crate::{EPSILON, NETWORK, OnlineScale, SUM, TINY};
+use crate::{EPSILON, LEARNERS, OnlineScale, SUM, TINY};
 
 /// Updates every non-empty parameter that has a gradient, and increments the step number. `step`
 /// maps (value, slots, gradient) of a parameter to its update u and its new slots. With a scale, φ
@@ -25,35 +25,54 @@ pub fn step_each(
         });
     };
     grads.check(params)?;
-    let (network, moved) = scale.next(state, grads)?;
+    let (learners, network) = scale.of_network(state, grads)?;
     state.step_each(params, grads, |p, slots, g| {
-        let (sum, slots) = split(slots)?;
+        let (slots, old, sum) = split(slots)?;
+        let (learners, tensor) = scale.advance_ops(old, &(sum * g)?.sum_all()?)?;
+        let moved = network.mean(&tensor, scale.tensor_weight)?;
         let (update, mut slots) = step(p, slots, g)?;
-        let change = moved.change.to_dtype(p.dtype())?;
-        let factor = moved.scale.to_dtype(p.dtype())?;
-        let moved = (sum.broadcast_mul(&change)? + update.broadcast_mul(&factor)?)?;
-        slots.push(Slot {
-            name: SUM,
-            value: (sum + update)?,
-        });
+        let moved = (sum.broadcast_mul(&moved.change)? + update.broadcast_mul(&moved.scale)?)?;
+        slots.extend([slot(LEARNERS, learners), slot(SUM, (sum + update)?)]);
         Ok(((p + moved)?, slots))
     })?;
-    state.network = network;
+    if let Some(last) = state.network.last_mut() {
+        last.value = learners;
+    }
     Ok(())
 }
 
-/// Returns Δ, the last slot, and the slots before it.
-fn split(slots: &[Slot]) -> Result<(&Tensor, &[Slot])> {
-    match slots.split_last() {
-        Some((sum, slots)) if sum.name == SUM => Ok((&sum.value, slots)),
+fn slot(name: &'static str, value: Tensor) -> Slot {
+    Slot { name, value }
+}
+
+/// Returns the optimizer's own slots of a parameter, the learners, and Δ.
+fn split(slots: &[Slot]) -> Result<(&[Slot], &Tensor, &Tensor)> {
+    match slots.split_last_chunk() {
+        Some((slots, [learners, sum])) if sum.name == SUM => {
+            Ok((slots, &learners.value, &sum.value))
+        }
         _ => Err(Error::other_state()),
     }
 }
 
-/// The scale of one step: S′ − S and S′, both scalars.
+/// S′ − S and S′ of one step, scalars.
 struct Moved {
     change: Tensor,
     scale: Tensor,
+}
+
+impl Moved {
+    /// Returns (1 − w) · self + w · other, with the type and device of the other.
+    fn mean(&self, other: &Self, w: f64) -> Result<Self> {
+        let mean = |ours: &Tensor, others: &Tensor| -> Result<Tensor> {
+            let ours = ours.to_device(others.device())?.to_dtype(others.dtype())?;
+            Ok(((ours * (1.0 - w))? + (others * w)?)?)
+        };
+        Ok(Self {
+            change: mean(&self.change, &other.change)?,
+            scale: mean(&self.scale, &other.scale)?,
+        })
+    }
 }
 
 impl OnlineScale {
@@ -62,53 +81,59 @@ impl OnlineScale {
     /// # Errors
     /// Returns an error if a tensor cannot be allocated.
     pub fn init(&self, mut state: State, params: &Params) -> Result<State> {
+        let zeros = |dtype, device: &Device| -> Result<Slot> {
+            let value = Tensor::zeros((4, self.learners), dtype, device)?;
+            Ok(slot(LEARNERS, value))
+        };
         let first = params.tensors().first();
-        let (dtype, device) = first.map_or((DType::F32, Device::Cpu), |p| {
-            (p.dtype(), p.device().clone())
+        state.network.push(match first {
+            Some(p) => zeros(p.dtype(), p.device())?,
+            None => zeros(DType::F32, &Device::Cpu)?,
         });
-        for name in NETWORK {
-            let value = Tensor::zeros(self.learners, dtype, &device)?;
-            state.network.push(Slot { name, value });
-        }
         for (slots, p) in state.slots.iter_mut().zip(params.tensors()) {
-            let value = p.zeros_like()?;
-            slots.push(Slot { name: SUM, value });
+            let learners = zeros(p.dtype(), p.device())?;
+            slots.extend([learners, slot(SUM, p.zeros_like()?)]);
         }
         Ok(state)
     }
 
-    /// Returns the network's new slots and the scale of the step.
-    fn next(&self, state: &State, grads: &Grads) -> Result<(Vec<Slot>, Moved)> {
-        let [m, v, r, s] = state.network.as_slice() else {
+    /// Returns the network's learners after their update with the sum of all slopes, and the scale.
+    fn of_network(&self, state: &State, grads: &Grads) -> Result<(Tensor, Moved)> {
+        let last = state.network.last().filter(|slot| slot.name == LEARNERS);
+        let learners = &last.ok_or_else(Error::other_state)?.value;
+        let mut slope = Tensor::zeros((), learners.dtype(), learners.device())?;
+        for (slots, g) in state.slots.iter().zip(grads.tensors()) {
+            if let Some(g) = g.as_ref().filter(|g| g.elem_count() > 0) {
+                let (_, _, sum) = split(slots)?;
+                let own = (sum * g)?.sum_all()?.to_dtype(slope.dtype())?;
+                slope = (&slope + own.to_device(slope.device())?)?;
+            }
+        }
+        self.advance_ops(learners, &slope)
+    }
+
+    /// Returns the learners, \[4, K\], after their update with the slope h, and the scale.
+    fn advance_ops(&self, learners: &Tensor, slope: &Tensor) -> Result<(Tensor, Moved)> {
+        if learners.dims() != [4, self.learners] {
             return Err(Error::other_state());
-        };
-        let [m, v, r, s] = [m, v, r, s].map(|slot| &slot.value);
+        }
+        let row = |index: usize| learners.get(index);
+        let (m, v, r, s) = (row(0)?, row(1)?, row(2)?, row(3)?);
         let old = s.sum_all()?;
-        let h = Self::slope(state, grads, &old)?.broadcast_as(self.learners)?;
+        let h = slope.broadcast_as(self.learners)?;
         let decays: Vec<f64> = self.decays().collect();
         let betas = Tensor::new(decays, s.device())?.to_dtype(s.dtype())?;
-        let clipped = h.maximum(&m.neg()?)?.minimum(m)?;
+        let clipped = h.maximum(&m.neg()?)?.minimum(&m)?;
         let r = ((&betas * r)? - (s * clipped)?)?;
         let m = (&betas * m)?.maximum(&(h.abs()? + EPSILON)?)?;
         let v = ((betas.sqr()? * v)? + h.sqr()?)?;
         let wealth = ((&m * (self.initial / self.learners as f64))? + r.relu()?)?;
         let s = (wealth / ((&v + TINY)?.sqrt()? + EPSILON)?)?;
         let scale = s.sum_all()?;
-        let change = (&scale - old)?;
-        let slots = NETWORK.into_iter().zip([m, v, r, s]);
-        let slots = slots.map(|(name, value)| Slot { name, value }).collect();
-        Ok((slots, Moved { change, scale }))
-    }
-
-    /// Returns h = ⟨Δ, ∇⟩, a scalar of the type and device of `like`.
-    fn slope(state: &State, grads: &Grads, like: &Tensor) -> Result<Tensor> {
-        let mut slope = like.zeros_like()?;
-        for (slots, g) in state.slots.iter().zip(grads.tensors()) {
-            if let Some(g) = g.as_ref().filter(|g| g.elem_count() > 0) {
-                let (sum, _) = split(slots)?;
-                slope = (slope + (sum * g)?.sum_all()?.to_dtype(like.dtype())?)?;
-            }
-        }
-        Ok(slope)
+        let moved = Moved {
+            change: (&scale - old)?,
+            scale,
+        };
+        Ok((Tensor::stack(&[m, v, r, s], 0)?, moved))
     }
 }

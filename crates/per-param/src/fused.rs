@@ -87,8 +87,8 @@ impl<R: Rule, const H: usize> FusedRule<R, H> {
             formula,
             rule: rule.clone(),
             weights,
+            scale: FusedScale::new(isa, rule.online_scale(), shapes.len()),
             shapes,
-            scale: FusedScale::new(isa, rule.online_scale()),
             scratch: Scratch::default(),
         }))
     }
@@ -99,8 +99,8 @@ impl<R: Rule, const H: usize> FusedUpdate for FusedRule<R, H> {
         self.isa.name()
     }
 
-    fn observe(&mut self, _: usize, g: &[f32], slots: &[Vec<f32>]) {
-        self.scale.observe(g, slots);
+    fn observe(&mut self, index: usize, g: &[f32], slots: &mut [Vec<f32>]) {
+        self.scale.observe(index, g, slots);
     }
 
     fn begin_step(&mut self, context: &StepContext, network: &mut [Vec<f32>]) {
@@ -112,7 +112,7 @@ impl<R: Rule, const H: usize> FusedUpdate for FusedRule<R, H> {
     }
 
     fn update(&mut self, index: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]) {
-        let (target, slots) = self.scale.target(p, slots);
+        let (target, slots) = self.scale.target(index, p, slots);
         let (momentum, rms, factored) = match slots {
             [momentum, rms, row, col] => (momentum, rms, Factored::RowCol { row, col }),
             [momentum, rms, diagonal] => (momentum, rms, Factored::Diagonal(diagonal)),
