@@ -185,6 +185,14 @@ fn largest(tensor: &Tensor) -> f64 {
     flat(tensor).iter().fold(0.0, |max, x| x.abs().max(max))
 }
 
+/// The learners of the online scale depend on a sum of products of either sign.
+fn slot_tolerance(slot: &Slot) -> f64 {
+    match slot.name {
+        "scale-learners" => 1e-5,
+        _ => TOLERANCE,
+    }
+}
+
 /// Compares parameters, step and every accumulator over ten steps, each from the state of the
 /// candle-op path.
 #[test]
@@ -211,7 +219,11 @@ fn every_fused_update_matches_the_candle_op_path() {
                 for (ours, slot) in network.iter().zip(&state.network) {
                     let worst = error(ours, &slot.value);
                     let at = format!("{isa} {name}, step {t}");
-                    assert!(worst <= 1e-5, "{at}: {} {worst:e}", slot.name);
+                    assert!(
+                        worst <= slot_tolerance(slot),
+                        "{at}: {} {worst:e}",
+                        slot.name
+                    );
                 }
                 for (index, shape) in SHAPES.iter().enumerate() {
                     let mut p = values(&before.tensors()[index]);
@@ -229,7 +241,11 @@ fn every_fused_update_matches_the_candle_op_path() {
                     );
                     for (ours, slot) in slots.iter().zip(&state.slots[index]) {
                         let worst = error(ours, &slot.value);
-                        assert!(worst <= TOLERANCE, "{at}: {} {worst:e}", slot.name);
+                        assert!(
+                            worst <= slot_tolerance(slot),
+                            "{at}: {} {worst:e}",
+                            slot.name
+                        );
                     }
                 }
             }
