@@ -8,7 +8,7 @@ use lopt_datasets::{DatasetName, Source};
 use lopt_star::Star;
 use lopt_tasks::{
     Batch, ConvNetConfig, DataConfig, DataStore, Feed, LayerNormMlpConfig, LstmConfig, ModelConfig,
-    ModelTask, ModelTaskConfig, Network, ResNetConfig, Split, Task, TransformerConfig,
+    ModelTask, ModelTaskConfig, Network, Padding, ResNetConfig, Split, Task, TransformerConfig,
     suite::Suite,
 };
 use lopt_tests::flat;
@@ -42,6 +42,8 @@ fn all(times: usize) -> Vec<(DataConfig, ModelConfig)> {
             images(6),
             ModelConfig::ConvNet(ConvNetConfig {
                 channels: vec![3 * times, 4 * times],
+                filter: 3,
+                padding: Padding::Same,
             }),
         ),
         (
@@ -63,6 +65,7 @@ fn all(times: usize) -> Vec<(DataConfig, ModelConfig)> {
                 width: 8,
                 heads: 2,
                 layers: 2,
+                tied_embeddings: false,
             }),
         ),
     ]
@@ -213,6 +216,8 @@ fn invalid_configurations_are_reported() {
     let conv = |channels: &[usize]| {
         ModelConfig::ConvNet(ConvNetConfig {
             channels: channels.to_vec(),
+            filter: 3,
+            padding: Padding::Same,
         })
     };
     let transformer = |width, heads| {
@@ -220,6 +225,7 @@ fn invalid_configurations_are_reported() {
             width,
             heads,
             layers: 1,
+            tied_embeddings: false,
         })
     };
     for (data, model, batch, words) in [

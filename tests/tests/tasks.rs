@@ -23,6 +23,8 @@ fn config() -> MlpConfig {
         activation: Activation::Relu,
         initializer: Initializer::He,
         batch_size: 32,
+        input_scale: 1.0,
+        label_noise: 0.0,
     }
 }
 
