@@ -11,14 +11,15 @@ use crate::{Error, error::at_least_1};
 /// An MLP-Mixer (Tolstikhin et al. 2021, arXiv 2105.01601) on images. x has a row of `width`
 /// numbers for each patch, at first a linear function of its pixels; for each layer:
 ///
-/// x ← x + mlp(norm(x)ᵀ)ᵀ; x ← x + mlp(norm(x)), with mlp(x) = W₂·gelu(W₁·x + b₁) + b₂,
+/// x ← x + mlp(norm(x)ᵀ)ᵀ; x ← x + mlp(norm(x)), with mlp(x) = W₂·gelu(W₁·x + b₁),
 ///
 /// so that the first MLP mixes patches and the second mixes channels, each with a hidden layer
-/// twice as wide as its input. At the end logits = V·mean(norm(x)) + d.
+/// twice as wide as its input. A second bias would have no effect in the first MLP, because norms
+/// remove what is added to all channels. At the end logits = V·mean(norm(x)) + d.
 ///
 /// Parameters: `patch` \[patch·patch·channels, width\]; for each layer `block0/patches/up`,
-/// `block0/patches/down`, `block0/channels/up`, `block0/channels/down`, each a `weight` \[in, out\]
-/// with a `bias`, and `block0/patches/norm`, `block0/channels/norm`, each a `gain` and a `bias`;
+/// `block0/channels/up`, each a `weight` \[in, out\] with a `bias`, `block0/patches/down/weight`,
+/// `block0/channels/down/weight`, and `block0/patches/norm`, `block0/channels/norm`, each a `gain` and a `bias`;
 /// `norm` and `head`. Weights start as N(0, 1/in), those of `down` as N(0, 1/(2·layers·in)), gains
 /// at 1, biases at 0.
 ///
@@ -90,11 +91,12 @@ impl MlpMixer {
     }
 }
 
-/// W₂·gelu(W₁·x + b₁) + b₂ over the last dimension of x.
+/// W₂·gelu(W₁·x + b₁) over the last dimension of x.
 fn mlp(params: &Params, name: &str, x: &Tensor) -> Result<Tensor> {
     let flat = x.flatten_to(x.rank() - 2)?;
     let hidden = dense(params, &format!("{name}/up"), &flat)?.gelu()?;
-    Ok(dense(params, &format!("{name}/down"), &hidden)?.reshape(x.shape())?)
+    let down = params.get(&format!("{name}/down/weight"))?;
+    Ok(hidden.matmul(down)?.reshape(x.shape())?)
 }
 
 impl Model for MlpMixer {
@@ -108,8 +110,8 @@ impl Model for MlpMixer {
                 let name = format!("block{layer}/{part}");
                 all.extend(layer_norm_parameters(&format!("{name}/norm"), width));
                 all.extend(dense_parameters(&format!("{name}/up"), size, 2 * size, 1.0));
-                let down = format!("{name}/down");
-                all.extend(dense_parameters(&down, 2 * size, size, gain));
+                let down = format!("{name}/down/weight");
+                all.push(Parameter::weight(down, &[2 * size, size], gain));
             }
         }
         all.extend(layer_norm_parameters("norm", width));

@@ -46,10 +46,7 @@ fn mlps() -> Vec<Entry> {
         entry(
             "batch-size",
             "batch 4096",
-            with(|task| {
-                task.image_size = 10;
-                task.batch_size = 4096;
-            }),
+            with(|task| task.batch_size = 4096),
         ),
         entry(
             "data",
@@ -86,10 +83,6 @@ fn models() -> Vec<Entry> {
         seed: 1,
         classes: None,
     };
-    let table = DataConfig::Tabular {
-        seed: 2,
-        classes: Some(4),
-    };
     let text = DataConfig::Text { length: 8 };
     let photographs = images(Cifar10, Source::Full, 32);
     let entry =
@@ -103,8 +96,7 @@ fn models() -> Vec<Entry> {
             feed_forward(&[64, 64]),
             128,
         ),
-        entry("data", "table", table, feed_forward(&[64]), 32),
-        entry("architecture", "MLP-Mixer", photographs, mixer, 32),
+        entry("architecture", "MLP-Mixer", photographs, mixer, 16),
         conv_net(),
         gru(),
         transformer(),
@@ -168,18 +160,18 @@ fn gru() -> Entry {
 
 fn transformer() -> Entry {
     let model = ModelConfig::Transformer(TransformerConfig {
-        width: 48,
-        heads: 3,
+        width: 40,
+        heads: 4,
         layers: 2,
         tied_embeddings: true,
     });
-    let data = DataConfig::Text { length: 20 };
+    let data = DataConfig::Text { length: 24 };
     model_entry(
         "architecture",
         "transformer, tied embeddings",
         STEPS,
         data,
         model,
-        16,
+        8,
     )
 }

@@ -71,7 +71,8 @@ fn models() -> [Entry; 5] {
     ]
 }
 
-/// On this network another θ undid its own progress, after 600 of 1,400 steps.
+/// The network of candle-nn's own layers, on which another θ undid its progress: its loss rose from
+/// 1.43 after 600 steps to 1.97 after 1,400.
 fn lstm() -> Entry {
     let model = ModelConfig::VanillaLstm(VanillaLstmConfig {
         embedding: 32,
