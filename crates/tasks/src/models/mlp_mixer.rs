@@ -19,9 +19,9 @@ use crate::{Error, error::at_least_1};
 ///
 /// Parameters: `patch` \[patch·patch·channels, width\]; for each layer `block0/patches/up`,
 /// `block0/channels/up`, each a `weight` \[in, out\] with a `bias`, `block0/patches/down/weight`,
-/// `block0/channels/down/weight`, and `block0/patches/norm`, `block0/channels/norm`, each a `gain` and a `bias`;
-/// `norm` and `head`. Weights start as N(0, 1/in), those of `down` as N(0, 1/(2·layers·in)), gains
-/// at 1, biases at 0.
+/// `block0/channels/down/weight`, and `block0/patches/norm`, `block0/channels/norm`, each a `gain`
+/// and a `bias`; `norm` and `head`. Weights start as N(0, 1/in), those of `down` as
+/// N(0, 1/(2·layers·in)), gains at 1, biases at 0.
 ///
 /// In a family, the width is `width`, the depth is `layers`, and `patch = 2`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
