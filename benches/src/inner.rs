@@ -81,6 +81,8 @@ impl Path {
             activation: Activation::Relu,
             initializer: Initializer::He,
             batch_size: 128,
+            input_scale: 1.0,
+            label_noise: 0.0,
         };
         let task = MlpTask::new(config, &mut DataStore::default(), &Device::Cpu);
         let task = task.expect("embedded data");

@@ -31,6 +31,8 @@ fn a_native_inner_step_allocates_nothing_after_the_first() {
         activation: Activation::Relu,
         initializer: Initializer::He,
         batch_size: 64,
+        input_scale: 1.0,
+        label_noise: 0.0,
     };
     let task = MlpTask::new(config, &mut DataStore::default(), &Device::Cpu).unwrap();
     let task: Arc<dyn Task> = Arc::new(task);

@@ -32,7 +32,7 @@ const MLP: &str = r#"
 
 fn model(kind: &str, keys: &str) -> String {
     let data = match kind {
-        "lstm" | "transformer" => TEXT,
+        "lstm" | "transformer" | "gru" | "vanilla-lstm" | "embedding-bag" => TEXT,
         _ => IMAGES,
     };
     format!("kind = \"{kind}\"\nwidth = [4]\ndata = {data}\nbatch-size = [2]\n{keys}")
@@ -46,6 +46,11 @@ fn models() -> Vec<String> {
         ("res-net", "depth = [1, 2]"),
         ("lstm", "depth = [1]"),
         ("transformer", "depth = [1, 2]\nheads = [1, 2]"),
+        ("feed-forward", "depth = [0, 2]"),
+        ("mlp-mixer", "depth = [1, 2]"),
+        ("gru", "depth = [1]"),
+        ("vanilla-lstm", "depth = [1]"),
+        ("embedding-bag", "depth = [1]"),
     ]
     .map(|(kind, keys)| model(kind, keys))
     .to_vec()
@@ -140,6 +145,38 @@ fn every_model_makes_a_family() {
         assert_eq!(task.batch_size, 2);
         assert!(config.to_string().starts_with(task.model.kind().name()));
         assert!(first.load(&mut DataStore::default(), &Device::Cpu).is_ok());
+    }
+}
+
+/// A family over data with squared errors: the meta-loss is in units of the targets' variance, and
+/// its slope is the derivative, with and without factors on the parameters.
+#[test]
+fn squared_errors_in_a_family() {
+    let data = r#"[
+        { kind = "tabular", seed = 5 },
+        { kind = "autoencoding", dataset = "mnist", source = "embedded", image-size = 7 },
+    ]"#;
+    for factors in ["", "reparametrize = { shared = [0.1, 10.0] }"] {
+        let text = format!(
+            "kind = \"feed-forward\"\nwidth = [8]\ndepth = [1]\nbatch-size = [4]\n\
+             data = {data}\n{factors}"
+        );
+        let family = load(&text).unwrap();
+        let mut names: Vec<String> = (0..40).map(|i| family.sample(&mut rng(i)).name()).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 2, "{names:?}");
+        for task in (0..10).map(|i| family.sample(&mut rng(i))) {
+            // Tables have a variance of about 1, pixels one of about 0.06.
+            let loss = 0.04f32;
+            let h = 1e-3;
+            let difference = (task.normalize(loss + h) - task.normalize(loss - h)) / (2.0 * h);
+            let slope = task.normalize_slope(loss);
+            assert!((slope / difference - 1.0).abs() < 1e-3, "{}", task.name());
+            let pixels = task.name().contains("autoencoding");
+            assert_eq!(slope > 5.0, pixels, "{}: {slope}", task.name());
+            assert_eq!(task.normalize_slope(1e3), 0.0);
+        }
     }
 }
 

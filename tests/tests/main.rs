@@ -17,4 +17,5 @@ mod meta_gradient;
 mod models;
 mod pretrained;
 mod stability;
+mod suites;
 mod tasks;

@@ -189,6 +189,8 @@ fn kinks_are_not_taken_for_a_wrong_hessian() {
         activation: Activation::Relu,
         initializer: Initializer::He,
         batch_size: 128,
+        input_scale: 1.0,
+        label_noise: 0.0,
     };
     let task = MlpTask::new(config, &mut DataStore::default(), &Device::Cpu).unwrap();
     let params = task.init(&mut rng(0)).unwrap();
@@ -211,6 +213,8 @@ fn hessians_of_mlps() {
             activation,
             initializer: Initializer::He,
             batch_size: 32,
+            input_scale: 1.0,
+            label_noise: 0.0,
         };
         let task = MlpTask::new(config, &mut DataStore::default(), &Device::Cpu).unwrap();
         let params = task.init(&mut rng(0)).unwrap();

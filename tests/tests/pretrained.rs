@@ -48,6 +48,8 @@ fn final_loss(optimizer: Arc<dyn Optimizer>, steps: u64) -> f32 {
         activation: Activation::Relu,
         initializer: Initializer::He,
         batch_size: 128,
+        input_scale: 1.0,
+        label_noise: 0.0,
     };
     let task = MlpTask::new(config, &mut DataStore::default(), &Device::Cpu).unwrap();
     let task: Arc<dyn Task> = Arc::new(task);

@@ -26,6 +26,8 @@ fn tiny() -> Arc<dyn Task> {
         activation: Activation::Tanh,
         initializer: Initializer::He,
         batch_size: 16,
+        input_scale: 1.0,
+        label_noise: 0.0,
     };
     Arc::new(MlpTask::new(config, &mut DataStore::default(), &Device::Cpu).unwrap())
 }

@@ -23,6 +23,8 @@ fn config() -> MlpConfig {
         activation: Activation::Relu,
         initializer: Initializer::He,
         batch_size: 32,
+        input_scale: 1.0,
+        label_noise: 0.0,
     }
 }
 
@@ -292,6 +294,72 @@ fn every_data_set_and_size_makes_a_task() {
     }
 }
 
+/// Only the training labels change, to the same labels every time.
+#[test]
+fn label_noise() {
+    let noisy = |noise| {
+        task(|c| {
+            c.batch_size = 4000;
+            c.label_noise = noise;
+        })
+    };
+    let batch = |task: &MlpTask, split| {
+        let batch = task.batch(split, &mut rng(0)).unwrap();
+        (flat(&batch[0]), flat(&batch[1]))
+    };
+    let (plain, with) = (noisy(0.0), noisy(0.4));
+    assert_eq!(batch(&plain, Split::Test), batch(&with, Split::Test));
+    let (pixels, labels) = batch(&plain, Split::Train);
+    let (same, changed) = batch(&with, Split::Train);
+    assert_eq!(pixels, same);
+    assert_eq!(changed, batch(&noisy(0.4), Split::Train).1);
+    // A tenth of the new labels is the old one. Four standard deviations are 0.03.
+    let different = labels.iter().zip(&changed).filter(|(a, b)| a != b).count();
+    assert!(
+        (different as f64 / 4000.0 - 0.36).abs() < 0.03,
+        "{different}"
+    );
+}
+
+#[test]
+fn the_input_scale_multiplies_pixels() {
+    for (size, scale) in [(8, 100.0), (28, 0.01)] {
+        let pixels = |scale| {
+            let task = task(|c| {
+                c.image_size = size;
+                c.input_scale = scale;
+            });
+            flat(&task.batch(Split::Test, &mut rng(0)).unwrap()[0])
+        };
+        for (plain, scaled) in pixels(1.0).iter().zip(pixels(scale)) {
+            let expected = plain * f64::from(scale);
+            assert!(
+                (scaled - expected).abs() <= 1e-6 * expected.abs(),
+                "{scaled}"
+            );
+        }
+    }
+}
+
+/// Files of earlier versions have no such keys, and are written again as they were.
+#[test]
+fn defaults_are_not_written() {
+    let text = serde_json::to_string(&config()).unwrap();
+    assert!(text.ends_with(r#""batch-size":32}"#), "{text}");
+    assert_eq!(serde_json::from_str::<MlpConfig>(&text).unwrap(), config());
+    let changed = MlpConfig {
+        input_scale: 0.01,
+        label_noise: 0.4,
+        ..config()
+    };
+    let text = serde_json::to_string(&changed).unwrap();
+    assert!(
+        text.ends_with(r#""input-scale":0.01,"label-noise":0.4}"#),
+        "{text}"
+    );
+    assert_eq!(serde_json::from_str::<MlpConfig>(&text).unwrap(), changed);
+}
+
 /// 300 steps of Adam on 8×8 Fashion-MNIST.
 #[test]
 fn adam_learns_fashion_mnist() {
@@ -333,6 +401,10 @@ fn invalid_configurations_are_reported() {
         (|c| c.image_size = 29, "image size 29"),
         (|c| c.image_size = 0, "image size 0"),
         (|c| c.dataset = DatasetName::Cifar10, "cifar10"),
+        (|c| c.input_scale = 0.0, "`input-scale` is 0"),
+        (|c| c.input_scale = f32::INFINITY, "`input-scale` is inf"),
+        (|c| c.label_noise = 1.5, "`label-noise` is 1.5"),
+        (|c| c.label_noise = f32::NAN, "`label-noise` is NaN"),
     ] {
         let mut config = config();
         change(&mut config);

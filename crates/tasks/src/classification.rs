@@ -39,18 +39,24 @@ impl TestRun {
     pub fn add(&mut self, logits: &Tensor, labels: &Tensor) -> Result<()> {
         let n = labels.elem_count();
         let loss = candle_nn::loss::cross_entropy(logits, labels)?.to_scalar::<f32>()?;
-        self.loss += f64::from(loss) * n as f64;
         let right = logits.argmax(D::Minus1)?.eq(labels)?;
         let right = right.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?;
-        self.correct += f64::from(right);
-        self.n += n;
+        self.add_part(n, loss, f64::from(right));
         Ok(())
+    }
+
+    /// Adds `n` rows with their mean loss and the number of correct predictions.
+    pub fn add_part(&mut self, n: usize, loss: f32, correct: f64) {
+        self.loss += f64::from(loss) * n as f64;
+        self.correct += correct;
+        self.n += n;
     }
 
     pub fn score(&self) -> TestScore {
         TestScore {
             loss: (self.loss / self.n as f64) as f32,
-            accuracy: (self.correct / self.n as f64) as f32,
+            // `max` also replaces NaN.
+            accuracy: ((self.correct / self.n as f64) as f32).max(0.0),
         }
     }
 }

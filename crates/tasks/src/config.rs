@@ -4,7 +4,7 @@ use candle_core::Device;
 use lopt_datasets::DatasetName;
 use serde::{Deserialize, Serialize};
 
-use crate::{DataConfig, DataStore, MlpConfig, MlpTask, ModelTask, ModelTaskConfig, Result, Task};
+use crate::{DataStore, MlpConfig, MlpTask, ModelTask, ModelTaskConfig, Result, Task};
 
 /// Any task of this crate: the key `kind` is `mlp` or `model`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,7 +12,7 @@ use crate::{DataConfig, DataStore, MlpConfig, MlpTask, ModelTask, ModelTaskConfi
 pub enum TaskConfig {
     /// A plain MLP on images.
     Mlp(MlpConfig),
-    /// Another network, on images or text.
+    /// Another network or other data.
     Model(ModelTaskConfig),
 }
 
@@ -20,7 +20,7 @@ pub enum TaskConfig {
 pub struct LoadedTask {
     /// The task.
     pub task: Arc<dyn Task>,
-    /// The number of training and of test images, or bytes of text.
+    /// The number of training and of test images, bytes of text or rows of a table.
     pub examples: [usize; 2],
 }
 
@@ -50,9 +50,9 @@ impl TaskConfig {
 
     /// The name of the data, and the unit of [`LoadedTask::examples`].
     pub fn data(&self) -> (String, &'static str) {
-        match self.images() {
-            Some((dataset, _)) => (dataset.to_string(), "images"),
-            None => ("text".to_owned(), "bytes"),
+        match self {
+            TaskConfig::Mlp(config) => (config.dataset.to_string(), "images"),
+            TaskConfig::Model(config) => config.data.name_and_unit(),
         }
     }
 
@@ -60,14 +60,7 @@ impl TaskConfig {
     fn images(&self) -> Option<(DatasetName, usize)> {
         match self {
             TaskConfig::Mlp(config) => Some((config.dataset, config.image_size)),
-            TaskConfig::Model(config) => match config.data {
-                DataConfig::Images {
-                    dataset,
-                    image_size,
-                    ..
-                } => Some((dataset, image_size)),
-                DataConfig::Text { .. } => None,
-            },
+            TaskConfig::Model(config) => config.data.images(),
         }
     }
 
@@ -89,7 +82,7 @@ impl TaskConfig {
         }
     }
 
-    /// Images or windows of text per minibatch.
+    /// Images, windows of text or rows of a table per minibatch.
     pub fn batch_size(&self) -> usize {
         match self {
             TaskConfig::Mlp(config) => config.batch_size,

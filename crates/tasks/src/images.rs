@@ -4,23 +4,32 @@ use std::{
     sync::Arc,
 };
 
+use lopt_core::{Purpose, Streams};
 use lopt_datasets::{DatasetName, Source, Text};
 use lopt_kernels::{Isa, gather, gather_pixels};
+use rand::RngExt;
 
-use crate::{Result, Split};
+use crate::{Result, Split, target::Sums};
+
+/// The seed of [`Images::with_label_noise`].
+const LABEL_NOISE_SEED: u64 = 40;
 
 /// A labeled image data set at one image size.
+#[derive(Clone)]
 pub struct Images {
     /// Elements per image: size·size·channels.
     pub features: usize,
     /// The number of classes.
     pub classes: usize,
+    /// The factor on pixels in \[0, 1\].
+    scale: f32,
     train: Labelled,
     test: Labelled,
 }
 
+#[derive(Clone)]
 struct Labelled {
-    pixels: Pixels,
+    pixels: Arc<Pixels>,
     /// \[n\]
     labels: Vec<u8>,
 }
@@ -41,8 +50,10 @@ impl Labelled {
         } else {
             Pixels::Floats(lopt_datasets::resize(&split, size)?)
         };
-        let labels = split.labels;
-        Ok(Self { pixels, labels })
+        Ok(Self {
+            pixels: Arc::new(pixels),
+            labels: split.labels,
+        })
     }
 }
 
@@ -59,16 +70,55 @@ impl Images {
         &self.split(split).labels
     }
 
-    /// Writes the images `rows`, with pixels in \[0, 1\], to `to` \[rows, features\].
+    /// Writes the images `rows`, with pixels in \[0, scale\], to `to` \[rows, features\].
     ///
     /// # Panics
     /// Panics if a row is out of range.
     pub fn gather(&self, split: Split, rows: &[u32], to: &mut Vec<f32>) {
         to.resize(rows.len() * self.features, 0.0);
-        match &self.split(split).pixels {
+        match &*self.split(split).pixels {
             Pixels::Bytes(bytes) => gather_pixels(Isa::best(), bytes, self.features, rows, to),
             Pixels::Floats(floats) => gather(floats, self.features, rows, to),
         }
+        if self.scale != 1.0 {
+            to.iter_mut().for_each(|pixel| *pixel *= self.scale);
+        }
+    }
+
+    /// The same images with all pixels multiplied by `factor`.
+    pub fn scaled(&self, factor: f32) -> Self {
+        Self {
+            scale: self.scale * factor,
+            ..self.clone()
+        }
+    }
+
+    /// The same images, where each training label is replaced with probability `share` by one that
+    /// is uniform over the classes. Equal shares give equal labels.
+    pub fn with_label_noise(&self, share: f32) -> Self {
+        let mut rng = Streams::new(LABEL_NOISE_SEED).stream(Purpose::TaskSample, 0, 0, 0);
+        let mut noisy = self.clone();
+        for label in &mut noisy.train.labels {
+            let (draw, other) = (
+                rng.random::<f32>(),
+                rng.random_range(0..self.classes as u32),
+            );
+            if draw < share {
+                *label = other as u8;
+            }
+        }
+        noisy
+    }
+
+    /// The mean square of the training pixels' deviations from each pixel's mean.
+    pub(crate) fn variance(&self) -> f32 {
+        let mut sums = Sums::new(self.features);
+        let mut pixels = vec![];
+        for row in 0..self.train.labels.len() as u32 {
+            self.gather(Split::Train, &[row], &mut pixels);
+            sums.add(&pixels);
+        }
+        sums.variance()
     }
 }
 
@@ -110,6 +160,7 @@ impl DataStore {
         let images = Arc::new(Images {
             features: size * size * data.train.shape.channels,
             classes: data.classes,
+            scale: 1.0,
             train: Labelled::new(data.train, size)?,
             test: Labelled::new(data.test, size)?,
         });

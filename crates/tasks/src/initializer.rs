@@ -12,6 +12,8 @@ pub enum Initializer {
     Glorot,
     /// N(0, 1/in) truncated at ±2σ, as in haiku (LeCun et al. 1998)
     Lecun,
+    /// A random matrix with orthonormal columns, or rows if there are fewer rows (Saxe et al. 2014)
+    Orthogonal,
 }
 
 impl Initializer {
@@ -25,9 +27,36 @@ impl Initializer {
                 let limit = (6.0 / (fan_in + fan_out) as f32).sqrt();
                 Box::new(move || limit * rng.random_range(-1f32..1.0))
             }
+            Initializer::Orthogonal => return orthogonal(fan_in, fan_out, rng),
         };
         (0..fan_in * fan_out).map(|_| draw()).collect()
     }
+}
+
+/// Orthonormalizes normal vectors, the shorter dimension of \[rows, columns\] one after the other.
+fn orthogonal(rows: usize, columns: usize, rng: &mut Rng) -> Vec<f32> {
+    let (count, length) = (rows.min(columns), rows.max(columns));
+    let mut vectors: Vec<Vec<f64>> = vec![];
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    for _ in 0..count {
+        let mut v: Vec<f64> = (0..length).map(|_| normal(rng).into()).collect();
+        // Once leaves rounding errors; twice does not.
+        for _ in 0..2 {
+            for other in &vectors {
+                let along = dot(&v, other);
+                v.iter_mut().zip(other).for_each(|(v, o)| *v -= along * o);
+            }
+        }
+        let norm = dot(&v, &v).sqrt();
+        v.iter_mut().for_each(|v| *v /= norm);
+        vectors.push(v);
+    }
+    let at = |row: usize, column: usize| match rows >= columns {
+        true => vectors[column][row],
+        false => vectors[row][column],
+    };
+    let all = (0..rows * columns).map(|i| at(i / columns, i % columns) as f32);
+    all.collect()
 }
 
 #[cfg(test)]
@@ -51,6 +80,26 @@ mod tests {
                 (variance / expected - 1.0).abs() < 0.03,
                 "{initializer:?}: {variance} {expected}"
             );
+        }
+    }
+
+    /// WᵀW = 1, or WWᵀ = 1 for a wide matrix.
+    #[test]
+    fn orthogonal_weights() {
+        let mut rng = Streams::new(0).stream(Purpose::ParamsInit, 0, 0, 0);
+        for (rows, columns) in [(7, 4), (4, 7), (6, 6)] {
+            let w = Initializer::Orthogonal.sample(rows, columns, &mut rng);
+            let at = |row: usize, column: usize| w[row * columns + column];
+            let product = |a: usize, b: usize| -> f32 {
+                match rows >= columns {
+                    true => (0..rows).map(|i| at(i, a) * at(i, b)).sum(),
+                    false => (0..columns).map(|i| at(a, i) * at(b, i)).sum(),
+                }
+            };
+            for (a, b) in (0..rows.min(columns)).flat_map(|a| (0..=a).map(move |b| (a, b))) {
+                let expected = if a == b { 1.0 } else { 0.0 };
+                assert!((product(a, b) - expected).abs() < 1e-6, "{a} {b}");
+            }
         }
     }
 }

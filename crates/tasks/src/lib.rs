@@ -1,8 +1,8 @@
 //! Tasks that optimizers are meta-trained and evaluated on.
 //!
 //! * [`Task`]: a model, its data and its loss. [`MlpTask`] is a plain MLP on MNIST, Fashion-MNIST
-//!   or CIFAR-10, with a fast path on the CPU; [`ModelTask`] is any other network, on images or
-//!   text.
+//!   or CIFAR-10, with a fast path on the CPU; [`ModelTask`] is any other network, on images,
+//!   text or tables.
 //! * [`TaskFamily`]: a distribution of tasks to meta-train on; [`TaskFamilyConfig`] describes one
 //!   in TOML.
 //! * [`suite`]: lists of tasks to evaluate on, in and out of distribution.
@@ -14,6 +14,7 @@
 mod activation;
 mod classification;
 mod config;
+mod data;
 mod error;
 mod family;
 mod images;
@@ -26,10 +27,13 @@ mod network;
 mod reparametrized;
 mod second_order;
 pub mod suite;
+mod table;
+mod target;
 mod task;
 
 pub use activation::Activation;
 pub use config::{LoadedTask, TaskConfig};
+pub use data::DataConfig;
 pub use error::{Error, Result};
 pub use family::{
     Mixture, MixtureConfig, MlpFamily, MlpFamilyConfig, ModelFamily, ModelFamilyConfig, TaskFamily,
@@ -38,7 +42,7 @@ pub use family::{
 pub use images::{DataStore, Images};
 pub use initializer::Initializer;
 pub use mlp::{MlpConfig, MlpTask};
-pub use model_task::{DataConfig, ModelTask, ModelTaskConfig};
+pub use model_task::{ModelTask, ModelTaskConfig};
 pub use models::*;
 pub use native::{NativeBatch, NativeTask, Workspace};
 pub use network::{Feed, Network, Step};

@@ -8,8 +8,8 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Activation, Batch, DataStore, Images, Initializer, NativeBatch, NativeTask, Result, Split,
-    Task, TestScore, Workspace,
+    Activation, Batch, DataStore, Error, Images, Initializer, NativeBatch, NativeTask, Result,
+    Split, Task, TestScore, Workspace,
     classification::{TestRun, inputs_and_labels, normalize},
     error::at_least_1,
     second_order,
@@ -36,9 +36,51 @@ pub struct MlpConfig {
     pub initializer: Initializer,
     /// Images per minibatch, drawn with replacement.
     pub batch_size: usize,
+    /// Factor on the pixels, which are in \[0, 1\]; 1 by default.
+    #[serde(default = "unscaled", skip_serializing_if = "is_unscaled")]
+    pub input_scale: f32,
+    /// Probability with which each training label is replaced by a uniformly random one, once and
+    /// for all; 0 by default.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub label_noise: f32,
+}
+
+fn unscaled() -> f32 {
+    1.0
+}
+
+fn is_unscaled(factor: &f32) -> bool {
+    *factor == 1.0
+}
+
+fn is_zero(share: &f32) -> bool {
+    *share == 0.0
 }
 
 impl MlpConfig {
+    /// The images with the scale and the labels of this configuration.
+    fn images(&self, store: &mut DataStore) -> Result<Arc<Images>> {
+        let (scale, noise) = (self.input_scale, self.label_noise);
+        if !(scale > 0.0 && scale.is_finite()) {
+            return Err(Error::Config(format!(
+                "`input-scale` is {scale}; it must be positive and finite"
+            )));
+        }
+        if !(0.0..=1.0).contains(&noise) {
+            return Err(Error::Config(format!(
+                "`label-noise` is {noise}; it must be in [0, 1]"
+            )));
+        }
+        let mut images = store.images(self.dataset, self.source, self.image_size)?;
+        if scale != 1.0 {
+            images = Arc::new(images.scaled(scale));
+        }
+        if noise != 0.0 {
+            images = Arc::new(images.with_label_noise(noise));
+        }
+        Ok(images)
+    }
+
     /// The layers' sizes, the input first: `784-128-128-10`.
     fn sizes(&self, images: &Images) -> Vec<usize> {
         std::iter::once(images.features)
@@ -53,7 +95,7 @@ impl MlpConfig {
 /// logits = W_L·a(… a(W_0·x + b_0) …) + b_L.
 ///
 /// Parameters: `layer0/weight` \[in, out\], `layer0/bias` \[out\] and so on; pixels are in
-/// \[0, 1\]. A batch is pixels \[batch, size·size·channels\] and labels \[batch\] of u32. On the
+/// \[0, `input-scale`\]. A batch is pixels \[batch, size·size·channels\] and labels \[batch\] of u32. On the
 /// CPU the task has a [`Task::native`] form.
 ///
 /// ```
@@ -97,7 +139,7 @@ impl MlpTask {
     pub fn new(config: MlpConfig, store: &mut DataStore, device: &Device) -> Result<Self> {
         at_least_1("batch-size", &[config.batch_size])?;
         at_least_1("hidden", &config.hidden)?;
-        let images = store.images(config.dataset, config.source, config.image_size)?;
+        let images = config.images(store)?;
         let sizes = config.sizes(&images);
         let layers = sizes
             .windows(2)

@@ -1,23 +1,34 @@
-//! Networks other than plain MLPs, in candle ops.
+//! Networks in candle ops.
 //!
 //! A model is one file, which holds its configuration ([`Architecture`]) and its network
 //! ([`Model`]), and one entry of [`models!`].
 
 mod conv_net;
+mod embedding_bag;
+mod feed_forward;
+mod gru;
 mod layer_norm_mlp;
 mod lstm;
+mod mlp_mixer;
 mod ops;
 mod res_net;
 mod transformer;
+mod vanilla_lstm;
 
-pub use conv_net::ConvNetConfig;
+pub use conv_net::{ConvNetConfig, Padding};
+pub use embedding_bag::EmbeddingBagConfig;
+pub use feed_forward::FeedForwardConfig;
+pub use gru::GruConfig;
 pub use layer_norm_mlp::LayerNormMlpConfig;
 pub use lstm::LstmConfig;
+pub use mlp_mixer::MlpMixerConfig;
 pub use res_net::ResNetConfig;
 pub use transformer::TransformerConfig;
+pub use vanilla_lstm::VanillaLstmConfig;
 
 use candle_core::{Device, Tensor};
 use lopt_core::{Params, Rng, normal};
+use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -86,7 +97,7 @@ macro_rules! models {
 }
 
 models! {
-    /// An MLP with layer normalization, on images.
+    /// An MLP with layer normalization, on images or tables.
     LayerNormMlp(LayerNormMlpConfig) = "layer-norm-mlp";
     /// A convolutional network, on images.
     ConvNet(ConvNetConfig) = "conv-net";
@@ -96,6 +107,16 @@ models! {
     Lstm(LstmConfig) = "lstm";
     /// A decoder-only transformer language model.
     Transformer(TransformerConfig) = "transformer";
+    /// A plain MLP, on images or tables with any loss.
+    FeedForward(FeedForwardConfig) = "feed-forward";
+    /// An MLP-Mixer, on images.
+    MlpMixer(MlpMixerConfig) = "mlp-mixer";
+    /// A GRU language model.
+    Gru(GruConfig) = "gru";
+    /// An LSTM language model with the layers of candle-nn.
+    VanillaLstm(VanillaLstmConfig) = "vanilla-lstm";
+    /// A language model of the mean of embeddings.
+    EmbeddingBag(EmbeddingBagConfig) = "embedding-bag";
 }
 
 /// A size in the terms that all architectures of a family share.
@@ -126,8 +147,8 @@ pub(crate) trait Architecture {
     where
         Self: Sized;
 
-    /// The network for these inputs and this number of classes.
-    fn build(&self, input: Input, classes: usize, device: &Device) -> Result<Box<dyn Model>>;
+    /// The network for these inputs with so many outputs.
+    fn build(&self, input: Input, outputs: usize, device: &Device) -> Result<Box<dyn Model>>;
 }
 
 /// The input of a network.
@@ -135,6 +156,8 @@ pub(crate) trait Architecture {
 pub(crate) enum Input {
     Image(Image),
     Tokens(Tokens),
+    /// \[batch, features\].
+    Features(usize),
 }
 
 /// \[batch, side·side·channels\], row by row, the channels of a pixel together.
@@ -155,19 +178,34 @@ impl Input {
     fn image(self) -> Result<Image> {
         match self {
             Self::Image(image) => Ok(image),
-            Self::Tokens(_) => Err(Error::Config(
-                "this model reads images, but the data are text".to_owned(),
-            )),
+            other => Err(other.refused("images")),
         }
     }
 
     fn tokens(self) -> Result<Tokens> {
         match self {
             Self::Tokens(tokens) => Ok(tokens),
-            Self::Image(_) => Err(Error::Config(
-                "this model reads text, but the data are images".to_owned(),
-            )),
+            other => Err(other.refused("text")),
         }
+    }
+
+    /// The columns of images or tables.
+    fn features(self) -> Result<usize> {
+        match self {
+            Self::Image(Image { side, channels }) => Ok(side * side * channels),
+            Self::Features(features) => Ok(features),
+            other => Err(other.refused("images or tables")),
+        }
+    }
+
+    /// The error of a model that reads `what` instead.
+    fn refused(self, what: &str) -> Error {
+        let data = match self {
+            Self::Image(_) => "images",
+            Self::Tokens(_) => "text",
+            Self::Features(_) => "a table",
+        };
+        Error::Config(format!("this model reads {what}, but the data are {data}"))
     }
 }
 
@@ -176,22 +214,23 @@ pub(crate) trait Model: Send + Sync {
     /// All parameters.
     fn parameters(&self) -> Vec<Parameter>;
 
-    /// \[predictions, classes\]: one prediction for each image, or for each token of each row.
-    fn logits(&self, params: &Params, input: &Tensor) -> lopt_core::Result<Tensor>;
+    /// \[predictions, outputs\]: one prediction for each image or row of a table, or for each token of
+    /// each row; logits if classes are predicted.
+    fn outputs(&self, params: &Params, input: &Tensor) -> lopt_core::Result<Tensor>;
 }
 
 impl ModelConfig {
-    /// The network for these inputs and this number of classes.
+    /// The network for these inputs with so many outputs.
     ///
     /// # Errors
     /// Returns an error that names the model if a size is not valid or it cannot read such inputs.
     pub(crate) fn build(
         &self,
         input: Input,
-        classes: usize,
+        outputs: usize,
         device: &Device,
     ) -> Result<Box<dyn Model>> {
-        let built = self.architecture().build(input, classes, device);
+        let built = self.architecture().build(input, outputs, device);
         built.map_err(|error| error.within(self.kind().name()))
     }
 }
@@ -207,6 +246,8 @@ enum Start {
     Constant(f32),
     /// N(0, σ²).
     Normal(f32),
+    /// Uniform in ±limit.
+    Uniform(f32),
 }
 
 impl Parameter {
@@ -233,6 +274,15 @@ impl Parameter {
         }
     }
 
+    /// Uniform in ±limit.
+    fn uniform(name: impl Into<String>, shape: &[usize], limit: f32) -> Self {
+        Self {
+            name: name.into(),
+            shape: shape.to_vec(),
+            start: Start::Uniform(limit),
+        }
+    }
+
     /// The parameter's name and a sample of its initial value.
     pub(crate) fn sample(
         &self,
@@ -243,6 +293,9 @@ impl Parameter {
         let values: Vec<f32> = match self.start {
             Start::Constant(value) => vec![value; n],
             Start::Normal(sigma) => (0..n).map(|_| sigma * normal(rng)).collect(),
+            Start::Uniform(limit) => (0..n)
+                .map(|_| limit * rng.random_range(-1f32..1.0))
+                .collect(),
         };
         let tensor = Tensor::from_vec(values, &*self.shape, &Device::Cpu)?.to_device(device)?;
         Ok((self.name.clone(), tensor))

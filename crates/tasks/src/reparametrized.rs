@@ -178,6 +178,10 @@ impl Task for Reparametrized {
         self.task.normalize(loss)
     }
 
+    fn normalize_slope(&self, loss: f32) -> f32 {
+        self.task.normalize_slope(loss)
+    }
+
     fn test(&self, params: &Params) -> Result<Option<TestScore>> {
         self.task.test(&self.original(params)?)
     }

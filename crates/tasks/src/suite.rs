@@ -1,12 +1,15 @@
 //! Suites of tasks to evaluate optimizers on: the task of meta-training, and others that differ
 //! from it in one property each.
 
+mod beyond_mlps;
+mod held_out;
+mod selection;
+
 use lopt_datasets::{DatasetName, Source};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Activation, ConvNetConfig, DataConfig, Initializer, LayerNormMlpConfig, LstmConfig, MlpConfig,
-    ModelConfig, ModelTaskConfig, ResNetConfig, TaskConfig, TransformerConfig,
+    Activation, DataConfig, Initializer, MlpConfig, ModelConfig, ModelTaskConfig, TaskConfig,
 };
 
 /// A list of tasks.
@@ -27,6 +30,11 @@ pub enum Suite {
     Full,
     /// Networks other than plain MLPs, on embedded data and CIFAR-10, 500 steps.
     BeyondMlps,
+    /// Tasks that no choice of an optimizer may depend on: other losses, data and architectures, and
+    /// settings far from the usual ones.
+    HeldOut,
+    /// The tasks on which to choose θ and settings; none is a task of another suite.
+    Selection,
 }
 
 /// One task of a suite.
@@ -48,7 +56,13 @@ pub const IN_DISTRIBUTION: &str = "in-distribution";
 
 impl Suite {
     /// Every suite.
-    pub const ALL: [Suite; 3] = [Suite::Quick, Suite::Full, Suite::BeyondMlps];
+    pub const ALL: [Suite; 5] = [
+        Suite::Quick,
+        Suite::Full,
+        Suite::BeyondMlps,
+        Suite::HeldOut,
+        Suite::Selection,
+    ];
 
     /// The name in files and on the command line.
     pub fn name(self) -> &'static str {
@@ -56,15 +70,17 @@ impl Suite {
             Suite::Quick => "quick",
             Suite::Full => "full",
             Suite::BeyondMlps => "beyond-mlps",
+            Suite::HeldOut => "held-out",
+            Suite::Selection => "selection",
         }
     }
 
-    /// The task of meta-training and its horizon. [`Suite::BeyondMlps`] has that of
+    /// The task of meta-training and its horizon. Suites that are not around one task have that of
     /// [`Suite::Quick`].
     pub fn base(self) -> (MlpConfig, u64) {
         let (source, image_size, hidden, horizon) = match self {
-            Suite::Quick | Suite::BeyondMlps => (Source::Embedded, 8, vec![32], 500),
             Suite::Full => (Source::Full, 28, vec![128, 128], 2000),
+            _ => (Source::Embedded, 8, vec![32], 500),
         };
         let task = MlpConfig {
             dataset: DatasetName::FashionMnist,
@@ -74,6 +90,8 @@ impl Suite {
             activation: Activation::Relu,
             initializer: Initializer::He,
             batch_size: 128,
+            input_scale: 1.0,
+            label_noise: 0.0,
         };
         (task, horizon)
     }
@@ -83,7 +101,9 @@ impl Suite {
         match self {
             Suite::Quick => self.around_base(&QUICK),
             Suite::Full => self.around_base(&FULL),
-            Suite::BeyondMlps => beyond_mlps(),
+            Suite::BeyondMlps => beyond_mlps::entries(),
+            Suite::HeldOut => held_out::entries(),
+            Suite::Selection => selection::entries(),
         }
     }
 
@@ -195,49 +215,54 @@ impl Builder {
     }
 }
 
-/// One task for each architecture, small enough for two cores.
-fn beyond_mlps() -> Vec<Entry> {
-    let images = |dataset, source, image_size| DataConfig::Images {
+fn images(dataset: DatasetName, source: Source, image_size: usize) -> DataConfig {
+    DataConfig::Images {
         dataset,
         source,
         image_size,
-    };
-    let fashion = images(DatasetName::FashionMnist, Source::Embedded, 8);
-    let cifar = images(DatasetName::Cifar10, Source::Full, 16);
-    let text = DataConfig::Text { length: 32 };
-    let layer_norm = ModelConfig::LayerNormMlp(LayerNormMlpConfig {
-        hidden: vec![32, 32],
-    });
-    let conv_net = ModelConfig::ConvNet(ConvNetConfig {
-        channels: vec![8, 16, 16],
-    });
-    let res_net = ModelConfig::ResNet(ResNetConfig {
-        channels: vec![8, 16],
-    });
-    let lstm = ModelConfig::Lstm(LstmConfig {
-        embedding: 32,
-        hidden: 64,
-    });
-    let transformer = ModelConfig::Transformer(TransformerConfig {
-        width: 32,
-        heads: 4,
-        layers: 2,
-    });
-    let entry = |name: &str, data: &DataConfig, model: ModelConfig, batch_size| Entry {
-        group: "architecture".to_owned(),
+    }
+}
+
+fn model_entry(
+    group: &str,
+    name: &str,
+    horizon: u64,
+    data: DataConfig,
+    model: ModelConfig,
+    batch_size: usize,
+) -> Entry {
+    Entry {
+        group: group.to_owned(),
         name: name.to_owned(),
         task: TaskConfig::Model(ModelTaskConfig {
-            data: data.clone(),
+            data,
             model,
             batch_size,
         }),
-        horizon: 500,
-    };
-    vec![
-        entry("layer-norm MLP", &fashion, layer_norm, 128),
-        entry("conv net", &cifar, conv_net, 32),
-        entry("ResNet", &cifar, res_net, 32),
-        entry("LSTM", &text, lstm, 16),
-        entry("transformer", &text, transformer, 16),
-    ]
+        horizon,
+    }
+}
+
+fn mlp_entry(group: &str, name: &str, horizon: u64, task: MlpConfig) -> Entry {
+    Entry {
+        group: group.to_owned(),
+        name: name.to_owned(),
+        task: TaskConfig::Mlp(task),
+        horizon,
+    }
+}
+
+/// A ReLU MLP on embedded images, with batches of 64.
+fn mlp(dataset: DatasetName, image_size: usize, hidden: &[usize]) -> MlpConfig {
+    MlpConfig {
+        dataset,
+        source: Source::Embedded,
+        image_size,
+        hidden: hidden.to_vec(),
+        activation: Activation::Relu,
+        initializer: Initializer::He,
+        batch_size: 64,
+        input_scale: 1.0,
+        label_noise: 0.0,
+    }
 }

@@ -22,7 +22,8 @@ pub enum Split {
 pub struct TestScore {
     /// Mean loss.
     pub loss: f32,
-    /// Fraction of correct predictions, in \[0, 1\].
+    /// Fraction of correct predictions; for real-valued targets, the fraction of their variance that
+    /// the predictions explain (R², at least 0). In \[0, 1\].
     pub accuracy: f32,
 }
 

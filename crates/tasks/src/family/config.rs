@@ -15,7 +15,7 @@ use crate::{DataStore, ModelKind, Reparametrize, Result, TaskConfig, error::not_
 /// | `kind` | family |
 /// |---|---|
 /// | none, or `mlp` | [`MlpFamilyConfig`] |
-/// | `layer-norm-mlp`, `conv-net`, `res-net`, `lstm`, `transformer` | [`ModelFamilyConfig`] |
+/// | a name of [`ModelKind`], such as `conv-net` | [`ModelFamilyConfig`] |
 /// | `mixture` | [`MixtureConfig`] |
 ///
 /// ```

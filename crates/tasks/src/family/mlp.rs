@@ -74,6 +74,8 @@ impl MlpFamilyConfig {
                                 activation,
                                 initializer,
                                 batch_size,
+                                input_scale: 1.0,
+                                label_noise: 0.0,
                             }));
                         }
                     }

@@ -17,7 +17,7 @@ use crate::{
 /// for it. In TOML:
 ///
 /// ```toml
-/// kind = "transformer" # or "layer-norm-mlp", "conv-net", "res-net", "lstm"
+/// kind = "transformer" # or another name of `ModelKind`, such as "conv-net"
 /// width = [16, 32]
 /// depth = [1, 2]
 /// heads = [2, 4] # the transformer only
@@ -26,7 +26,8 @@ use crate::{
 /// reparametrize = { shared = [0.1, 10.0] } # optional
 /// ```
 ///
-/// Images are `{ kind = "images", dataset = "mnist", source = "embedded", image-size = 8 }`.
+/// Images are `{ kind = "images", dataset = "mnist", source = "embedded", image-size = 8 }`; see
+/// [`DataConfig`] for other data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ModelFamilyConfig {
@@ -41,7 +42,7 @@ pub struct ModelFamilyConfig {
     pub heads: Vec<usize>,
     /// Data sets.
     pub data: Vec<DataConfig>,
-    /// Images or windows of text per minibatch.
+    /// Images, windows of text or rows of a table per minibatch.
     pub batch_size: Vec<usize>,
     /// Random factors on the parameters; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,12 +3,12 @@ use lopt_core::{Params, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Architecture, Image, Input, Model, Parameter, Size,
+    Architecture, Input, Model, Parameter, Size,
     ops::{dense, dense_parameters, layer_norm, layer_norm_parameters},
 };
 use crate::error::at_least_1;
 
-/// An MLP with layer normalization (Ba et al. 2016, arXiv 1607.06450) on images:
+/// An MLP with layer normalization (Ba et al. 2016, arXiv 1607.06450) on images or tables:
 ///
 /// x ← relu(norm(W·x + b)) for each hidden layer; logits = W·x + b.
 ///
@@ -32,16 +32,15 @@ impl Architecture for LayerNormMlpConfig {
         })
     }
 
-    fn build(&self, input: Input, classes: usize, _: &Device) -> crate::Result<Box<dyn Model>> {
+    fn build(&self, input: Input, outputs: usize, _: &Device) -> crate::Result<Box<dyn Model>> {
         at_least_1("hidden", &self.hidden)?;
-        let Image { side, channels } = input.image()?;
-        let sizes = [&[side * side * channels], &*self.hidden, &[classes]].concat();
+        let sizes = [&[input.features()?], &*self.hidden, &[outputs]].concat();
         Ok(Box::new(LayerNormMlp { sizes }))
     }
 }
 
 struct LayerNormMlp {
-    /// Inputs, hidden layers, classes.
+    /// Inputs, hidden layers, outputs.
     sizes: Vec<usize>,
 }
 
@@ -68,7 +67,7 @@ impl Model for LayerNormMlp {
         all
     }
 
-    fn logits(&self, params: &Params, input: &Tensor) -> Result<Tensor> {
+    fn outputs(&self, params: &Params, input: &Tensor) -> Result<Tensor> {
         let mut x = input.clone();
         for layer in 0..self.layers() {
             x = dense(params, &format!("layer{layer}"), &x)?;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Architecture, Input, Model, Parameter, Size,
-    ops::{dense, dense_parameters},
+    ops::{dense, dense_parameters, embed_steps},
 };
 use crate::{Error, error::at_least_1};
 
@@ -45,7 +45,7 @@ impl Architecture for LstmConfig {
         }
     }
 
-    fn build(&self, input: Input, _classes: usize, _: &Device) -> crate::Result<Box<dyn Model>> {
+    fn build(&self, input: Input, _outputs: usize, _: &Device) -> crate::Result<Box<dyn Model>> {
         at_least_1("embedding", &[self.embedding])?;
         at_least_1("hidden", &[self.hidden])?;
         Ok(Box::new(Lstm {
@@ -74,31 +74,40 @@ impl Model for Lstm {
         all
     }
 
-    fn logits(&self, params: &Params, input: &Tensor) -> Result<Tensor> {
-        let (n, length) = input.dims2()?;
-        let hidden = self.hidden;
-        // The steps one after the other, so that each is a block of rows.
-        let tokens = input.t()?.contiguous()?.flatten_all()?;
-        let x = params.get("embedding")?.index_select(&tokens, 0)?;
-        let from_input = dense(params, "input", &x)?;
+    fn outputs(&self, params: &Params, input: &Tensor) -> Result<Tensor> {
+        let from_input = dense(params, "input", &embed_steps(params, input)?)?;
         let recurrent = params.get("recurrent/weight")?;
-        let mut h = Tensor::zeros((n, hidden), x.dtype(), x.device())?;
-        let mut c = h.clone();
-        let mut outputs = vec![];
-        for t in 0..length {
-            let sums = (from_input.narrow(0, t * n, n)? + h.matmul(recurrent)?)?;
-            let gate = |index: usize| sums.narrow(1, index * hidden, hidden);
-            let (i, f, o) = (
-                sigmoid(&gate(0)?)?,
-                sigmoid(&(gate(1)? + 1.0)?)?,
-                sigmoid(&gate(2)?)?,
-            );
-            c = ((f * c)? + (i * gate(3)?.tanh()?)?)?;
-            h = (o * c.tanh()?)?;
-            outputs.push(h.clone());
-        }
-        // [batch, length, hidden]
-        let h = Tensor::stack(&outputs, 1)?.reshape((n * length, hidden))?;
+        let h = unroll(&from_input, recurrent, 1.0, input.dims2()?)?;
         dense(params, "head", &h)
     }
+}
+
+/// The outputs h \[rows·length, hidden\] of an LSTM for \[i, f, o, g\] = `from_input` + h·`recurrent`,
+/// where `forget` is added to f. `from_input` \[length·rows, 4·hidden\] has the steps one after the
+/// other, `size` is (rows, length).
+pub(super) fn unroll(
+    from_input: &Tensor,
+    recurrent: &Tensor,
+    forget: f64,
+    size: (usize, usize),
+) -> Result<Tensor> {
+    let (n, length) = size;
+    let hidden = recurrent.dim(0)?;
+    let mut h = Tensor::zeros((n, hidden), from_input.dtype(), from_input.device())?;
+    let mut c = h.clone();
+    let mut outputs = vec![];
+    for t in 0..length {
+        let sums = (from_input.narrow(0, t * n, n)? + h.matmul(recurrent)?)?;
+        let gate = |index: usize| sums.narrow(1, index * hidden, hidden);
+        let (i, f, o) = (
+            sigmoid(&gate(0)?)?,
+            sigmoid(&(gate(1)? + forget)?)?,
+            sigmoid(&gate(2)?)?,
+        );
+        c = ((f * c)? + (i * gate(3)?.tanh()?)?)?;
+        h = (o * c.tanh()?)?;
+        outputs.push(h.clone());
+    }
+    // [rows, length, hidden]
+    Ok(Tensor::stack(&outputs, 1)?.reshape((n * length, hidden))?)
 }

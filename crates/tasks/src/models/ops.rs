@@ -36,33 +36,66 @@ pub fn layer_norm_parameters(name: &str, size: usize) -> [Parameter; 2] {
     ]
 }
 
-/// 3×3 convolutions, padded with zeros, of images of one size.
+/// The embeddings of tokens \[rows, length\], \[length·rows, embedding\]: the steps one after the
+/// other, so that each is a block of rows.
+pub fn embed_steps(params: &Params, tokens: &Tensor) -> Result<Tensor> {
+    let tokens = tokens.t()?.contiguous()?.flatten_all()?;
+    Ok(params.get("embedding")?.index_select(&tokens, 0)?)
+}
+
+/// Convolutions of images of one size.
 ///
 /// Images are \[batch, side·side, channels\]. One index gathers every pixel's neighborhood, so
 /// that a convolution and its gradients are matrix products.
 pub struct Convolution {
-    /// \[9·out·out\]: pixels of the image; index side·side is the padding.
+    /// \[out·out·filter·filter\]: pixels of the image; index side·side is the padding.
     index: Tensor,
+    filter: usize,
     /// Side of the output.
     pub side: usize,
 }
 
 impl Convolution {
-    /// A convolution centered on every `stride`-th pixel of every `stride`-th row.
+    /// A 3×3 convolution centered on every `stride`-th pixel of every `stride`-th row, padded with
+    /// zeros.
     pub fn new(side: usize, stride: usize, device: &Device) -> Result<Self> {
+        Self::padded(side, 3, stride, device)
+    }
+
+    /// The same with filter×filter pixels. An even filter reaches further to the right and down.
+    pub fn padded(side: usize, filter: usize, stride: usize, device: &Device) -> Result<Self> {
         let out = side.div_ceil(stride);
+        Self::with_margin((filter - 1) / 2, [side, filter, stride, out], device)
+    }
+
+    /// A convolution without padding. `filter` must be at most `side`.
+    pub fn valid(side: usize, filter: usize, stride: usize, device: &Device) -> Result<Self> {
+        let out = (side - filter) / stride + 1;
+        Self::with_margin(0, [side, filter, stride, out], device)
+    }
+
+    /// The first window starts `margin` pixels outside of the image.
+    fn with_margin(
+        margin: usize,
+        [side, filter, stride, out]: [usize; 4],
+        device: &Device,
+    ) -> Result<Self> {
         let zero = side * side;
-        let mut index = Vec::with_capacity(9 * out * out);
-        for centre in (0..out * out).map(|i| (i / out * stride, i % out * stride)) {
-            for (dy, dx) in (0..9).map(|k| (k / 3, k % 3)) {
-                // Coordinates of the padded image, which starts one row and column earlier.
-                let (y, x) = (centre.0 + dy, centre.1 + dx);
-                let inside = (1..=side).contains(&y) && (1..=side).contains(&x);
-                index.push(if inside { (y - 1) * side + x - 1 } else { zero } as u32);
+        let mut index = Vec::with_capacity(filter * filter * out * out);
+        for start in (0..out * out).map(|i| (i / out * stride, i % out * stride)) {
+            for (dy, dx) in (0..filter * filter).map(|k| (k / filter, k % filter)) {
+                // Coordinates of the padded image.
+                let (y, x) = (start.0 + dy, start.1 + dx);
+                let within = margin..margin + side;
+                let inside = within.contains(&y) && within.contains(&x);
+                let pixel = |y: usize, x: usize| (y - margin) * side + x - margin;
+                index.push(if inside { pixel(y, x) } else { zero } as u32);
             }
         }
+        let n = index.len();
         Ok(Self {
-            index: Tensor::from_vec(index, 9 * out * out, &Device::Cpu)?.to_device(device)?,
+            index: Tensor::from_vec(index, n, &Device::Cpu)?.to_device(device)?,
+            filter,
             side: out,
         })
     }
@@ -75,18 +108,25 @@ impl Convolution {
         let padded = x.pad_with_zeros(1, 0, 1)?;
         let patches = padded.index_select(&self.index, 1)?;
         let pixels = self.side * self.side;
-        let patches = patches.reshape((n * pixels, 9 * channels))?;
-        let product = patches.matmul(&kernel.reshape((9 * channels, outputs))?)?;
+        let inputs = self.filter * self.filter * channels;
+        let patches = patches.reshape((n * pixels, inputs))?;
+        let product = patches.matmul(&kernel.reshape((inputs, outputs))?)?;
         let sum = product.broadcast_add(params.get(&format!("{name}/bias"))?)?;
         Ok(sum.reshape((n, pixels, outputs))?)
     }
 }
 
-/// The parameters of [`Convolution::apply`]: the kernel \[3, 3, inputs, outputs\] starts as
-/// N(0, 2/(9·inputs)), the bias at 0.
-pub fn convolution_parameters(name: &str, inputs: usize, outputs: usize) -> [Parameter; 2] {
+/// The parameters of [`Convolution::apply`]: the kernel \[filter, filter, inputs, outputs\] starts
+/// as N(0, 2/(filter²·inputs)), the bias at 0.
+pub fn convolution_parameters(
+    name: &str,
+    filter: usize,
+    inputs: usize,
+    outputs: usize,
+) -> [Parameter; 2] {
+    let shape = [filter, filter, inputs, outputs];
     [
-        Parameter::weight(format!("{name}/kernel"), &[3, 3, inputs, outputs], 2.0),
+        Parameter::weight(format!("{name}/kernel"), &shape, 2.0),
         Parameter::constant(format!("{name}/bias"), &[outputs], 0.0),
     ]
 }
@@ -103,14 +143,25 @@ mod tests {
     fn convolutions_are_candles() {
         let device = Device::Cpu;
         let mut rng = Streams::new(0).stream(Purpose::ParamsInit, 0, 0, 0);
-        for (side, stride) in [(5, 1), (6, 2), (7, 2)] {
+        for (side, filter, stride, padding) in [
+            (5, 3, 1, 1),
+            (6, 3, 2, 1),
+            (7, 3, 2, 1),
+            (8, 5, 1, 2),
+            (7, 5, 2, 0),
+            (8, 4, 1, 0),
+        ] {
             let (n, channels, outputs) = (2, 3, 4);
-            let named = convolution_parameters("c", channels, outputs);
+            let named = convolution_parameters("c", filter, channels, outputs);
             let named = named.iter().map(|p| p.sample(&mut rng, &device).unwrap());
             let (params, vars) = Params::new(named).unwrap().tracked().unwrap();
             let pixels = Parameter::normal("x", &[n, side * side, channels], 1.0);
             let x = Var::from_tensor(&pixels.sample(&mut rng, &device).unwrap().1).unwrap();
-            let convolution = Convolution::new(side, stride, &device).unwrap();
+            let convolution = match padding {
+                0 => Convolution::valid(side, filter, stride, &device),
+                _ => Convolution::padded(side, filter, stride, &device),
+            };
+            let convolution = convolution.unwrap();
             let ours = convolution.apply(&params, "c", &x).unwrap();
             let image = x.reshape((n, side, side, channels)).unwrap();
             let image = image.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap();
@@ -120,7 +171,7 @@ mod tests {
                 .permute((3, 2, 0, 1))
                 .unwrap();
             let theirs = image
-                .conv2d(&kernel.contiguous().unwrap(), 1, stride, 1, 1)
+                .conv2d(&kernel.contiguous().unwrap(), padding, stride, 1, 1)
                 .unwrap();
             let theirs = theirs.flatten_from(2).unwrap().transpose(1, 2).unwrap();
             let theirs = theirs.broadcast_add(params.get("c/bias").unwrap()).unwrap();

@@ -22,7 +22,7 @@ use crate::error::{at_least_1, not_empty};
 ///
 /// Parameters: `stage0/enter/kernel`, `stage0/a/kernel`, `stage0/b/kernel` \[3, 3, in, out\] with
 /// their `bias` \[out\], `stage0/a/norm/gain`, `stage0/a/norm/bias` \[channels\] and so on,
-/// `norm/gain`, `norm/bias`, `head/weight` \[channels, classes\], `head/bias` \[classes\].
+/// `norm/gain`, `norm/bias`, `head/weight` \[channels, outputs\], `head/bias` \[classes\].
 /// Kernels start as N(0, 2/(9·in)) (He et al. 2015), the head as N(0, 1/in), gains at 1, biases
 /// at 0.
 ///
@@ -46,12 +46,12 @@ impl Architecture for ResNetConfig {
     fn build(
         &self,
         input: Input,
-        classes: usize,
+        outputs: usize,
         device: &Device,
     ) -> crate::Result<Box<dyn Model>> {
         not_empty("channels", &self.channels)?;
         at_least_1("channels", &self.channels)?;
-        let net = ResNet::new(input.image()?, &self.channels, classes, device)?;
+        let net = ResNet::new(input.image()?, &self.channels, outputs, device)?;
         Ok(Box::new(net))
     }
 }
@@ -61,7 +61,7 @@ struct ResNet {
     /// Channels of the image, then of each stage.
     channels: Vec<usize>,
     stages: Vec<Stage>,
-    classes: usize,
+    outputs: usize,
 }
 
 struct Stage {
@@ -71,7 +71,7 @@ struct Stage {
 }
 
 impl ResNet {
-    fn new(image: Image, of_stages: &[usize], classes: usize, device: &Device) -> Result<Self> {
+    fn new(image: Image, of_stages: &[usize], outputs: usize, device: &Device) -> Result<Self> {
         let mut stages: Vec<Stage> = vec![];
         for _ in of_stages {
             let enter = match stages.last() {
@@ -85,7 +85,7 @@ impl ResNet {
             side: image.side,
             channels: [&[image.channels], of_stages].concat(),
             stages,
-            classes,
+            outputs,
         })
     }
 }
@@ -97,22 +97,23 @@ impl Model for ResNet {
             let (before, channels) = (pair[0], pair[1]);
             all.extend(convolution_parameters(
                 &format!("stage{stage}/enter"),
+                3,
                 before,
                 channels,
             ));
             for half in ["a", "b"] {
                 let name = format!("stage{stage}/{half}");
                 all.extend(layer_norm_parameters(&format!("{name}/norm"), channels));
-                all.extend(convolution_parameters(&name, channels, channels));
+                all.extend(convolution_parameters(&name, 3, channels, channels));
             }
         }
         let last = self.channels[self.channels.len() - 1];
         all.extend(layer_norm_parameters("norm", last));
-        all.extend(dense_parameters("head", last, self.classes, 1.0));
+        all.extend(dense_parameters("head", last, self.outputs, 1.0));
         all
     }
 
-    fn logits(&self, params: &Params, input: &Tensor) -> Result<Tensor> {
+    fn outputs(&self, params: &Params, input: &Tensor) -> Result<Tensor> {
         let n = input.dim(0)?;
         let mut x = input.reshape((n, self.side * self.side, self.channels[0]))?;
         for (stage, Stage { enter, within }) in self.stages.iter().enumerate() {

@@ -15,12 +15,13 @@ use crate::{Error, error::at_least_1};
 ///
 /// x ← x + attention(norm(x)); x ← x + W₂·gelu(W₁·norm(x)),
 ///
-/// and at the end logits = V·norm(x) + d. Each position attends to itself and to those before it.
+/// and at the end logits = V·norm(x) + d, where V may be the embedding's own matrix. Each position attends to itself and to those before it.
 ///
 /// Parameters: `embedding` \[256, width\], `position` \[length, width\]; for each layer
 /// `block0/qkv` \[width, 3·width\], `block0/out` \[width, width\], `block0/up`
 /// \[width, 4·width\], `block0/down` \[4·width, width\], each a `weight` with a `bias`, and
-/// `block0/norm1`, `block0/norm2`, each a `gain` and a `bias` \[width\]; `norm` and `head`.
+/// `block0/norm1`, `block0/norm2`, each a `gain` and a `bias` \[width\]; `norm` and `head`,
+/// which is only a `bias` with `tied-embeddings`.
 /// Embeddings start as N(0, 0.1²), weights as N(0, 1/in), those of `out` and `down` as
 /// N(0, 1/(2·layers·in)), gains at 1, biases at 0.
 ///
@@ -34,6 +35,13 @@ pub struct TransformerConfig {
     pub heads: usize,
     /// Blocks of attention and a two-layer network of 4·width.
     pub layers: usize,
+    /// Whether the logits use the matrix of the embedding (Press and Wolf 2017); not by default.
+    #[serde(
+        default,
+        rename = "tied-embeddings",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub tied_embeddings: bool,
 }
 
 impl Architecture for TransformerConfig {
@@ -46,13 +54,14 @@ impl Architecture for TransformerConfig {
             width: size.width,
             heads: heads?,
             layers: size.depth,
+            tied_embeddings: false,
         })
     }
 
     fn build(
         &self,
         input: Input,
-        _classes: usize,
+        _outputs: usize,
         device: &Device,
     ) -> crate::Result<Box<dyn Model>> {
         at_least_1("width", &[self.width])?;
@@ -148,11 +157,15 @@ impl Model for Transformer {
             ));
         }
         all.extend(layer_norm_parameters("norm", width));
-        all.extend(dense_parameters("head", width, vocabulary, 1.0));
+        let [weight, bias] = dense_parameters("head", width, vocabulary, 1.0);
+        if !self.config.tied_embeddings {
+            all.push(weight);
+        }
+        all.push(bias);
         all
     }
 
-    fn logits(&self, params: &Params, input: &Tensor) -> Result<Tensor> {
+    fn outputs(&self, params: &Params, input: &Tensor) -> Result<Tensor> {
         let (n, length) = input.dims2()?;
         let TransformerConfig { width, layers, .. } = self.config;
         let tokens = input.flatten_all()?;
@@ -168,6 +181,11 @@ impl Model for Transformer {
             let up = dense(params, &format!("{name}/up"), &normed)?.gelu()?;
             x = (x + dense(params, &format!("{name}/down"), &up)?)?;
         }
-        dense(params, "head", &layer_norm(params, "norm", &x)?)
+        let x = layer_norm(params, "norm", &x)?;
+        if self.config.tied_embeddings {
+            let product = x.matmul(&params.get("embedding")?.t()?)?;
+            return Ok(product.broadcast_add(params.get("head/bias")?)?);
+        }
+        dense(params, "head", &x)
     }
 }
