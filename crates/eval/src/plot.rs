@@ -5,25 +5,27 @@ use std::path::Path;
 use lopt_plot::{Axis, Color, Figure, Item, Shape};
 use lopt_tasks::suite::Entry;
 
-use crate::{ADAM, ContenderResult, Result};
+use crate::{Baseline, ContenderResult, Result, Tuned};
 
 /// Saves the smoothed training losses: means over seeds as lines, lowest to highest as bands.
 pub fn curves(
     path: &Path,
     entry: &Entry,
-    adam_learning_rate: f64,
+    tuned: &[Tuned],
     results: &[ContenderResult],
 ) -> Result<()> {
     let mut bands = vec![];
     let mut lines = vec![];
     let mut others = 0..;
     for result in results {
-        let (color, label) = match &*result.name {
-            ADAM => (
-                Color::Black,
-                format!("{ADAM} (tuned, {adam_learning_rate:e})"),
-            ),
-            name => (Color::nth(others.next().unwrap_or(0)), name.to_owned()),
+        let name = &result.name;
+        let label = match tuned.iter().find(|t| t.baseline.name() == name) {
+            Some(tuned) => format!("{name} (tuned, {:e})", tuned.learning_rate),
+            None => name.clone(),
+        };
+        let color = match name == Baseline::Adam.name() {
+            true => Color::Black,
+            false => Color::nth(others.next().unwrap_or(0)),
         };
         let curve = || {
             result
