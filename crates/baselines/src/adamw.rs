@@ -4,8 +4,8 @@ use lopt_core::{DropIn, FusedUpdate, Grads, Optimizer, Params, Result, State, St
 
 use crate::Schedule;
 
-/// The peak learning rates for tuning [`AdamW`]: {1, 3}·10^k from 1e-4 to 1e-1.
-pub const ADAMW_GRID: [f64; 7] = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1];
+/// The peak learning rates for tuning [`AdamW`]: {1, 3}·10^k from 1e-4 to 1e-1, and 3e-1.
+pub const ADAMW_GRID: [f64; 8] = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1];
 
 /// AdamW: φ ← (1 − lr·λ)·φ, then a step of Adam. Both use the scheduled learning rate lr.
 ///

@@ -126,9 +126,17 @@ fn stopped() -> bool {
 
 /// What is left to do and how long it will take.
 fn announcement(estimate: &Estimate, threads: usize) -> String {
-    let Estimate { tasks, runs, .. } = estimate;
-    let time = duration(estimate.seconds);
-    format!("{runs} training runs on {tasks} tasks, about {time} with {threads} threads")
+    let &Estimate { tasks, runs, .. } = estimate;
+    if tasks == 0 {
+        return "no training run is left to do".to_owned();
+    }
+    let plural = |count| if count == 1 { "" } else { "s" };
+    format!(
+        "{runs} training runs on {tasks} task{}: about {} with {threads} thread{}",
+        plural(tasks),
+        duration(estimate.seconds),
+        plural(threads as u64),
+    )
 }
 
 /// The optimizers in the given θ files, else in the newest runs, else the shipped ones.

@@ -17,8 +17,8 @@ pub fn print(summary: &Summary) {
          seeds.\nspeed-up: steps that tuned Adam needs to reach the optimizer's final training \
          loss, over the\noptimizer's steps; ≥{horizons}: Adam does not reach it in {horizons} times \
          the steps. diverged: runs of {seeds}.\nLearning rates of tuned baselines: the best final \
-         loss on each task{}; *: at an end of the grid.\nadamw: weight decay 0.01, warm-up over 5 \
-         % of the steps, cosine decay. sgd: momentum 0.9, cosine decay.\n",
+         loss on each task\n({}); *: at an end of the grid.\nadamw: weight decay 0.01, warm-up over \
+         5 % of the steps, cosine decay. sgd: momentum 0.9, cosine decay.\n",
         100 / FINAL_FRACTION,
         grids(settings),
     );
@@ -30,12 +30,12 @@ pub fn print(summary: &Summary) {
         SpeedUp::CAP,
         SpeedUp::CAP,
     );
-    println!("{}", versus(summary, |versus| versus.loss_ratio));
+    println!("{}", versus(summary, |versus| optional(versus.loss_ratio)));
     println!(
         "Final training loss over that of each tuned baseline: interquartile mean over tasks; \
          below 1 the\noptimizer is better.\n"
     );
-    println!("{}", versus(summary, |versus| versus.share_below));
+    println!("{}", versus(summary, |versus| share(versus.share_below)));
     println!(
         "Share of tasks on which the mean final training loss is below that of each tuned \
          baseline.\n[…]: 95 % bootstrap intervals over the seeds of each task; none with one seed."
@@ -126,15 +126,30 @@ fn lower_bound(is_bound: bool, text: String) -> String {
     }
 }
 
-/// How many learning rates each tuned baseline has, such as " (adam 15, sgd 8)".
+/// How many learning rates each tuned baseline has, such as "adam: 15, sgd: 8".
 fn grids(settings: &Settings) -> String {
     let tuned = settings.tuned.iter();
-    let sizes = tuned.map(|t| format!("{} {}", t.baseline.name(), t.grid.len()));
-    format!(" ({})", sizes.collect::<Vec<_>>().join(", "))
+    let sizes = tuned.map(|t| format!("{}: {}", t.baseline.name(), t.grid.len()));
+    sizes.collect::<Vec<_>>().join(", ")
 }
 
 fn optional(found: Option<Interval>) -> String {
     found.map_or_else(|| "–".to_owned(), interval)
+}
+
+/// A share in percent, such as "33 % [0, 67]".
+fn share(found: Option<Interval>) -> String {
+    let percent = |share: f64| format!("{:.0}", 100.0 * share);
+    found.map_or_else(
+        || "–".to_owned(),
+        |Interval { estimate, bounds }| match bounds {
+            Some([low, high]) => {
+                let (low, high) = (percent(low), percent(high));
+                format!("{} % [{low}, {high}]", percent(estimate))
+            }
+            None => format!("{} %", percent(estimate)),
+        },
+    )
 }
 
 fn speed_ups(summary: &Summary) -> Table {
@@ -161,14 +176,14 @@ fn speed_ups(summary: &Summary) -> Table {
     table
 }
 
-/// A number for each contender, group and tuned baseline.
-fn versus(summary: &Summary, number: impl Fn(&Versus) -> Option<Interval>) -> Table {
+/// A cell for each contender, group and tuned baseline.
+fn versus(summary: &Summary, text: impl Fn(&Versus) -> String) -> Table {
     let baselines = summary.settings.tuned.iter();
     let baselines = baselines.map(|tuning| format!("tuned {}", tuning.baseline.name()));
     let start = ["group", "optimizer"].map(str::to_owned);
     let mut table = Table::new(start.into_iter().chain(baselines), 2);
     for group in &summary.groups {
-        let numbers = group.versus.iter().map(|versus| optional(number(versus)));
+        let numbers = group.versus.iter().map(&text);
         let start = [group.group.clone(), group.contender.clone()];
         table.row(start.into_iter().chain(numbers));
     }

@@ -57,7 +57,7 @@ fn an_evaluation_finds_the_newest_runs_and_writes_its_reports() {
     }
     // The tuned baselines have learned something.
     let done = &report["tasks"][0]["outcome"]["done"];
-    for (index, grid) in [15, 7, 8].into_iter().enumerate() {
+    for (index, grid) in [15, 8, 8].into_iter().enumerate() {
         let accuracy = results[3 + index]["test_accuracies"][0].as_f64().unwrap();
         assert!(accuracy > 0.7, "{index}: {accuracy}");
         let tuned = &done["tuned"][index];
@@ -69,9 +69,9 @@ fn an_evaluation_finds_the_newest_runs_and_writes_its_reports() {
         let ratio = result["speed_up"]["ratio"].as_f64().unwrap();
         assert!(ratio > 0.0 && ratio <= 1.0, "{result}");
     }
-    // 3 contenders and 30 learning rates.
+    // 3 contenders and 31 learning rates.
     assert!(
-        text.contains("33 training runs on 1 tasks, about "),
+        text.contains("34 training runs on 1 task: about "),
         "{text}"
     );
     let versus = &report["groups"][0]["versus"];
@@ -92,7 +92,8 @@ fn an_evaluation_finds_the_newest_runs_and_writes_its_reports() {
     // The same settings again: nothing is computed twice, the report is the same.
     let before = fs::read(here.join("result/report.json")).unwrap();
     fs::write(here.join("result/report.json"), b"").unwrap();
-    succeed(here, &EVAL);
+    let text = succeed(here, &EVAL);
+    assert!(text.contains("no training run is left to do"), "{text}");
     assert!(before == fs::read(here.join("result/report.json")).unwrap());
     // Other settings do not mix with it.
     let other = [
@@ -124,7 +125,7 @@ fn without_runs_the_shipped_optimizers_are_evaluated() {
     let done = &report(here)["tasks"][0]["outcome"]["done"];
     assert_eq!(done["tuned"][0]["grid"].as_array().unwrap().len(), 1);
     assert_eq!(done["tuned"][0]["learning-rate"], 1e-2);
-    assert_eq!(done["tuned"][1]["grid"].as_array().unwrap().len(), 7);
+    assert_eq!(done["tuned"][1]["grid"].as_array().unwrap().len(), 8);
     assert_eq!(done["results"].as_array().unwrap().len(), 6);
 }
 
