@@ -112,7 +112,7 @@ pub fn run(args: Args) -> Result<bool> {
     write_reports(&summary, &out)?;
     table::print(&summary);
     println!(
-        "report.json, report.csv and curves/*.svg: {}",
+        "report.json, report.csv, losses.svg and curves/*.svg: {}",
         out.display()
     );
     Ok(true)

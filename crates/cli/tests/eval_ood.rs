@@ -89,6 +89,12 @@ fn an_evaluation_finds_the_newest_runs_and_writes_its_reports() {
     let svg = fs::read_to_string(svgs[0].path()).unwrap();
     assert!(svg.starts_with("<svg") && svg.contains("inner step") && svg.contains("blackbox"));
 
+    let svg = fs::read_to_string(here.join("result/losses.svg")).unwrap();
+    assert!(
+        svg.contains("adam 1e-3") && svg.contains("adam (tuned)"),
+        "{svg}"
+    );
+
     // The same settings again: nothing is computed twice, the report is the same.
     let before = fs::read(here.join("result/report.json")).unwrap();
     fs::write(here.join("result/report.json"), b"").unwrap();

@@ -7,13 +7,14 @@ use crate::{
     ContenderResult, Outcome, Result, Summary, TaskReport, Tuned, evaluate::write_json, plot,
 };
 
-/// Writes `report.json`, `report.csv` and `curves/NNN.svg` to `out`.
+/// Writes `report.json`, `report.csv`, `losses.svg` and `curves/NNN-TASK.svg` to `out`.
 ///
 /// # Errors
 /// Returns an error if a file cannot be written or a figure cannot be drawn.
 pub fn write_reports(summary: &Summary, out: &Path) -> Result<()> {
     write_json(&out.join("report.json"), summary)?;
     file::write_atomically(&out.join("report.csv"), &csv(summary)?)?;
+    plot::losses(&out.join("losses.svg"), &summary.tasks)?;
     let curves = out.join("curves");
     std::fs::create_dir_all(&curves).map_err(lopt_core::Error::io("create", &curves))?;
     for (index, task) in summary.tasks.iter().enumerate() {

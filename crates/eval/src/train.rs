@@ -187,3 +187,32 @@ pub(crate) fn for_all<T: Send>(
     let of_seeds = |_| results.by_ref().take(seeds as usize).collect();
     optimizers.iter().map(of_seeds).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use lopt_tasks::{DataStore, MlpTask, suite::Suite};
+
+    use super::*;
+    use crate::Baseline;
+
+    #[test]
+    fn a_run_in_pieces_is_the_whole_run() {
+        let (config, _) = Suite::Quick.base();
+        let task = MlpTask::new(config, &mut DataStore::default(), &Device::Cpu);
+        let task: Arc<dyn Task> = Arc::new(task.unwrap());
+        // SGD diverges at once, and stays so.
+        for (baseline, rate) in [(Baseline::AdamW, 1e-2), (Baseline::Sgd, 1e30)] {
+            let optimizer = baseline.optimizer(rate);
+            let whole = train(&task, &optimizer, 20, &[10], 1).unwrap();
+            assert_eq!(whole.not_finite, baseline == Baseline::Sgd);
+            let mut pieces = Training::start(&task, &optimizer, 20, 1).unwrap();
+            for steps in [7, 12, 1] {
+                pieces.advance(steps, &[10]).unwrap();
+            }
+            assert_eq!(pieces.curve.losses, whole.losses);
+            assert_eq!(pieces.curve.not_finite, whole.not_finite);
+            assert_eq!((pieces.curve.tests.len(), whole.tests.len()), (1, 1));
+        }
+    }
+}
