@@ -46,6 +46,7 @@ fn main() -> Result<()> {
     eprintln!("updates…");
     rows.extend(update_rows::by_instance(rounds));
     rows.extend(update_rows::beside_adam(rounds));
+    rows.extend(update_rows::online_scale(rounds));
     eprintln!("drop-in…");
     rows.extend(drop_in(rounds)?);
     eprintln!("exact meta-gradients…");

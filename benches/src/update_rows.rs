@@ -3,9 +3,11 @@
 use lopt_adam::Adam;
 use lopt_benches::{
     timing::medians,
-    updates::{FusedSteps, OpSteps, Tensors, four_sizes, star},
+    updates::{FusedSteps, OpSteps, Tensors, four_sizes, star, star_of},
 };
 use lopt_kernels::Isa;
+use lopt_online_scale::OnlineScale;
+use lopt_star::Config;
 
 use crate::table::{Row, Target};
 
@@ -44,6 +46,36 @@ pub fn by_instance(rounds: usize) -> Vec<Row> {
     rows
 }
 
+/// The time of a step of STAR with an online scale, in steps of STAR without.
+pub fn online_scale(rounds: usize) -> Vec<Row> {
+    let of_size = |tensors: Tensors| {
+        let (plain, scaled) = (
+            star(),
+            star_of(Config {
+                online_scale: Some(OnlineScale::default()),
+                ..Config::default()
+            }),
+        );
+        let (params, grads) = tensors.random();
+        let steps = |star: &Star| {
+            let update = star.fused_by(Isa::best(), &tensors.shapes);
+            let update = update.expect("the default STAR has a fused update");
+            FusedSteps::new(star, update, &params, &grads)
+        };
+        let (mut plain, mut scaled) = (steps(&plain), steps(&scaled));
+        let [plain, scaled] = medians(rounds, [&mut || plain.step(), &mut || scaled.step()]);
+        let work = format!("STAR step with an online scale, {}", tensors.name);
+        let row = Row::new(&work, scaled / plain, "steps without");
+        row.target(Target::AtMost(1.25))
+    };
+    let sizes = [
+        Tensors::mlp("64-32-10", &[64, 32, 10]),
+        Tensors::mlp("784-128-128-10", &[784, 128, 128, 10]),
+        Tensors::mlp("1024-1024-1024", &[1024, 1024, 1024]),
+    ];
+    sizes.into_iter().map(of_size).collect()
+}
+
 /// A complete step of STAR compared with a step of our fused Adam.
 pub fn beside_adam(rounds: usize) -> Vec<Row> {
     let of_size = |tensors: Tensors| {
@@ -53,7 +85,12 @@ pub fn beside_adam(rounds: usize) -> Vec<Row> {
         let update = star.fused_by(isa, &tensors.shapes);
         let update = update.expect("the default STAR has a fused update");
         let mut ours = FusedSteps::new(&star, update, &params, &grads);
-        let mut adams = FusedSteps::new(&adam, adam.fused_by(isa), &params, &grads);
+        let mut adams = FusedSteps::new(
+            &adam,
+            adam.fused_by(isa, tensors.shapes.len()),
+            &params,
+            &grads,
+        );
         let [ours, adams] = medians(rounds, [&mut || ours.step(), &mut || adams.step()]);
         let n = tensors.numel();
         let work = format!("step, {n} parameters ({}), {isa}", tensors.name);

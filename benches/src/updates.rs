@@ -12,8 +12,16 @@ use lopt_star::{Config, Star};
 /// # Panics
 /// Never panics: the default configuration is valid.
 pub fn star() -> Star {
+    star_of(Config::default())
+}
+
+/// STAR of this configuration with random θ.
+///
+/// # Panics
+/// Panics if the configuration is not valid.
+pub fn star_of(config: Config) -> Star {
     let mut rng = Streams::new(0).stream(Purpose::ThetaInit, 0, 0, 0);
-    Star::init(Config::default(), 1.0, &mut rng).expect("the default configuration")
+    Star::init(config, 1.0, &mut rng).expect("a valid configuration")
 }
 
 /// The parameter tensors of a network.
@@ -80,6 +88,7 @@ pub struct FusedSteps {
     step: u64,
     p: Vec<Vec<f32>>,
     g: Vec<Vec<f32>>,
+    network: Vec<Vec<f32>>,
     slots: Vec<Vec<Vec<f32>>>,
 }
 
@@ -106,6 +115,11 @@ impl FusedSteps {
             step: 0,
             p: params.tensors().iter().map(values).collect(),
             g: grads.tensors().iter().flatten().map(values).collect(),
+            network: state
+                .network
+                .iter()
+                .map(|slot| values(&slot.value))
+                .collect(),
             slots: slots
                 .map(|slots| slots.iter().map(|slot| values(&slot.value)).collect())
                 .collect(),
@@ -115,7 +129,11 @@ impl FusedSteps {
     /// Takes one step on all tensors.
     pub fn step(&mut self) {
         let context = StepContext::new(self.step, self.learning_rate);
-        self.update.begin_step(&context, &mut []);
+        let gradients = self.g.iter().zip(&mut self.slots).enumerate();
+        for (index, (g, slots)) in gradients {
+            self.update.observe(index, g, slots);
+        }
+        self.update.begin_step(&context, &mut self.network);
         let tensors = self.p.iter_mut().zip(&self.g).zip(&mut self.slots);
         for (index, ((p, g), slots)) in tensors.enumerate() {
             self.update.update(index, p, g, slots);

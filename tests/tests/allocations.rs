@@ -5,6 +5,7 @@ use std::sync::Arc;
 use allocation_counter::measure;
 use candle_core::{DType, Device, Tensor, Var};
 use lopt_adam::Adam;
+use lopt_baselines::{AdamW, Sgd};
 use lopt_blackbox::Blackbox;
 use lopt_core::{DropIn, DropInConfig, NonFinite, Optimizer, Purpose, Streams};
 use lopt_datasets::{DatasetName, Source};
@@ -18,6 +19,8 @@ fn optimizers() -> Vec<Arc<dyn Optimizer>> {
         Arc::new(Star::untrained()),
         Arc::new(Blackbox::untrained()),
         Arc::new(Adam::default()),
+        Arc::new(AdamW::default()),
+        Arc::new(Sgd::default()),
     ]
 }
 
@@ -78,4 +81,6 @@ fn a_drop_in_step_allocates_no_tensor_after_the_first() {
     check(Star::untrained(), vars());
     check(Blackbox::untrained(), vars());
     check(Adam::default(), vars());
+    check(AdamW::default(), vars());
+    check(Sgd::default(), vars());
 }

@@ -3,6 +3,7 @@
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::Optimizer as _;
 use lopt_adam::Adam;
+use lopt_baselines::{AdamW, Sgd};
 use lopt_blackbox::Blackbox;
 use lopt_core::{
     Backend, DropIn, DropInConfig, Fused, Grads, LearnedOptimizer, NonFinite, Optimizer, Params,
@@ -107,6 +108,8 @@ fn all() -> Vec<(String, Box<dyn Optimizer>)> {
     let mut all: Vec<(String, Box<dyn Optimizer>)> = vec![
         ("adam".to_owned(), Box::new(Adam::default())),
         ("adam with an online scale".to_owned(), Box::new(online)),
+        ("adamw".to_owned(), Box::new(AdamW::default())),
+        ("sgd".to_owned(), Box::new(Sgd::default())),
     ];
     all.extend(
         learned()
@@ -368,6 +371,8 @@ fn the_drop_in_takes_the_functional_steps_and_reduces_the_loss() {
         );
     }
     check(Adam::default(), true);
+    check(AdamW::default(), true);
+    check(Sgd::default(), true);
     check(Star::untrained(), true);
     // An untrained blackbox need not reduce the loss.
     check(Blackbox::untrained(), false);
@@ -595,6 +600,8 @@ fn the_update_is_differentiable_in_theta() {
 fn a_long_training_run_does_not_keep_its_history() {
     for optimizer in [
         Box::new(Adam::default()) as Box<dyn Optimizer>,
+        Box::new(AdamW::default()),
+        Box::new(Sgd::default()),
         Box::new(Star::untrained()),
         Box::new(Blackbox::untrained()),
     ] {

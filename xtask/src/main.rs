@@ -35,7 +35,7 @@ enum Command {
     /// Meta-train a learned optimizer; see `meta-train --help`.
     #[command(disable_help_flag = true)]
     MetaTrain(Passed),
-    /// Compare learned optimizers with tuned Adam; see `eval-ood --help`.
+    /// Compare learned optimizers with tuned baselines; see `eval-ood --help`.
     #[command(disable_help_flag = true)]
     EvalOod(Passed),
     /// Compare gradient estimators with the exact meta-gradient; see `grad-study --help`.

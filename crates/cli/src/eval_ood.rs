@@ -7,14 +7,17 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
 use lopt_core::Theta;
-use lopt_eval::{Contender, Outcome, Settings, Summary, TaskReport, evaluate, write_reports};
+use lopt_eval::{
+    Baseline, Contender, Estimate, Outcome, Settings, Summary, TaskReport, estimate, evaluate,
+    untuned, write_reports,
+};
 use lopt_experiments::program;
 use lopt_meta::registry;
 use lopt_tasks::suite::Suite;
 
 use crate::{
     common::{Compute, one_of, provenance, stop_flag, thetas},
-    progress::EvaluationBar,
+    progress::{EvaluationBar, duration},
     ranks::one_process,
     table,
 };
@@ -40,7 +43,7 @@ pub struct Args {
     /// `set_learning_rate`.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = learning_rate)]
     learning_rate: f64,
-    /// Run Adam only at this learning rate, such as 1e-3; may be repeated. [default: 15 learning
+    /// Tune Adam only over this learning rate, such as 1e-3; may be repeated. [default: 15 learning
     /// rates from 1e-7 to 1]
     #[arg(long, value_name = "RATE", value_parser = learning_rate)]
     adam_learning_rate: Vec<f64>,
@@ -63,12 +66,16 @@ fn learning_rate(text: &str) -> Result<f64, String> {
 /// Returns whether the evaluation is complete.
 pub fn run(args: Args) -> Result<bool> {
     one_process()?;
-    let contenders = contenders(&args)?;
+    let mut contenders = contenders(&args)?;
+    contenders.extend(untuned());
     let device = args.compute.device()?;
     let mut settings = Settings::new(args.suite, args.seeds, program(&provenance()), &contenders);
     settings.groups = args.group.clone();
     if !args.adam_learning_rate.is_empty() {
-        settings.grid = args.adam_learning_rate.clone();
+        let tuned = settings.tuned.iter_mut();
+        for adam in tuned.filter(|tuning| tuning.baseline == Baseline::Adam) {
+            adam.grid = args.adam_learning_rate.clone();
+        }
     }
     let out = args
         .out
@@ -76,13 +83,19 @@ pub fn run(args: Args) -> Result<bool> {
         .unwrap_or_else(|| Path::new("eval").join(settings.folder_name()));
     eprintln!("evaluating into {}", out.display());
     let stop = stop_flag()?;
-    let bar = Mutex::new(EvaluationBar::default());
+    let (mut store, workers) = (args.compute.store(), args.compute.workers());
+    let estimate = match estimate(&settings, &mut store, &device, workers, &out, &stop) {
+        Err(lopt_eval::Error::Stopped) => return Ok(stopped()),
+        estimate => estimate?,
+    };
+    eprintln!("{}", announcement(&estimate, workers.threads()));
+    let bar = Mutex::new(EvaluationBar::new(&estimate));
     let reports = evaluate(
         &settings,
         &contenders,
-        &mut args.compute.store(),
+        &mut store,
         &device,
-        args.compute.workers(),
+        workers,
         &out,
         &stop,
         &|event| {
@@ -91,20 +104,39 @@ pub fn run(args: Args) -> Result<bool> {
         },
     );
     let reports = match reports {
-        Err(lopt_eval::Error::Stopped) => {
-            eprintln!("stopped; finished tasks are kept, and the same command resumes after them");
-            return Ok(false);
-        }
+        Err(lopt_eval::Error::Stopped) => return Ok(stopped()),
+        Err(error @ lopt_eval::Error::NothingEvaluated(_)) => return Err(error.into()),
         reports => reports.context("evaluation stopped; finished tasks are kept")?,
     };
     let summary = Summary::new(settings, reports);
     write_reports(&summary, &out)?;
     table::print(&summary);
     println!(
-        "report.json, report.csv and curves/*.svg: {}",
+        "report.json, report.csv, losses.svg and curves/*.svg: {}",
         out.display()
     );
     Ok(true)
+}
+
+/// Says what is kept. Returns that the evaluation is not complete.
+fn stopped() -> bool {
+    eprintln!("stopped; finished tasks are kept, and the same command resumes after them");
+    false
+}
+
+/// What is left to do and how long it will take.
+fn announcement(estimate: &Estimate, threads: usize) -> String {
+    let &Estimate { tasks, runs, .. } = estimate;
+    if tasks == 0 {
+        return "no training run is left to do".to_owned();
+    }
+    let plural = |count| if count == 1 { "" } else { "s" };
+    format!(
+        "{runs} training runs on {tasks} task{}: about {} with {threads} thread{}",
+        plural(tasks),
+        duration(estimate.seconds),
+        plural(threads as u64),
+    )
 }
 
 /// The optimizers in the given θ files, else in the newest runs, else the shipped ones.

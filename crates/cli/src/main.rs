@@ -33,7 +33,7 @@ enum Command {
     /// Meta-train a learned optimizer. By default: STAR, on the embedded Fashion-MNIST images of
     /// 8×8 pixels.
     MetaTrain(meta_train::Args),
-    /// Compare learned optimizers with tuned Adam, in and out of distribution.
+    /// Compare learned optimizers with tuned baselines, in and out of distribution.
     EvalOod(eval_ood::Args),
     /// Print the median time of a sum over all ranks, in seconds.
     #[command(hide = true)]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use lopt_eval::{Event, TaskReport};
+use lopt_eval::{Estimate, Event, TaskReport};
 
 /// A progress bar on a terminal; elsewhere a line at intervals.
 pub struct Bar {
@@ -85,28 +85,51 @@ impl Bar {
 /// The progress of an evaluation, with a line for each finished task.
 pub struct EvaluationBar {
     bar: Bar,
-    steps: u64,
+    /// The position of the bar.
+    done: f64,
+    /// What a step of each task adds to it; 1 without an estimate.
+    per_step: Option<Vec<f64>>,
+    /// Finished tasks.
+    tasks: usize,
 }
 
 impl Default for EvaluationBar {
+    /// A bar of training steps.
     fn default() -> Self {
         Self {
             bar: Bar::new(0, 0, "training steps"),
-            steps: 0,
+            done: 0.0,
+            per_step: None,
+            tasks: 0,
         }
     }
 }
 
 impl EvaluationBar {
+    /// A bar in seconds of an estimate. Its time left follows the actual speed.
+    pub fn new(estimate: &Estimate) -> Self {
+        Self {
+            bar: Bar::new(0, estimate.seconds.ceil() as u64, "estimated seconds"),
+            per_step: Some(estimate.seconds_per_step.clone()),
+            ..Self::default()
+        }
+    }
+
     /// Shows an event; `line` describes a finished task.
     pub fn show(&mut self, event: Event, line: impl FnOnce(&TaskReport) -> String) {
         match event {
-            Event::Total(total) => self.bar.set_total(total),
+            Event::Total(total) if self.per_step.is_none() => self.bar.set_total(total),
+            Event::Total(_) => {}
             Event::Steps(steps) => {
-                self.steps += steps;
-                self.bar.set(self.steps, String::new());
+                let of_task = |per_step: &Vec<f64>| per_step.get(self.tasks).copied();
+                let per_step = self.per_step.as_ref().map_or(Some(1.0), of_task);
+                self.done += steps as f64 * per_step.unwrap_or(0.0);
+                self.bar.set(self.done.round() as u64, String::new());
             }
-            Event::Task(report) => self.bar.line(&line(report)),
+            Event::Task(report) => {
+                self.tasks += 1;
+                self.bar.line(&line(report));
+            }
         }
     }
 }

@@ -18,6 +18,17 @@ const EVAL: [&str; 7] = [
     "result",
 ];
 
+/// The optimizers of a report.
+const OPTIMIZERS: [&str; 7] = [
+    "star",
+    "blackbox",
+    "adam 1e-3",
+    "adam online",
+    "adam",
+    "adamw",
+    "sgd",
+];
+
 fn trained(folder: &Path) {
     succeed(folder, &tiny("runs/star", &[]));
     succeed(folder, &tiny("runs/blackbox", &["--optimizer", "blackbox"]));
@@ -47,25 +58,38 @@ fn an_evaluation_finds_the_newest_runs_and_writes_its_reports() {
         .iter()
         .map(|r| r["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["star", "blackbox", "adam"]);
+    assert_eq!(names, OPTIMIZERS);
     for result in results {
         let loss = result["final_losses"][0].as_f64().unwrap();
         assert!((0.0..4.0).contains(&loss), "{result}");
     }
-    // The tuned Adam has learned something.
-    let accuracy = results[2]["test_accuracies"][0].as_f64().unwrap();
-    assert!(accuracy > 0.7, "{accuracy}");
-    assert_eq!(
-        report["tasks"][0]["outcome"]["done"]["adam_grid"]
-            .as_array()
-            .unwrap()
-            .len(),
-        15
+    // The tuned baselines have learned something.
+    let done = &report["tasks"][0]["outcome"]["done"];
+    for (index, grid) in [15, 8, 8].into_iter().enumerate() {
+        let accuracy = results[4 + index]["test_accuracies"][0].as_f64().unwrap();
+        assert!(accuracy > 0.7, "{index}: {accuracy}");
+        let tuned = &done["tuned"][index];
+        assert_eq!(tuned["baseline"], OPTIMIZERS[4 + index]);
+        assert_eq!(tuned["grid"].as_array().unwrap().len(), grid);
+    }
+    // Optimizers that were trained for twelve outer steps are no match for tuned Adam.
+    for result in &results[..3] {
+        let ratio = result["speed_up"]["ratio"].as_f64().unwrap();
+        assert!(ratio > 0.0 && ratio <= 1.0, "{result}");
+    }
+    // 4 contenders and 31 learning rates.
+    assert!(
+        text.contains("35 training runs on 1 task: about "),
+        "{text}"
     );
+    let versus = &report["groups"][0]["versus"];
+    assert_eq!(versus[1]["baseline"], "adamw");
+    let ratio = versus[1]["loss_ratio"]["estimate"].as_f64().unwrap();
+    assert!(ratio > 1.0, "{versus}");
     let csv = fs::read_to_string(here.join("result/report.csv")).unwrap();
-    assert_eq!(csv.lines().count(), 4, "{csv}");
+    assert_eq!(csv.lines().count(), 8, "{csv}");
     let columns: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
-    assert_eq!(columns, [16; 4], "{csv}");
+    assert_eq!(columns, [16; 8], "{csv}");
     let svgs: Vec<_> = fs::read_dir(here.join("result/curves"))
         .unwrap()
         .flatten()
@@ -73,10 +97,17 @@ fn an_evaluation_finds_the_newest_runs_and_writes_its_reports() {
     let svg = fs::read_to_string(svgs[0].path()).unwrap();
     assert!(svg.starts_with("<svg") && svg.contains("inner step") && svg.contains("blackbox"));
 
+    let svg = fs::read_to_string(here.join("result/losses.svg")).unwrap();
+    assert!(
+        svg.contains("adam 1e-3") && svg.contains("adam (tuned)"),
+        "{svg}"
+    );
+
     // The same settings again: nothing is computed twice, the report is the same.
     let before = fs::read(here.join("result/report.json")).unwrap();
     fs::write(here.join("result/report.json"), b"").unwrap();
-    succeed(here, &EVAL);
+    let text = succeed(here, &EVAL);
+    assert!(text.contains("no training run is left to do"), "{text}");
     assert!(before == fs::read(here.join("result/report.json")).unwrap());
     // Other settings do not mix with it.
     let other = [
@@ -106,9 +137,10 @@ fn without_runs_the_shipped_optimizers_are_evaluated() {
     );
     assert_eq!(text.matches("the shipped θ").count(), 2, "{text}");
     let done = &report(here)["tasks"][0]["outcome"]["done"];
-    assert_eq!(done["adam_grid"].as_array().unwrap().len(), 1);
-    assert_eq!(done["adam_learning_rate"], 1e-2);
-    assert_eq!(done["results"].as_array().unwrap().len(), 3);
+    assert_eq!(done["tuned"][0]["grid"].as_array().unwrap().len(), 1);
+    assert_eq!(done["tuned"][0]["learning-rate"], 1e-2);
+    assert_eq!(done["tuned"][1]["grid"].as_array().unwrap().len(), 8);
+    assert_eq!(done["results"].as_array().unwrap().len(), 6);
 }
 
 #[test]
@@ -119,9 +151,9 @@ fn the_learning_rate_scales_the_steps_of_learned_optimizers_only() {
     succeed(here, &[&EVAL[..], &still].concat());
     let done = &report(here)["tasks"][0]["outcome"]["done"];
     let loss = |optimizer: usize| done["results"][optimizer]["final_losses"][0].as_f64();
-    // The loss of a network that does not move; the third is Adam.
+    // The loss of a network that does not move; the third is Adam at 1e-3, the fourth tuned Adam.
     assert!(loss(0) > Some(2.0) && loss(1) > Some(2.0), "{done}");
-    assert!(loss(2) < Some(1.0), "{done}");
+    assert!(loss(2) < Some(1.0) && loss(3) < Some(1.0), "{done}");
 }
 
 #[test]
@@ -192,6 +224,29 @@ fn missing_data_are_listed_and_not_fatal() {
         csv.lines().all(|line| line.split(',').count() == 16),
         "{csv}"
     );
+}
+
+#[test]
+fn an_evaluation_without_any_data_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let arguments = [
+        "eval-ood",
+        "--suite",
+        "full",
+        "--group",
+        "in-distribution",
+        "--data-dir",
+        "nothing",
+        "--out",
+        "result",
+    ];
+    let text = fail(here, &arguments);
+    assert!(
+        text.contains("nothing was evaluated: ") && text.contains("data fetch fashion-mnist"),
+        "{text}"
+    );
+    assert!(!here.join("result/report.json").exists());
 }
 
 #[test]

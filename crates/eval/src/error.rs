@@ -9,6 +9,10 @@ pub enum Error {
     #[error("{0}")]
     Settings(String),
 
+    /// The data of all tasks are missing; the message says how to get them.
+    #[error("nothing was evaluated: {0}")]
+    NothingEvaluated(String),
+
     /// A figure cannot be drawn.
     #[error(transparent)]
     Plot(#[from] lopt_plot::Error),

@@ -1,29 +1,31 @@
-//! Figures of training curves.
+//! Figures of an evaluation.
 
 use std::path::Path;
 
-use lopt_plot::{Axis, Color, Figure, Item, Shape};
+use lopt_plot::{Axis, Color, Figure, Item, Marker, Shape};
 use lopt_tasks::suite::Entry;
 
-use crate::{ADAM, ContenderResult, Result};
+use crate::{Baseline, ContenderResult, Outcome, Result, TaskReport, Tuned};
 
 /// Saves the smoothed training losses: means over seeds as lines, lowest to highest as bands.
 pub fn curves(
     path: &Path,
     entry: &Entry,
-    adam_learning_rate: f64,
+    tuned: &[Tuned],
     results: &[ContenderResult],
 ) -> Result<()> {
     let mut bands = vec![];
     let mut lines = vec![];
     let mut others = 0..;
     for result in results {
-        let (color, label) = match &*result.name {
-            ADAM => (
-                Color::Black,
-                format!("{ADAM} (tuned, {adam_learning_rate:e})"),
-            ),
-            name => (Color::nth(others.next().unwrap_or(0)), name.to_owned()),
+        let name = &result.name;
+        let label = match tuned.iter().find(|t| t.baseline.name() == name) {
+            Some(tuned) => format!("{name} (tuned, {:e})", tuned.learning_rate),
+            None => name.clone(),
+        };
+        let color = match name == Baseline::Adam.name() {
+            true => Color::Black,
+            false => Color::nth(others.next().unwrap_or(0)),
         };
         let curve = || {
             result
@@ -44,6 +46,53 @@ pub fn curves(
         Axis::linear("inner step").within(0.0, entry.horizon as f64),
         Axis::linear("training loss"),
         bands.into_iter().chain(lines).collect(),
+    );
+    Ok(figure.save(path)?)
+}
+
+/// Saves the final training losses over that of tuned Adam, by task: a marker for each optimizer.
+pub fn losses(path: &Path, tasks: &[TaskReport]) -> Result<()> {
+    const MARKERS: [Marker; 4] = [
+        Marker::Circle,
+        Marker::Square,
+        Marker::Triangle,
+        Marker::Cross,
+    ];
+    let adam = Baseline::Adam.name();
+    let done = tasks.iter().filter_map(|task| match &task.outcome {
+        Outcome::Done { results, .. } => Some((task, results, task.outcome.result(adam)?)),
+        Outcome::Skipped { .. } => None,
+    });
+    let done: Vec<_> = done.collect();
+    let results = done.first().map_or(&[][..], |(_, results, _)| results);
+    let others = results.iter().filter(|result| result.name != adam);
+    let mut items = vec![];
+    for (index, other) in others.enumerate() {
+        let ratio = |(at, (task, _, adam)): (usize, &(&TaskReport, _, &ContenderResult))| {
+            let other = task.outcome.result(&other.name)?;
+            Some(((at + 1) as f64, other.final_loss() / adam.final_loss()))
+        };
+        let points = done.iter().enumerate().filter_map(ratio).collect();
+        let shape = Shape::Points(points, MARKERS[index % MARKERS.len()]);
+        items.push(Item::new(Color::nth(index), shape).labelled(&other.name));
+    }
+    let end = done.len() as f64 + 0.5;
+    let line = Shape::DashedLine(vec![(0.5, 1.0), (end, 1.0)]);
+    items.push(Item::new(Color::Black, line).labelled(format!("{adam} (tuned)")));
+    let names: Vec<String> = (1..)
+        .zip(&done)
+        .map(|(number, (task, ..))| format!("{number}: {}", task.entry.name))
+        .collect();
+    let figure = Figure::single(
+        "Final training losses",
+        format!(
+            "Mean final training loss over that of tuned Adam; adamw and sgd are tuned, too. By \
+             task: {}.",
+            names.join(", ")
+        ),
+        Axis::linear("task").within(0.5, end),
+        Axis::logarithmic("final loss over tuned Adam's"),
+        items,
     );
     Ok(figure.save(path)?)
 }

@@ -19,16 +19,19 @@ pub fn mean<T: Into<f64>>(values: impl IntoIterator<Item = T>) -> f64 {
 pub struct Interval {
     /// The estimate from the data.
     pub estimate: f64,
-    /// The 2.5 % and 97.5 % quantiles over resamples; `None` for fewer than five values, where
-    /// they would be meaningless.
+    /// The 2.5 % and 97.5 % quantiles over resamples; `None` if there are too few values to
+    /// resample: fewer than five tasks, or one seed.
     pub bounds: Option<[f64; 2]>,
 }
 
 /// Minimum number of values for an interval.
 const ENOUGH: usize = 5;
 
-/// Number of bootstrap resamples.
+/// Number of bootstrap resamples of tasks.
 const RESAMPLES: usize = 10_000;
+
+/// Number of bootstrap resamples of seeds.
+const SEED_RESAMPLES: usize = 1000;
 
 /// The interquartile mean: the mean of the middle half of the values, with fractional weights at
 /// its ends, so that the weights sum to n/2 for any n. It is robust to outliers like the median but
@@ -56,17 +59,75 @@ pub fn bootstrap_interquartile_mean(values: &[f64]) -> Option<Interval> {
     }
     let mut rng = Streams::new(0).stream(Purpose::Bootstrap, 0, 0, 0);
     let n = values.len() as u32;
-    let mut resampled: Vec<f64> = (0..RESAMPLES)
-        .filter_map(|_| {
-            let sample: Vec<f64> = (0..n)
-                .map(|_| values[rng.random_range(0..n) as usize])
-                .collect();
-            interquartile_mean(&sample)
-        })
-        .collect();
-    resampled.sort_by(f64::total_cmp);
-    let bounds = Some([0.025, 0.975].map(|q| quantile(&resampled, q)));
+    let resampled = (0..RESAMPLES).filter_map(|_| {
+        let sample: Vec<f64> = (0..n)
+            .map(|_| values[rng.random_range(0..n) as usize])
+            .collect();
+        interquartile_mean(&sample)
+    });
+    let bounds = Some(percentiles(resampled.collect()));
     Some(Interval { estimate, bounds })
+}
+
+/// The choices of seeds that a bootstrap draws with replacement for a task, each in ascending
+/// order. They are the same in every call, and independent of those for other tasks.
+///
+/// One seed cannot be resampled: there are no choices then.
+pub fn seed_resamples(task: u64, seeds: u64) -> Vec<Vec<usize>> {
+    if seeds < 2 {
+        return vec![];
+    }
+    let mut rng = Streams::new(0).stream(Purpose::Bootstrap, 1, task, 0);
+    let choices = (0..SEED_RESAMPLES).map(|_| {
+        let draw = |_| rng.random_range(0..seeds) as usize;
+        let mut choice: Vec<usize> = (0..seeds).map(draw).collect();
+        choice.sort_unstable();
+        choice
+    });
+    choices.collect()
+}
+
+/// A number of a task, and the same for each choice of seeds in [`seed_resamples`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resampled {
+    /// The number for all seeds.
+    pub estimate: f64,
+    /// The number for each choice of seeds.
+    pub resampled: Vec<f64>,
+}
+
+impl Resampled {
+    /// Changes every number.
+    pub fn map(&self, change: impl Fn(f64) -> f64) -> Self {
+        Self {
+            estimate: change(self.estimate),
+            resampled: self.resampled.iter().copied().map(change).collect(),
+        }
+    }
+}
+
+/// A statistic of numbers of tasks, with a percentile bootstrap interval over the seeds within each
+/// task. The tasks are the same in all resamples: the interval says how much the statistic depends
+/// on the seeds, not on the choice of tasks (Agarwal et al. 2021, arXiv 2108.13264).
+pub fn stratified_bootstrap(
+    tasks: &[Resampled],
+    statistic: impl Fn(&[f64]) -> Option<f64>,
+) -> Option<Interval> {
+    let estimates: Vec<f64> = tasks.iter().map(|task| task.estimate).collect();
+    let estimate = statistic(&estimates)?;
+    let resamples = tasks.iter().map(|task| task.resampled.len()).min()?;
+    let resampled = (0..resamples).filter_map(|index| {
+        let of_tasks = tasks.iter().map(|task| task.resampled[index]);
+        statistic(&of_tasks.collect::<Vec<f64>>())
+    });
+    let bounds = (resamples > 0).then(|| percentiles(resampled.collect()));
+    Some(Interval { estimate, bounds })
+}
+
+/// The 2.5 % and 97.5 % quantiles.
+fn percentiles(mut values: Vec<f64>) -> [f64; 2] {
+    values.sort_by(f64::total_cmp);
+    [0.025, 0.975].map(|q| quantile(&values, q))
 }
 
 /// The quantile of sorted values, by nearest rank.
@@ -112,5 +173,57 @@ mod tests {
         }
         assert!(covered >= 52, "{covered} of {repeats}");
         assert!((0.36..0.50).contains(&width), "{width}");
+    }
+
+    #[test]
+    fn seeds_are_resampled_for_each_task() {
+        assert!(seed_resamples(0, 1).is_empty());
+        let choices = seed_resamples(0, 3);
+        assert_eq!(choices, seed_resamples(0, 3));
+        assert_ne!(choices, seed_resamples(1, 3));
+        assert!(choices.iter().all(|c| c.len() == 3 && c.is_sorted()));
+        // Of 27 draws 6 are a permutation of all seeds; 4 standard errors are 0.053.
+        let all = choices.iter().filter(|c| **c == [0, 1, 2]).count();
+        let share = all as f64 / choices.len() as f64;
+        assert!((share - 6.0 / 27.0).abs() < 0.053, "{share}");
+    }
+
+    /// The mean over T tasks of the mean over S seeds has the standard error σ/√(T·S); resampling S
+    /// of S seeds shows √((S − 1)/S) of it.
+    #[test]
+    fn stratified_intervals_are_as_wide_as_they_should() {
+        let (tasks, seeds) = (200, 5);
+        let mut rng = Streams::new(2).stream(Purpose::Evaluation, 0, 0, 0);
+        let of_tasks: Vec<Resampled> = (0..tasks)
+            .map(|task| {
+                let values: Vec<f64> = (0..seeds)
+                    // Tasks differ by much more than seeds do, which must not matter.
+                    .map(|_| 50.0 * task as f64 + f64::from(lopt_core::normal(&mut rng)))
+                    .collect();
+                let of = |choice: &Vec<usize>| mean(choice.iter().map(|&seed| values[seed]));
+                Resampled {
+                    estimate: mean(values.iter().copied()),
+                    resampled: seed_resamples(task, seeds).iter().map(of).collect(),
+                }
+            })
+            .collect();
+        let average = |values: &[f64]| Some(mean(values.iter().copied()));
+        let found = stratified_bootstrap(&of_tasks, average).unwrap();
+        let [low, high] = found.bounds.unwrap();
+        assert!(low < found.estimate && found.estimate < high);
+        let expected = 2.0 * 1.96 * (0.8 / (tasks * seeds) as f64).sqrt();
+        let width = high - low;
+        assert!(
+            (0.85..1.15).contains(&(width / expected)),
+            "{width} {expected}"
+        );
+        // One seed: an estimate without an interval.
+        let one = Resampled {
+            estimate: 3.0,
+            resampled: vec![],
+        };
+        let found = stratified_bootstrap(&[one], interquartile_mean).unwrap();
+        assert_eq!((found.estimate, found.bounds), (3.0, None));
+        assert_eq!(stratified_bootstrap(&[], interquartile_mean), None);
     }
 }

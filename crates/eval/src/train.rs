@@ -3,7 +3,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use lopt_core::{Optimizer, Purpose, Streams, Workers};
+use lopt_core::{Optimizer, Purpose, Rng, Streams, Workers};
 use lopt_tasks::{Feed, Network, Split, Step, Task, TestScore};
 
 use crate::{Error, Result, stats::mean};
@@ -71,31 +71,70 @@ pub fn train(
     test_after: &[u64],
     seed: u64,
 ) -> Result<Curve> {
-    let stream = |what, t| Streams::new(seed).stream(Purpose::Evaluation, what, 0, t);
-    let params = task.init(&mut stream(0, 0))?;
-    let network = Network::start(task.clone(), params, optimizer.clone())?;
-    let mut network = network.with_horizon(steps);
-    let mut feed = Feed::default();
-    let mut curve = Curve {
-        losses: Vec::with_capacity(steps as usize),
-        not_finite: false,
-        tests: vec![],
-    };
-    for t in 0..steps {
-        let loss = if curve.not_finite {
-            f32::NAN
-        } else {
-            network.draw(Split::Train, &mut stream(1, t), &mut feed)?;
-            let Step { loss, refused } = network.step(&mut feed)?;
-            curve.not_finite = refused || !loss.is_finite();
-            loss
-        };
-        curve.losses.push(task.normalize(loss));
-        if test_after.contains(&(t + 1)) {
-            curve.tests.push(task.test(&network.params()?)?);
-        }
+    let mut training = Training::start(task, optimizer, steps, seed)?;
+    training.advance(steps, test_after)?;
+    Ok(training.curve)
+}
+
+/// A training run that can be continued.
+pub(crate) struct Training {
+    task: Arc<dyn Task>,
+    network: Network,
+    feed: Feed,
+    seed: u64,
+    /// What was recorded so far.
+    pub curve: Curve,
+}
+
+impl Training {
+    /// A run before its first step, whose optimizer is told the horizon.
+    pub fn start(
+        task: &Arc<dyn Task>,
+        optimizer: &Arc<dyn Optimizer>,
+        horizon: u64,
+        seed: u64,
+    ) -> Result<Self> {
+        let params = task.init(&mut stream(seed, 0, 0))?;
+        let network = Network::start(task.clone(), params, optimizer.clone())?;
+        Ok(Self {
+            task: task.clone(),
+            network: network.with_horizon(horizon),
+            feed: Feed::default(),
+            seed,
+            curve: Curve {
+                losses: Vec::with_capacity(horizon as usize),
+                not_finite: false,
+                tests: vec![],
+            },
+        })
     }
-    Ok(curve)
+
+    /// Takes more steps, with tests after each of `test_after`.
+    pub fn advance(&mut self, steps: u64, test_after: &[u64]) -> Result<()> {
+        let start = self.curve.losses.len() as u64;
+        for t in start..start + steps {
+            let loss = if self.curve.not_finite {
+                f32::NAN
+            } else {
+                let mut rng = stream(self.seed, 1, t);
+                self.network.draw(Split::Train, &mut rng, &mut self.feed)?;
+                let Step { loss, refused } = self.network.step(&mut self.feed)?;
+                self.curve.not_finite = refused || !loss.is_finite();
+                loss
+            };
+            self.curve.losses.push(self.task.normalize(loss));
+            if test_after.contains(&(t + 1)) {
+                let score = self.task.test(&self.network.params()?)?;
+                self.curve.tests.push(score);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The random stream of the initial network (0) or of the batch of step t (1).
+fn stream(seed: u64, what: u64, t: u64) -> Rng {
+    Streams::new(seed).stream(Purpose::Evaluation, what, 0, t)
 }
 
 /// Calls [`train`] for each optimizer and each seed 0, 1, …; the result is
@@ -147,4 +186,33 @@ pub(crate) fn for_all<T: Send>(
     let mut results = results.into_iter();
     let of_seeds = |_| results.by_ref().take(seeds as usize).collect();
     optimizers.iter().map(of_seeds).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use lopt_tasks::{DataStore, MlpTask, suite::Suite};
+
+    use super::*;
+    use crate::Baseline;
+
+    #[test]
+    fn a_run_in_pieces_is_the_whole_run() {
+        let (config, _) = Suite::Quick.base();
+        let task = MlpTask::new(config, &mut DataStore::default(), &Device::Cpu);
+        let task: Arc<dyn Task> = Arc::new(task.unwrap());
+        // SGD diverges at once, and stays so.
+        for (baseline, rate) in [(Baseline::AdamW, 1e-2), (Baseline::Sgd, 1e30)] {
+            let optimizer = baseline.optimizer(rate);
+            let whole = train(&task, &optimizer, 20, &[10], 1).unwrap();
+            assert_eq!(whole.not_finite, baseline == Baseline::Sgd);
+            let mut pieces = Training::start(&task, &optimizer, 20, 1).unwrap();
+            for steps in [7, 12, 1] {
+                pieces.advance(steps, &[10]).unwrap();
+            }
+            assert_eq!(pieces.curve.losses, whole.losses);
+            assert_eq!(pieces.curve.not_finite, whole.not_finite);
+            assert_eq!((pieces.curve.tests.len(), whole.tests.len()), (1, 1));
+        }
+    }
 }

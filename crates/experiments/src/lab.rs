@@ -6,7 +6,10 @@ use std::{
 
 use candle_core::Device;
 use lopt_core::{LearnedOptimizer, Optimizer, Workers};
-use lopt_eval::{Contender, ContenderResult, Curve, Outcome, Settings, evaluate, train_all};
+use lopt_eval::{
+    Baseline, Contender, ContenderResult, Curve, Outcome, Settings, SpeedUp, Tuning, evaluate,
+    train_all,
+};
 use lopt_meta::{Alone, Observer, Preset, Progress, Provenance, Resources, RunConfig, registry};
 use lopt_tasks::{
     DataStore, MlpTask, Task,
@@ -214,6 +217,9 @@ impl Lab<'_> {
         let program = program(&self.provenance);
         let mut settings = Settings::new(suite, seeds, program, &contenders);
         settings.groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        // The claims are about tuned Adam, and their speed-ups are capped.
+        settings.tuned = vec![Tuning::new(Baseline::Adam)];
+        settings.adam_horizons = SpeedUp::CAP as u64;
         let out = self.out.join("evaluations").join(settings.folder_name());
         let reports = evaluate(
             &settings,
@@ -226,11 +232,11 @@ impl Lab<'_> {
             &|event| (self.observer)(Event::Evaluation(event)),
         )?;
         let evaluated = reports.into_iter().filter_map(|report| {
-            let Outcome::Done { mut results, .. } = report.outcome else {
+            let adam = report.outcome.result(Baseline::Adam.name())?.clone();
+            let Outcome::Done { results, .. } = report.outcome else {
                 return None;
             };
             // In the order of the contenders, then Adam.
-            let adam = results.pop()?;
             let results = runs.iter().zip(results).map(|(run, result)| RunResult {
                 variant: run.variant,
                 result,

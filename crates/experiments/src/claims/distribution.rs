@@ -1,7 +1,7 @@
 //! C4 and C5: other tasks, and Adam.
 
 use lopt_eval::{
-    ContenderResult,
+    ContenderResult, SpeedUp,
     stats::{Interval, bootstrap_interquartile_mean, mean},
 };
 use lopt_plot::{Axis, Color, Figure, Item, Marker, Shape};
@@ -40,7 +40,7 @@ impl Pooled {
         Self {
             group: task.entry.group.clone(),
             task: task.entry.name.clone(),
-            speed_up: mean_of(&|r| r.speed_up.map_or(f64::NAN, |s| s.ratio)),
+            speed_up: mean_of(&|r| r.speed_up.as_ref().map_or(f64::NAN, SpeedUp::capped)),
             final_loss: mean_of(&ContenderResult::final_loss),
             adam_final_loss: task.adam.final_loss(),
             diverged: Diverged {

@@ -1,0 +1,106 @@
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use candle_core::Device;
+use lopt_adam::Adam;
+use lopt_core::{Optimizer, Workers};
+use lopt_tasks::{DataStore, Task};
+
+use crate::{
+    Error, Result, Settings,
+    evaluate::{claim, read_report, task_file},
+    train::Training,
+};
+
+/// Maximum time for each task, without loading its data.
+const PER_TASK: Duration = Duration::from_secs(1);
+/// Maximum time for all tasks.
+const ALL_TASKS: Duration = Duration::from_secs(30);
+/// Maximum number of timed steps of each thread.
+const STEPS: u32 = 50;
+
+/// How long an evaluation will take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Estimate {
+    /// The tasks that are left to do.
+    pub tasks: u64,
+    /// Their training runs, without the continuation of tuned Adam.
+    pub runs: u64,
+    /// The time for them, with the longest continuation of tuned Adam.
+    pub seconds: f64,
+    /// The time for a training step of each task of the evaluation on all threads together; 0 if
+    /// the task is done or its data are missing.
+    pub seconds_per_step: Vec<f64>,
+}
+
+/// Estimates how long [`crate::evaluate`] will take with the same arguments, by timing at most 50
+/// steps of Adam on each unfinished task with all threads at once. This takes at most about half a
+/// minute, and the time to load the data.
+///
+/// Learned optimizers take longer than Adam, which is not considered: most runs are those of the
+/// tuned baselines.
+///
+/// # Errors
+/// Returns the errors of [`crate::evaluate`].
+pub fn estimate(
+    settings: &Settings,
+    store: &mut DataStore,
+    device: &Device,
+    workers: Workers,
+    out: &Path,
+    stop: &AtomicBool,
+) -> Result<Estimate> {
+    settings.check()?;
+    let entries = settings.entries()?;
+    claim(out, settings)?;
+    let budget = PER_TASK.min(ALL_TASKS / entries.len().max(1) as u32);
+    let mut estimate = Estimate {
+        tasks: 0,
+        runs: 0,
+        seconds: 0.0,
+        seconds_per_step: vec![0.0; entries.len()],
+    };
+    for (index, entry) in entries.iter().enumerate() {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Stopped);
+        }
+        if read_report(&task_file(out, index), entry)?.is_some() {
+            continue;
+        }
+        let task = match entry.task.load(store, device) {
+            Err(error) if error.is_missing_data() => continue,
+            task => task?.task,
+        };
+        let per_step = seconds_per_step(&task, workers, budget)?;
+        estimate.tasks += 1;
+        estimate.runs += settings.runs();
+        estimate.seconds += per_step * settings.steps(entry.horizon) as f64;
+        estimate.seconds_per_step[index] = per_step;
+    }
+    Ok(estimate)
+}
+
+/// The time for a step with all threads, each of which trains a network of its own.
+fn seconds_per_step(task: &Arc<dyn Task>, workers: Workers, budget: Duration) -> Result<f64> {
+    let adam: Arc<dyn Optimizer> = Arc::new(Adam::default());
+    let speeds = workers.map(0..workers.threads() as u64, |seed| -> Result<f64> {
+        let mut training = Training::start(task, &adam, u64::from(STEPS), seed)?;
+        // The first step allocates memory.
+        training.advance(1, &[])?;
+        let start = Instant::now();
+        let mut steps = 0;
+        while steps < STEPS && (steps == 0 || start.elapsed() < budget) {
+            training.advance(1, &[])?;
+            steps += 1;
+        }
+        Ok(f64::from(steps) / start.elapsed().as_secs_f64())
+    });
+    let speeds: Vec<f64> = speeds.into_iter().collect::<Result<_>>()?;
+    Ok(1.0 / speeds.iter().sum::<f64>())
+}

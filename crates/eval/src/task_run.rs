@@ -1,0 +1,223 @@
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use lopt_core::{Optimizer, Workers};
+use lopt_tasks::Task;
+
+use crate::{
+    Baseline, Contender, ContenderResult, Error, Outcome, Result, Settings,
+    outcome::Tuned,
+    speed_up::{Continued, speed_ups},
+    stats::{mean, seed_resamples},
+    train::{Curve, Training, final_window, for_all, train},
+};
+
+/// Maximum number of points of a curve in a report.
+const CURVE_POINTS: usize = 200;
+
+/// The runs of one task.
+pub struct TaskRun<'a> {
+    pub settings: &'a Settings,
+    pub workers: Workers,
+    pub stop: &'a AtomicBool,
+    /// Called with the number of steps of each finished run.
+    pub on_steps: &'a (dyn Fn(u64) + Sync),
+    pub task: Arc<dyn Task>,
+    pub examples: [usize; 2],
+    pub horizon: u64,
+    /// The position of the task in the report, which chooses the bootstrap's resamples.
+    pub index: u64,
+}
+
+impl TaskRun<'_> {
+    /// Runs every contender, then tunes every baseline.
+    pub fn compare(&self, contenders: &[Contender]) -> Result<Outcome> {
+        let tuned = self.settings.tuned.iter();
+        let grids = tuned.flat_map(|t| t.grid.iter().map(|&rate| t.baseline.optimizer(rate)));
+        let optimizers = contenders.iter().map(|c| c.optimizer.clone());
+        let optimizers: Vec<_> = optimizers.chain(grids).collect();
+        let curves = self.curves(&optimizers)?;
+        let (of_contenders, mut grids) = curves.split_at(contenders.len());
+        let named = contenders.iter().zip(of_contenders);
+        let mut results: Vec<ContenderResult> = named
+            .map(|(c, curves)| self.result(&c.name, curves))
+            .collect();
+        let mut tuned = vec![];
+        for tuning in &self.settings.tuned {
+            let (own, rest) = grids.split_at(tuning.grid.len());
+            grids = rest;
+            let (tuned_baseline, best) = self.tune(tuning.baseline, &tuning.grid, own)?;
+            if tuning.baseline == Baseline::Adam {
+                let adam = tuning.baseline.optimizer(tuned_baseline.learning_rate);
+                self.set_speed_ups(&mut results[..contenders.len()], adam, best)?;
+            }
+            results.push(self.result(tuning.baseline.name(), best));
+            tuned.push(tuned_baseline);
+        }
+        Ok(Outcome::Done {
+            tuned,
+            results,
+            examples: self.examples,
+        })
+    }
+
+    /// Chooses the learning rate with the lowest final loss, and its runs.
+    fn tune<'c>(
+        &self,
+        baseline: Baseline,
+        rates: &[f64],
+        curves: &'c [Vec<Curve>],
+    ) -> Result<(Tuned, &'c [Curve])> {
+        let horizon = self.horizon as usize;
+        let final_loss =
+            |curves: &Vec<Curve>| mean(curves.iter().map(|curve| curve.final_loss(horizon)));
+        let losses = curves.iter().map(final_loss);
+        let grid: Vec<(f64, f64)> = rates.iter().copied().zip(losses).collect();
+        let best = (0..grid.len())
+            .min_by(|&a, &b| grid[a].1.total_cmp(&grid[b].1))
+            .ok_or_else(|| Error::Settings(format!("the grid of {} is empty", baseline.name())))?;
+        let tuned = Tuned {
+            baseline,
+            learning_rate: grid[best].0,
+            grid,
+        };
+        Ok((tuned, &curves[best]))
+    }
+
+    fn set_speed_ups(
+        &self,
+        results: &mut [ContenderResult],
+        adam: Arc<dyn Optimizer>,
+        curves: &[Curve],
+    ) -> Result<()> {
+        let (horizon, horizons) = (self.horizon, self.settings.adam_horizons);
+        let final_losses: Vec<&[f64]> = results.iter().map(|r| &*r.final_losses).collect();
+        let smooth = curves
+            .iter()
+            .map(|curve| smooth(curve, 0..horizon as usize, horizon));
+        let resamples = seed_resamples(self.index, self.settings.seeds);
+        let mut longer = Longer {
+            run: self,
+            adam,
+            trainings: vec![],
+            counted: 0,
+        };
+        let found = speed_ups(
+            &final_losses,
+            &smooth.collect::<Vec<_>>(),
+            horizon,
+            horizons,
+            &resamples,
+            &mut longer,
+        )?;
+        // The steps that were not needed count as done.
+        let all = self.settings.seeds * horizon * horizons;
+        (self.on_steps)(all - longer.counted);
+        for (result, found) in results.iter_mut().zip(found) {
+            result.speed_up = Some(found);
+        }
+        Ok(())
+    }
+
+    /// Trains each optimizer on each seed: `curves[optimizer][seed]`.
+    fn curves(&self, optimizers: &[Arc<dyn Optimizer>]) -> Result<Vec<Vec<Curve>>> {
+        let (seeds, horizon) = (self.settings.seeds, self.horizon);
+        let (stop, on_steps) = (self.stop, self.on_steps);
+        for_all(optimizers, seeds, self.workers, stop, |optimizer, seed| {
+            let curve = train(&self.task, optimizer, horizon, &[horizon], seed)?;
+            on_steps(horizon);
+            Ok(curve)
+        })
+    }
+
+    fn result(&self, name: &str, curves: &[Curve]) -> ContenderResult {
+        let horizon = self.horizon as usize;
+        let of_each = |f: &dyn Fn(&Curve) -> f64| curves.iter().map(f).collect::<Vec<f64>>();
+        let accuracy = |curve: &Curve| {
+            curve
+                .tests
+                .first()
+                .copied()
+                .flatten()
+                .map_or(f64::NAN, |test| test.accuracy.into())
+        };
+        ContenderResult {
+            name: name.to_owned(),
+            final_losses: of_each(&|curve| curve.final_loss(horizon)),
+            mean_losses: of_each(&|curve| curve.mean_loss(horizon)),
+            test_accuracies: of_each(&accuracy),
+            diverged: curves
+                .iter()
+                .filter(|curve| curve.diverged(horizon))
+                .count() as u64,
+            speed_up: None,
+            curve: thin(curves, horizon),
+        }
+    }
+}
+
+/// Tuned Adam after its horizon. Its first steps are repeated, because tuning keeps no networks.
+struct Longer<'a> {
+    run: &'a TaskRun<'a>,
+    adam: Arc<dyn Optimizer>,
+    /// One for each seed; empty before the first call.
+    trainings: Vec<Training>,
+    /// The steps that were counted by [`TaskRun::on_steps`].
+    counted: u64,
+}
+
+impl Continued for Longer<'_> {
+    fn next(&mut self, steps: u64) -> Result<Vec<Vec<f64>>> {
+        let run = self.run;
+        let horizon = run.horizon;
+        let mut missing = 0;
+        if self.trainings.is_empty() {
+            let seeds = 0..run.settings.seeds;
+            let start = |seed| Training::start(&run.task, &self.adam, horizon, seed);
+            self.trainings = seeds.map(start).collect::<Result<_>>()?;
+            missing = horizon;
+        }
+        let jobs = self.trainings.iter_mut();
+        let losses = run.workers.map(jobs, |training| {
+            if run.stop.load(Ordering::Relaxed) {
+                return Err(Error::Stopped);
+            }
+            training.advance(missing + steps, &[])?;
+            (run.on_steps)(missing + steps);
+            let end = training.curve.losses.len();
+            Ok(smooth(&training.curve, end - steps as usize..end, horizon))
+        });
+        self.counted += run.settings.seeds * (missing + steps);
+        losses.into_iter().collect()
+    }
+}
+
+/// The trailing means after each of these steps, counted from 0, over the final window.
+fn smooth(curve: &Curve, steps: Range<usize>, horizon: u64) -> Vec<f64> {
+    let window = final_window(horizon as usize);
+    let after = steps.map(|step| curve.trailing_mean(step + 1, window));
+    after.collect()
+}
+
+/// At most [`CURVE_POINTS`] points of the smoothed curves.
+fn thin(curves: &[Curve], horizon: usize) -> Vec<(u64, f64, f64, f64)> {
+    let window = final_window(horizon).min(50);
+    let points = CURVE_POINTS.min(horizon);
+    (1..=points)
+        .map(|point| {
+            let end = point * horizon / points;
+            let losses: Vec<f64> = curves
+                .iter()
+                .map(|curve| curve.trailing_mean(end, window))
+                .collect();
+            let low = losses.iter().copied().fold(f64::INFINITY, f64::min);
+            let high = losses.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            (end as u64, mean(losses.iter().copied()), low, high)
+        })
+        .collect()
+}
