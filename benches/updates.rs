@@ -32,7 +32,7 @@ fn updates(c: &mut Criterion) {
         group.throughput(Throughput::Elements(tensors.numel() as u64));
         for isa in Isa::all() {
             let fused: [(&dyn Optimizer, _); 3] = [
-                (&adam, Some(adam.fused_by(isa))),
+                (&adam, Some(adam.fused_by(isa, tensors.shapes.len()))),
                 (&blackbox, blackbox.fused_by(isa, &tensors.shapes)),
                 (&star, star.fused_by(isa, &tensors.shapes)),
             ];

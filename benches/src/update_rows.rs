@@ -7,7 +7,7 @@ use lopt_benches::{
 };
 use lopt_kernels::Isa;
 use lopt_online_scale::OnlineScale;
-use lopt_star::Config;
+use lopt_star::{Config, Star};
 
 use crate::table::{Row, Target};
 

@@ -111,9 +111,16 @@ impl Rule for Config {
     }
 }
 
-/// A θ meta-trained by lopt on Fashion-MNIST, described in `weights/README.md`.
+/// A θ meta-trained by lopt in the same way as that of STAR: on a mixture of small tasks with an
+/// online scale. Described in `weights/README.md`.
 impl Pretrained for Config {
     const WEIGHTS: &'static [u8] = include_bytes!("../weights/blackbox.safetensors");
+}
+
+/// Returns the blackbox without an online scale, meta-trained by lopt on the task of the STAR
+/// paper, an MLP 784-128-128-10 on Fashion-MNIST. Described in `weights/README.md`.
+pub fn paper() -> Blackbox {
+    Blackbox::embedded(include_bytes!("../weights/paper.safetensors"))
 }
 
 /// Returns the blackbox term β₁ · d · exp(β₂ · m_b), \[1, n\], which STAR uses too.

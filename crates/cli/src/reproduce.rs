@@ -31,6 +31,10 @@ pub struct Args {
     /// [default: 2,000, and 1,000 for the many meta-trainings of C6]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     outer_steps: Option<u64>,
+    /// Meta-train all optimizers with an online scale, in place of those of the paper. Use another
+    /// `--out` for it.
+    #[arg(long)]
+    online_scale: bool,
     /// Folder for meta-trainings, figures and tables. The same command resumes there after an
     /// interruption.
     #[arg(long, value_name = "DIR", default_value = "reproduction")]
@@ -57,6 +61,7 @@ pub fn run(args: Args) -> Result<bool> {
         out: args.out,
         seeds: args.seeds,
         outer_steps: args.outer_steps,
+        online_scale: args.online_scale,
         provenance: provenance(),
         workers: args.compute.workers(),
         device: args.compute.device()?,

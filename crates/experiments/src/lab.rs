@@ -15,6 +15,7 @@ use lopt_tasks::{
     DataStore, MlpTask, Task,
     suite::{Entry, Suite},
 };
+use serde_json::Value;
 
 use crate::{Error, Result, curves::metrics};
 
@@ -32,6 +33,8 @@ pub struct Lab<'a> {
     pub seeds: u64,
     /// Outer steps of each meta-training. [default: depends on the claim]
     pub outer_steps: Option<u64>,
+    /// Whether the optimizers have an online scale, or are those of the paper.
+    pub online_scale: bool,
     /// The version and commit of this program.
     pub provenance: Provenance,
     /// The threads to use.
@@ -124,7 +127,12 @@ impl Lab<'_> {
         overrides.push(format!("seed={seed}"));
         overrides.push(format!("outer.steps={outer_steps}"));
         overrides.push(format!("held-out.every={}", (outer_steps / 10).max(1)));
-        let config = RunConfig::parse(Preset::Quick.text(), "preset quick", None, &overrides)?;
+        let mut config = RunConfig::parse(Preset::Quick.text(), "preset quick", None, &overrides)?;
+        if let (false, Some(Value::Object(keys))) =
+            (self.online_scale, &mut config.optimizer.config)
+        {
+            keys.remove("online-scale");
+        }
         let name: String = variant
             .name
             .replace(|c: char| !c.is_alphanumeric() && c != '.', "-");

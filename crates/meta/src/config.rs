@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned, de::Erro
 
 use crate::{
     Clip, Error, EstimatorConfig, EstimatorKind, OuterConfig, Resources, Result, SavedRun, Trainer,
-    registry::LEARNED,
+    registry::{self, LEARNED},
 };
 
 pub use optimizer::OptimizerConfig;
@@ -185,17 +185,21 @@ pub enum Preset {
     Quick,
     /// The paper's task; takes hours to days.
     Paper,
+    /// The family of the shipped STAR: small networks of six kinds, found scales; takes about ten
+    /// minutes.
+    Universal,
 }
 
 impl Preset {
     /// All presets.
-    pub const ALL: [Preset; 2] = [Preset::Quick, Preset::Paper];
+    pub const ALL: [Preset; 3] = [Preset::Quick, Preset::Paper, Preset::Universal];
 
     /// The name of the preset.
     pub fn name(self) -> &'static str {
         match self {
             Preset::Quick => "quick",
             Preset::Paper => "paper",
+            Preset::Universal => "universal",
         }
     }
 
@@ -204,6 +208,7 @@ impl Preset {
         match self {
             Preset::Quick => include_str!("../presets/quick.toml"),
             Preset::Paper => include_str!("../presets/paper.toml"),
+            Preset::Universal => include_str!("../presets/universal.toml"),
         }
     }
 }
@@ -261,8 +266,9 @@ impl RunConfig {
     ///
     /// An override has the form `key.path=value` with a TOML value. A value that is not valid TOML
     /// is taken as a string, and an empty value removes the key. If an override sets
-    /// `optimizer.kind`, the text's sections of other optimizers are dropped. `origin` names the
-    /// text in error messages.
+    /// `optimizer.kind`, the text's sections of other optimizers are dropped, except for an online
+    /// scale, which the new optimizer takes over if it supports one. `origin` names the text in
+    /// error messages.
     ///
     /// # Errors
     /// Returns [`Error::Config`] if the text or an override is not valid, a key is unknown or
@@ -291,7 +297,14 @@ impl RunConfig {
         if let (Some(kind), Some(toml::Value::Table(optimizer))) = (kind, optimizer) {
             let kind = kind.trim().trim_matches('"');
             for other in LEARNED.iter().filter(|other| other.name() != kind) {
-                optimizer.remove(other.name());
+                let removed = optimizer.remove(other.name());
+                let scale = removed.and_then(|mut section| {
+                    let section = section.as_table_mut()?;
+                    section.remove(ONLINE_SCALE)
+                });
+                if let Some(scale) = scale {
+                    take_over(optimizer, kind, scale);
+                }
             }
         }
         for text in overrides {
@@ -367,6 +380,21 @@ impl RunConfig {
     }
 }
 
+/// The key of the online scale in the section of an optimizer.
+const ONLINE_SCALE: &str = "online-scale";
+
+/// Adds the online scale to the section of an optimizer that supports one.
+fn take_over(optimizer: &mut toml::Table, kind: &str, scale: toml::Value) {
+    let section = toml::Table::from_iter([(ONLINE_SCALE.to_owned(), scale)]);
+    let supported = |json: &serde_json::Value| {
+        let kind = registry::kind(kind).ok();
+        kind.is_some_and(|kind| kind.check_config(json).is_ok())
+    };
+    if serde_json::to_value(&section).is_ok_and(|json| supported(&json)) {
+        optimizer.insert(kind.to_owned(), section.into());
+    }
+}
+
 pub(crate) fn to_toml(config: &impl Serialize) -> Result<String> {
     toml::to_string_pretty(config).map_err(|e| Error::Config(e.to_string()))
 }
@@ -389,7 +417,7 @@ mod tests {
 
     #[test]
     fn presets_parse_and_survive_a_round_trip() {
-        for preset in [Preset::Quick, Preset::Paper] {
+        for preset in Preset::ALL {
             let config = RunConfig::parse(preset.text(), "preset", None, &[]).unwrap();
             let again = RunConfig::parse(&config.to_toml().unwrap(), "again", None, &[]).unwrap();
             assert_eq!(config, again);
@@ -441,7 +469,9 @@ mod tests {
         assert!(parse(&[]).unwrap().optimizer.config.is_some());
         for kind in ["optimizer.kind=blackbox", "optimizer.kind=\"blackbox\""] {
             let config = parse(&[kind, "optimizer.last-layer-scale=1.0"]).unwrap();
-            assert!(config.optimizer.config.is_none());
+            // It takes over the online scale.
+            assert_eq!(of_optimizer(&config, "online-scale")["initial"], 0.1);
+            assert!(of_optimizer(&config, "time-limit").is_null());
         }
         let star = parse(&["optimizer.kind=star"]).unwrap();
         assert!(star.optimizer.config.is_some());

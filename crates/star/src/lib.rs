@@ -12,7 +12,9 @@
 //! 3. strong weight decay on θ during meta-training (see `lopt-meta`).
 //!
 //! Each part can be switched off ([`Config`]); with the nominal term and the preconditioner off,
-//! STAR is the blackbox, bit for bit.
+//! STAR is the blackbox, bit for bit. With [`Config::online_scale`], which the paper does not have,
+//! the scale of the steps is found while the network trains; the shipped STAR uses it and needs no
+//! learning rate on any network.
 //!
 //! θ has 202 meta-parameters: 195 weights and 7 decay offsets. The state of a parameter tensor is
 //! described in [`lopt_per_param::accumulators`]. A step with a gradient that is not finite returns
@@ -170,15 +172,17 @@ impl Config {
     }
 }
 
-/// A θ meta-trained by lopt on the paper's task, an MLP 784-128-128-10 on Fashion-MNIST, described
-/// in `weights/README.md`.
+/// One θ for networks of any kind, meta-trained by lopt on a mixture of small tasks with an online
+/// scale ([`Config::online_scale`]). Described in `weights/README.md`.
 impl Pretrained for Config {
     const WEIGHTS: &'static [u8] = include_bytes!("../weights/star.safetensors");
 }
 
-/// Returns a STAR meta-trained by lopt on a family of MLPs, image sizes and data sets with random
-/// reparametrization. It is about as fast as Adam tuned per task on networks with less than about
-/// 40,000 parameters, and slower on larger ones. Described in `weights/README.md`.
-pub fn pretrained_multi() -> Star {
-    Star::embedded(include_bytes!("../weights/multi.safetensors"))
+/// Returns the STAR of the paper: without an online scale, meta-trained by lopt on the paper's
+/// task, an MLP 784-128-128-10 on Fashion-MNIST. Described in `weights/README.md`.
+///
+/// Its steps have the size that is right for that task; [`Star::pretrained`](Learned::pretrained)
+/// is the one to use on other networks.
+pub fn paper() -> Star {
+    Star::embedded(include_bytes!("../weights/paper.safetensors"))
 }
