@@ -188,7 +188,7 @@ fn largest(tensor: &Tensor) -> f64 {
 /// The learners of the online scale depend on a sum of products of either sign.
 fn slot_tolerance(slot: &Slot) -> f64 {
     match slot.name {
-        "scale-learners" => 1e-5,
+        "scale-learners" => 3e-5,
         _ => TOLERANCE,
     }
 }
