@@ -50,7 +50,8 @@ pub fn curves(
     Ok(figure.save(path)?)
 }
 
-/// Saves the final training losses over that of tuned Adam, by task: a marker for each optimizer.
+/// Saves the final training losses over that of tuned Adam: a row for each task, a marker for each
+/// optimizer.
 pub fn losses(path: &Path, tasks: &[TaskReport]) -> Result<()> {
     const MARKERS: [Marker; 4] = [
         Marker::Circle,
@@ -66,32 +67,26 @@ pub fn losses(path: &Path, tasks: &[TaskReport]) -> Result<()> {
     let done: Vec<_> = done.collect();
     let results = done.first().map_or(&[][..], |(_, results, _)| results);
     let others = results.iter().filter(|result| result.name != adam);
+    let names = done.iter().map(|(task, ..)| task.entry.title()).collect();
+    let axis = Axis::of_rows(names);
     let mut items = vec![];
     for (index, other) in others.enumerate() {
         let ratio = |(at, (task, _, adam)): (usize, &(&TaskReport, _, &ContenderResult))| {
             let other = task.outcome.result(&other.name)?;
-            Some(((at + 1) as f64, other.final_loss() / adam.final_loss()))
+            Some((other.final_loss() / adam.final_loss(), axis.row(at)))
         };
         let points = done.iter().enumerate().filter_map(ratio).collect();
         let shape = Shape::Points(points, MARKERS[index % MARKERS.len()]);
         items.push(Item::new(Color::nth(index), shape).labelled(&other.name));
     }
     let end = done.len() as f64 + 0.5;
-    let line = Shape::DashedLine(vec![(0.5, 1.0), (end, 1.0)]);
+    let line = Shape::DashedLine(vec![(1.0, 0.5), (1.0, end)]);
     items.push(Item::new(Color::Black, line).labelled(format!("{adam} (tuned)")));
-    let names: Vec<String> = (1..)
-        .zip(&done)
-        .map(|(number, (task, ..))| format!("{number}: {}", task.entry.name))
-        .collect();
     let figure = Figure::single(
         "Final training losses",
-        format!(
-            "Mean final training loss over that of tuned Adam; adamw and sgd are tuned, too. By \
-             task: {}.",
-            names.join(", ")
-        ),
-        Axis::linear("task").within(0.5, end),
+        "Mean final training loss over that of tuned Adam; adamw and sgd are tuned, too.",
         Axis::logarithmic("final loss over tuned Adam's"),
+        axis,
         items,
     );
     Ok(figure.save(path)?)

@@ -7,6 +7,7 @@ pub struct Scale {
     low: f64,
     high: f64,
     logarithmic: bool,
+    rows: Vec<String>,
 }
 
 /// A labeled position, from 0 at the low end to 1 at the high end.
@@ -48,6 +49,7 @@ impl Scale {
             low,
             high,
             logarithmic: axis.logarithmic,
+            rows: axis.rows.clone(),
         })
     }
 
@@ -66,8 +68,16 @@ impl Scale {
         self.low == other.low && self.high == other.high && self.logarithmic == other.logarithmic
     }
 
-    /// The densest labels that fit.
+    /// The names of the rows, or the densest labels that fit.
     pub fn ticks(&self, fits: impl Fn(&[Tick]) -> bool) -> Vec<Tick> {
+        if !self.rows.is_empty() {
+            let positions = (1..=self.rows.len()).rev();
+            let ticks = positions.zip(&self.rows).map(|(position, name)| Tick {
+                at: self.place(position as f64).unwrap_or(0.0),
+                label: name.clone(),
+            });
+            return ticks.collect();
+        }
         let candidates = match self.logarithmic {
             true => self.logarithmic_labels(),
             false => linear_labels(self.low, self.high),

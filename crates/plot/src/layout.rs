@@ -10,6 +10,8 @@ use crate::{
 
 const SINGLE: Point = (720.0, 480.0);
 const ONE_OF_MANY: Point = (340.0, 310.0);
+/// Height of a row of [`crate::Axis::of_rows`], and of the rest of its panel.
+const ROW: (f64, f64) = (21.0, 70.0);
 const MARGIN: f64 = 14.0;
 const TITLE: f64 = 18.0;
 
@@ -28,6 +30,12 @@ pub fn svg(figure: &Figure) -> Drawn<String> {
         1 => SINGLE,
         _ => ONE_OF_MANY,
     };
+    let rows_height = |panel: &crate::Panel| panel.y.rows.len() as f64 * ROW.0 + ROW.1;
+    let panel_height = figure
+        .panels
+        .iter()
+        .map(rows_height)
+        .fold(panel_height, f64::max);
     let legend = legend(figure);
     let longest = legend.iter().fold(0.0, |most, entry| entry.2.max(most));
     let inner = (columns as f64 * panel_width).max(longest);

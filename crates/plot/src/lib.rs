@@ -138,6 +138,8 @@ pub struct Axis {
     pub range: Option<(f64, f64)>,
     /// Whether the scale is logarithmic.
     pub logarithmic: bool,
+    /// Names of the values n, n − 1, …, 1, from top to bottom, in place of numbers.
+    pub rows: Vec<String>,
 }
 
 impl Axis {
@@ -147,6 +149,7 @@ impl Axis {
             label: label.into(),
             range: None,
             logarithmic: false,
+            rows: vec![],
         }
     }
 
@@ -156,6 +159,21 @@ impl Axis {
             logarithmic: true,
             ..Self::linear(label)
         }
+    }
+
+    /// A vertical axis with a row for each name, from top to bottom. [`Axis::row`] is the position
+    /// of a row.
+    pub fn of_rows(names: Vec<String>) -> Self {
+        let end = names.len() as f64 + 0.5;
+        Self {
+            rows: names,
+            ..Self::linear("").within(0.5, end)
+        }
+    }
+
+    /// The position of a row, counted from 0 at the top.
+    pub fn row(&self, index: usize) -> f64 {
+        self.rows.len() as f64 - index as f64
     }
 
     /// The same axis from `low` to `high`.

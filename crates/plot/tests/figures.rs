@@ -270,3 +270,37 @@ fn files_hold_the_svg_and_the_same_data_gives_the_same_bytes() {
     let missing = folder.path().join("missing/figure.svg");
     assert!(matches!(figure.save(&missing), Err(Error::Core(_))));
 }
+
+/// Rows are named from top to bottom, whatever their number, and the figure grows with them.
+#[test]
+fn rows_are_named_from_top_to_bottom() {
+    let of = |count: usize| {
+        let names = (0..count).map(|index| format!("row number {index}"));
+        let axis = Axis::of_rows(names.collect());
+        let points = (0..count).map(|index| (index as f64, axis.row(index)));
+        let shape = Shape::Points(points.collect(), Marker::Circle);
+        figure(Axis::linear("x"), axis, vec![Item::new(Color::Blue, shape)])
+            .svg()
+            .unwrap()
+    };
+    let svg = of(30);
+    let tops: Vec<f64> = (0..30)
+        .map(|index| {
+            let before = svg
+                .split(&format!("\nrow number {index}\n"))
+                .next()
+                .unwrap();
+            let y = before.rsplit(" y=\"").next().unwrap();
+            y.split('"').next().unwrap().parse().unwrap()
+        })
+        .collect();
+    assert!(
+        tops.windows(2).all(|pair| pair[0] + 15.0 < pair[1]),
+        "{tops:?}"
+    );
+    let height = |svg: &str| {
+        let after = svg.split(" height=\"").nth(1).unwrap();
+        after.split('"').next().unwrap().parse::<f64>().unwrap()
+    };
+    assert!(height(&of(60)) > height(&svg) + 500.0);
+}

@@ -51,6 +51,22 @@ pub struct Entry {
     pub horizon: u64,
 }
 
+impl Entry {
+    /// The name with the group, such as `depth: 4 hidden layers`; the name alone if it contains the
+    /// group, such as `width 512`, and for the task of meta-training.
+    pub fn title(&self) -> String {
+        title(&self.group, &self.name)
+    }
+}
+
+/// Returns the title of a task of a suite; see [`Entry::title`].
+pub fn title(group: &str, name: &str) -> String {
+    match group == IN_DISTRIBUTION || name.starts_with(group) {
+        true => name.to_owned(),
+        false => format!("{group}: {name}"),
+    }
+}
+
 /// The group of the task of meta-training.
 pub const IN_DISTRIBUTION: &str = "in-distribution";
 

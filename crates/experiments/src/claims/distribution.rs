@@ -5,7 +5,7 @@ use lopt_eval::{
     stats::{Interval, bootstrap_interquartile_mean, mean},
 };
 use lopt_plot::{Axis, Color, Figure, Item, Marker, Shape};
-use lopt_tasks::suite::{IN_DISTRIBUTION, Suite};
+use lopt_tasks::suite::{IN_DISTRIBUTION, Suite, title};
 
 use super::{
     Claim, Criterion, Report,
@@ -167,38 +167,31 @@ fn legend(seeds: u64) -> String {
     )
 }
 
-/// A number of each task, a marker for each optimizer; tuned Adam is at 1.
+/// A row for each task, a marker for each optimizer; tuned Adam is at 1.
 fn figure(
-    title: &str,
+    title_of_figure: &str,
     what: &str,
-    y: Axis,
+    x: Axis,
     tasks: &[Compared<Pooled>],
     value: impl Fn(&Pooled) -> f64,
 ) -> Figure {
     const MARKERS: [Marker; 3] = [Marker::Circle, Marker::Square, Marker::Triangle];
     let results = by_optimizer(tasks);
+    let names = tasks
+        .iter()
+        .map(|task| title(&task.star.group, &task.star.task));
+    let rows = Axis::of_rows(names.collect());
     let mut items = vec![];
     for (index, (name, of)) in results.named().into_iter().enumerate() {
         let points = of.iter().enumerate();
-        let points = points.map(|(task, t)| ((task + 1) as f64, value(t)));
+        let points = points.map(|(task, t)| (value(t), rows.row(task)));
         let shape = Shape::Points(points.collect(), MARKERS[index % MARKERS.len()]);
         items.push(Item::new(Color::nth(index), shape).labelled(name));
     }
     let end = tasks.len() as f64 + 0.5;
-    let adam = Shape::DashedLine(vec![(0.5, 1.0), (end, 1.0)]);
+    let adam = Shape::DashedLine(vec![(1.0, 0.5), (1.0, end)]);
     items.push(Item::new(Color::Black, adam).labelled("tuned Adam"));
-    let names: Vec<String> = tasks
-        .iter()
-        .enumerate()
-        .map(|(index, task)| format!("{} {}", index + 1, task.star.task))
-        .collect();
-    Figure::single(
-        title,
-        format!("{what}, by task: {}.", names.join(", ")),
-        Axis::linear("task").within(0.5, end),
-        y,
-        items,
-    )
+    Figure::single(title_of_figure, format!("{what}."), x, rows, items)
 }
 
 /// C4.
