@@ -177,10 +177,7 @@ impl Optimizer for Adam {
             .iter()
             .map(|p| Ok(slots_of(p.zeros_like()?, p.zeros_like()?)));
         let state = State::of_parameters(slots.collect::<Result<_>>()?);
-        match &self.online_scale {
-            Some(scale) => scale.init(state, params),
-            None => Ok(state),
-        }
+        lopt_online_scale::init(self.online_scale.as_ref(), state, params)
     }
 
     fn update(

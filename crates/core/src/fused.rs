@@ -59,6 +59,8 @@ pub struct Fused {
     layout: Vec<SlotLayout>,
     /// The slots of each parameter.
     slots: Vec<Vec<Vec<f32>>>,
+    /// The gradients of the current step; empty between steps.
+    grads: Vec<Option<Tensor>>,
 }
 
 impl std::fmt::Debug for Fused {
@@ -111,6 +113,7 @@ impl Fused {
             network: vec![],
             layout: state.slots.iter().map(|slots| layout_of(slots)).collect(),
             slots: vec![],
+            grads: Vec::with_capacity(params.len()),
         };
         fused.take(&state)?;
         Ok(Some(fused))
@@ -154,26 +157,24 @@ impl Fused {
         Ok(())
     }
 
-    fn observe(&mut self, index: usize, g: &Tensor) -> Result<()> {
-        let (update, slots) = (&mut self.update, &mut self.slots[index]);
-        with_values(g, |g| update.observe(index, g, slots))
-    }
-
-    fn update_in_place(&mut self, index: usize, p: &Tensor, g: &Tensor) -> Result<()> {
-        let (update, slots) = (&mut self.update, &mut self.slots[index]);
-        if !same_storage(p, g) {
-            // This lock is held while the parameter is written, so the two tensors must not share
-            // one storage: that would be a deadlock.
-            let (storage, layout) = g.storage_and_layout();
-            if let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) =
-                (&*storage, layout.contiguous_offsets())
-            {
-                let g = &values[start..end];
-                return in_place(p, |p| update.update(index, p, g, slots));
+    /// Calls [`FusedUpdate::observe`] for every gradient, begins the step and updates every
+    /// parameter that has one.
+    fn update_all(&mut self, context: &StepContext, params: &Params) -> Result<()> {
+        let (update, grads) = (&mut self.update, &self.grads);
+        for ((index, g), slots) in grads.iter().enumerate().zip(&mut self.slots) {
+            if let Some(g) = g {
+                with_values(g, |g| update.observe(index, g, slots))?;
             }
         }
-        let copy = g.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        in_place(p, |p| update.update(index, p, &copy, slots))
+        update.begin_step(context, &mut self.network);
+        let tensors = params.tensors().iter().zip(grads).zip(&mut self.slots);
+        for (index, ((p, g), slots)) in tensors.enumerate() {
+            if let Some(g) = g {
+                // Reading locks the gradient while the parameter is written.
+                with_values(g, |g| in_place(p, |p| update.update(index, p, g, slots)))??;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -229,34 +230,41 @@ impl Backend for Fused {
                 check_gradient(name, p, g)?;
             }
         }
+        // An error may have left some.
+        self.grads.clear();
         for (index, p) in params.tensors().iter().enumerate() {
-            if let Some(g) = grads.grad(index).filter(|_| p.elem_count() > 0) {
-                self.observe(index, g)?;
-            }
+            let g = grads.grad(index).filter(|_| p.elem_count() > 0);
+            self.grads.push(g.map(|g| readable(p, g)).transpose()?);
         }
-        self.update.begin_step(context, &mut self.network);
-        for (index, p) in params.tensors().iter().enumerate() {
-            if let Some(g) = grads.grad(index).filter(|_| p.elem_count() > 0) {
-                self.update_in_place(index, p, g)?;
-            }
-        }
+        let updated = self.update_all(context, params);
+        self.grads.clear();
+        updated?;
         self.step += 1;
         Ok(None)
     }
 }
 
-/// Calls `read` with the values of a tensor, without a copy if it is a contiguous f32 tensor on the
-/// CPU.
+/// Returns the gradient as a contiguous f32 tensor that shares no memory with its parameter: a copy
+/// only if it is not that already.
+fn readable(p: &Tensor, g: &Tensor) -> Result<Tensor> {
+    let g = g.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+    Ok(match g.is_contiguous() && same_storage(p, &g) {
+        true => g.copy()?,
+        false => g.contiguous()?,
+    })
+}
+
+/// Calls `read` with the values of a contiguous f32 tensor on the CPU.
 fn with_values<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let (storage, layout) = tensor.storage_and_layout();
-    if let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) =
-        (&*storage, layout.contiguous_offsets())
-    {
-        return Ok(read(&values[start..end]));
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => {
+            Ok(read(&values[start..end]))
+        }
+        _ => Err(Error::Mismatch(
+            "a fused update needs contiguous f32 gradients on the CPU".to_owned(),
+        )),
     }
-    drop(storage);
-    let copy = tensor.to_dtype(DType::F32)?.flatten_all()?;
-    Ok(read(&copy.to_vec1::<f32>()?))
 }
 
 /// Whether two tensors share their memory.

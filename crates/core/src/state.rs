@@ -68,6 +68,19 @@ impl State {
         step: impl Fn(&Tensor, &[Slot], &Tensor) -> Result<(Tensor, Vec<Slot>)>,
     ) -> Result<()> {
         grads.check(params)?;
+        self.step_each_checked(params, grads, step)
+    }
+
+    /// [`State::step_each`] for gradients that passed [`Grads::check`], which reads all of them.
+    ///
+    /// # Errors
+    /// Returns the other errors of [`State::step_each`].
+    pub fn step_each_checked(
+        &mut self,
+        params: &mut Params,
+        grads: &Grads,
+        step: impl Fn(&Tensor, &[Slot], &Tensor) -> Result<(Tensor, Vec<Slot>)>,
+    ) -> Result<()> {
         if self.slots.len() != params.len() {
             return Err(Error::other_state());
         }

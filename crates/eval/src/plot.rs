@@ -79,8 +79,7 @@ pub fn losses(path: &Path, tasks: &[TaskReport]) -> Result<()> {
         let shape = Shape::Points(points, MARKERS[index % MARKERS.len()]);
         items.push(Item::new(Color::nth(index), shape).labelled(&other.name));
     }
-    let end = done.len() as f64 + 0.5;
-    let line = Shape::DashedLine(vec![(1.0, 0.5), (1.0, end)]);
+    let line = axis.line_at(1.0);
     items.push(Item::new(Color::Black, line).labelled(format!("{adam} (tuned)")));
     let figure = Figure::single(
         "Final training losses",

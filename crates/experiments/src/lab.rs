@@ -15,7 +15,6 @@ use lopt_tasks::{
     DataStore, MlpTask, Task,
     suite::{Entry, Suite},
 };
-use serde_json::Value;
 
 use crate::{Error, Result, curves::metrics};
 
@@ -128,10 +127,8 @@ impl Lab<'_> {
         overrides.push(format!("outer.steps={outer_steps}"));
         overrides.push(format!("held-out.every={}", (outer_steps / 10).max(1)));
         let mut config = RunConfig::parse(Preset::Quick.text(), "preset quick", None, &overrides)?;
-        if let (false, Some(Value::Object(keys))) =
-            (self.online_scale, &mut config.optimizer.config)
-        {
-            keys.remove("online-scale");
+        if !self.online_scale {
+            config.optimizer = config.optimizer.without_online_scale();
         }
         let name: String = variant
             .name

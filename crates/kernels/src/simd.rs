@@ -14,6 +14,9 @@ pub(crate) use avx512::Avx512;
 pub(crate) use portable::Portable;
 pub(crate) use two::Two;
 
+/// The number of elements after which f32 sums are added to f64 totals.
+pub(crate) const FLUSH: usize = 8192;
+
 /// The vector operations of an instruction set. A value of the implementing type is proof that the
 /// processor supports it.
 ///

@@ -2,7 +2,7 @@
 
 use crate::{
     isa::dispatch,
-    simd::{Simd, part, put},
+    simd::{FLUSH, Simd, part, put},
 };
 
 /// The destination of an optimizer's update u, for one tensor.
@@ -74,9 +74,6 @@ impl<'a> Target<'a> {
         }
     }
 }
-
-/// The number of elements after which f32 sums are added to f64 totals.
-const FLUSH: usize = 8192;
 
 dispatch! {
     /// Returns the inner product ⟨a, b⟩, summed in f64 from f32 sums of 8192 elements.

@@ -15,6 +15,7 @@ use crate::{
     registry::{self, LEARNED},
 };
 
+use optimizer::ONLINE_SCALE;
 pub use optimizer::OptimizerConfig;
 
 /// The configuration of the [`Trainer`], independent of the task family and the optimizer.
@@ -379,9 +380,6 @@ impl RunConfig {
         Ok((config, trainer))
     }
 }
-
-/// The key of the online scale in the section of an optimizer.
-const ONLINE_SCALE: &str = "online-scale";
 
 /// Adds the online scale to the section of an optimizer that supports one.
 fn take_over(optimizer: &mut toml::Table, kind: &str, scale: toml::Value) {

@@ -23,7 +23,7 @@
 //! network's slope is the least noisy; those of the tensors find out which of them should move
 //! further than the others.
 //!
-//! [`OnlineScale`] is the configuration. Optimizers use it through [`step_each`] in candle ops,
+//! [`OnlineScale`] is the configuration. Optimizers use it through [`init`] and [`step_each`] in candle ops,
 //! which is differentiable in the optimizer's meta-parameters, and through [`FusedScale`] on
 //! slices. The state is one slot of the network, \[4, K\] with the rows m, v, r and s, and two slots
 //! of each parameter: its own \[4, K\], and Δ.
@@ -39,7 +39,7 @@ use lopt_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 pub use fused::FusedScale;
-pub use ops::step_each;
+pub use ops::{init, step_each};
 
 /// The configuration of the online scale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,6 +5,17 @@ use lopt_core::{Error, Grads, Params, Result, Slot, State};
 
 use crate::{EPSILON, LEARNERS, OnlineScale, SUM, TINY};
 
+/// Adds the slots of the online scale, if there is one, to an optimizer's initial state.
+///
+/// # Errors
+/// Returns an error if a tensor cannot be allocated.
+pub fn init(scale: Option<&OnlineScale>, state: State, params: &Params) -> Result<State> {
+    match scale {
+        Some(scale) => scale.add_slots(state, params),
+        None => Ok(state),
+    }
+}
+
 /// Updates every non-empty parameter that has a gradient, and increments the step number. `step`
 /// maps (value, slots, gradient) of a parameter to its update u and its new slots. With a scale, φ
 /// moves as described in the [crate documentation](crate); without, φ ← φ + u.
@@ -26,7 +37,7 @@ pub fn step_each(
     };
     grads.check(params)?;
     let (learners, network) = scale.of_network(state, grads)?;
-    state.step_each(params, grads, |p, slots, g| {
+    state.step_each_checked(params, grads, |p, slots, g| {
         let (slots, old, sum) = split(slots)?;
         let (learners, tensor) = scale.advance_ops(old, &(sum * g)?.sum_all()?)?;
         let moved = network.mean(&tensor, scale.tensor_weight)?;
@@ -76,11 +87,7 @@ impl Moved {
 }
 
 impl OnlineScale {
-    /// Adds the slots of the online scale to an optimizer's initial state.
-    ///
-    /// # Errors
-    /// Returns an error if a tensor cannot be allocated.
-    pub fn init(&self, mut state: State, params: &Params) -> Result<State> {
+    fn add_slots(&self, mut state: State, params: &Params) -> Result<State> {
         let zeros = |dtype, device: &Device| -> Result<Slot> {
             let value = Tensor::zeros((4, self.learners), dtype, device)?;
             Ok(slot(LEARNERS, value))

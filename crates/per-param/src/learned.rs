@@ -186,10 +186,7 @@ impl<R: Rule> Optimizer for Learned<R> {
         let slots =
             tensors.map(|p| Ok(Accumulators::zeros(p.dims(), p.dtype(), p.device())?.into_slots()));
         let state = State::of_parameters(slots.collect::<Result<_>>()?);
-        match self.rule.online_scale() {
-            Some(scale) => scale.init(state, params),
-            None => Ok(state),
-        }
+        lopt_online_scale::init(self.rule.online_scale(), state, params)
     }
 
     fn update(

@@ -176,6 +176,11 @@ impl Axis {
         self.rows.len() as f64 - index as f64
     }
 
+    /// A dashed vertical line at x through all rows.
+    pub fn line_at(&self, x: f64) -> Shape {
+        Shape::DashedLine(vec![(x, 0.5), (x, self.rows.len() as f64 + 0.5)])
+    }
+
     /// The same axis from `low` to `high`.
     pub fn within(self, low: f64, high: f64) -> Self {
         Self {

@@ -138,6 +138,16 @@ impl Size {
             )),
         }
     }
+
+    /// `width`, for architectures of one layer. `model` is the subject of the error message.
+    fn of_one_layer(self, model: &str) -> Result<usize> {
+        match self.without_heads()? {
+            (width, 1) => Ok(width),
+            (_, depth) => Err(Error::Config(format!(
+                "`depth` is {depth}; {model} has one layer, so it must be 1"
+            ))),
+        }
+    }
 }
 
 /// The configuration of one architecture.

@@ -188,8 +188,7 @@ fn figure(
         let shape = Shape::Points(points.collect(), MARKERS[index % MARKERS.len()]);
         items.push(Item::new(Color::nth(index), shape).labelled(name));
     }
-    let end = tasks.len() as f64 + 0.5;
-    let adam = Shape::DashedLine(vec![(1.0, 0.5), (1.0, end)]);
+    let adam = rows.line_at(1.0);
     items.push(Item::new(Color::Black, adam).labelled("tuned Adam"));
     Figure::single(title_of_figure, format!("{what}."), x, rows, items)
 }

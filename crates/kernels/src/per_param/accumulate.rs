@@ -2,7 +2,7 @@
 
 use crate::{
     isa::dispatch,
-    simd::{Simd, part, put},
+    simd::{FLUSH, Simd, part, put},
 };
 
 use super::{
@@ -11,9 +11,6 @@ use super::{
     side::{Side, sides},
     theta::Weights,
 };
-
-/// The number of elements after which f32 sums are added to f64 totals.
-pub(super) const FLUSH: usize = 8192;
 
 dispatch! {
     /// Updates momenta and second moment, and returns the sums of squares of the 16 element

@@ -76,32 +76,15 @@ fn step_body<S: Simd, const H: usize>(
     columns: &Side,
 ) {
     let tensor = Moments::new(target.p.len(), g, momentum, rms);
+    let target = &mut target;
     let (no_x, no_y) = sides(lines, rows, columns);
     for line in lines.iter() {
         if lines.no_y_is_fixed() {
             let base = Base::<H, true>::new(scaled, no_x, no_y, line);
-            step_line(
-                s,
-                weights,
-                scaled,
-                formula,
-                &mut target,
-                &tensor,
-                &base,
-                line,
-            );
+            step_line(s, weights, scaled, formula, target, &tensor, &base, line);
         } else {
             let base = Base::<H, false>::new(scaled, no_x, no_y, line);
-            step_line(
-                s,
-                weights,
-                scaled,
-                formula,
-                &mut target,
-                &tensor,
-                &base,
-                line,
-            );
+            step_line(s, weights, scaled, formula, target, &tensor, &base, line);
         }
     }
 }
@@ -153,14 +136,8 @@ unsafe fn step_elements<S: Simd, const H: usize, const FIXED: bool>(
     unsafe {
         let (old, inputs, heads) = evaluate(s, weights, scaled, target.p, tensor, base, i, n);
         let direction = formula.direction(s, &inputs, heads);
-        target.add(
-            s,
-            base.line.at + i,
-            n,
-            old,
-            direction,
-            -formula.learning_rate,
-        );
+        let at = base.line.at + i;
+        target.add(s, at, n, old, direction, -formula.learning_rate);
     }
 }
 

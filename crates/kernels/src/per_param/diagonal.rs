@@ -3,11 +3,11 @@
 use crate::{
     Isa, Target,
     isa::dispatch,
-    simd::{Simd, part, put},
+    simd::{FLUSH, Simd, part, put},
 };
 
 use super::{
-    accumulate::{FLUSH, Means, Tensor, flush, mean},
+    accumulate::{Means, Tensor, flush, mean},
     apply::{Moments, add_heads, forward},
     features::{ELEMENT, Inputs, add_squares, diagonal_factors, epsilon, inverse},
     formula::Formula,

@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use crate::{Error, Result, registry};
 
+/// The key of the online scale in the section of an optimizer.
+pub(super) const ONLINE_SCALE: &str = "online-scale";
+
 /// The learned optimizer to be meta-trained, and its initial θ. In TOML:
 ///
 /// ```toml
@@ -34,6 +37,14 @@ impl OptimizerConfig {
         let mut rng = Streams::new(seed).stream(Purpose::ThetaInit, 0, 0, 0);
         let (config, scale) = (self.config.as_ref(), self.last_layer_scale);
         Ok(self.kind.init(config, scale, &mut rng)?)
+    }
+
+    /// Removes the online scale, if there is one.
+    pub fn without_online_scale(mut self) -> Self {
+        if let Some(Value::Object(keys)) = &mut self.config {
+            keys.remove(ONLINE_SCALE);
+        }
+        self
     }
 
     pub(super) fn check(&self) -> Result<()> {

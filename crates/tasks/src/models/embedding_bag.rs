@@ -6,7 +6,7 @@ use super::{
     Architecture, Input, Model, Parameter, Size,
     ops::{dense, dense_parameters},
 };
-use crate::{Error, error::at_least_1};
+use crate::error::at_least_1;
 
 /// A bag of embeddings that predicts the next byte of a text from the bytes before it in the
 /// window, in any order:
@@ -26,12 +26,8 @@ pub struct EmbeddingBagConfig {
 
 impl Architecture for EmbeddingBagConfig {
     fn of_size(size: Size) -> crate::Result<Self> {
-        match size.without_heads()? {
-            (embedding, 1) => Ok(Self { embedding }),
-            (_, depth) => Err(Error::Config(format!(
-                "`depth` is {depth}; a bag of embeddings has one layer, so it must be 1"
-            ))),
-        }
+        let embedding = size.of_one_layer("a bag of embeddings")?;
+        Ok(Self { embedding })
     }
 
     fn build(

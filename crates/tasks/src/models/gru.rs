@@ -7,7 +7,7 @@ use super::{
     Architecture, Input, Model, Parameter, Size,
     ops::{dense, dense_parameters, embed_steps},
 };
-use crate::{Error, error::at_least_1};
+use crate::error::at_least_1;
 
 /// A GRU (Cho et al. 2014, arXiv 1406.1078; the reset gate after the product) of one layer that
 /// predicts the next byte of a text. For each byte, with its embedding x:
@@ -34,15 +34,11 @@ pub struct GruConfig {
 
 impl Architecture for GruConfig {
     fn of_size(size: Size) -> crate::Result<Self> {
-        match size.without_heads()? {
-            (width, 1) => Ok(Self {
-                embedding: width,
-                hidden: width,
-            }),
-            (_, depth) => Err(Error::Config(format!(
-                "`depth` is {depth}; the GRU has one layer, so it must be 1"
-            ))),
-        }
+        let width = size.of_one_layer("the GRU")?;
+        Ok(Self {
+            embedding: width,
+            hidden: width,
+        })
     }
 
     fn build(&self, input: Input, _outputs: usize, _: &Device) -> crate::Result<Box<dyn Model>> {

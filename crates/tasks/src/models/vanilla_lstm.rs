@@ -3,7 +3,7 @@ use lopt_core::{Params, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{Architecture, Input, Model, Parameter, Size, lstm::unroll, ops::embed_steps};
-use crate::{Error, error::at_least_1};
+use crate::error::at_least_1;
 
 /// The LSTM language model of candle-nn's `embedding`, `lstm` and `linear`, with their shapes and
 /// initial distributions. It differs from [`LstmConfig`](super::LstmConfig)'s in these: the gates
@@ -27,15 +27,11 @@ pub struct VanillaLstmConfig {
 
 impl Architecture for VanillaLstmConfig {
     fn of_size(size: Size) -> crate::Result<Self> {
-        match size.without_heads()? {
-            (width, 1) => Ok(Self {
-                embedding: width,
-                hidden: width,
-            }),
-            (_, depth) => Err(Error::Config(format!(
-                "`depth` is {depth}; the LSTM has one layer, so it must be 1"
-            ))),
-        }
+        let width = size.of_one_layer("the LSTM")?;
+        Ok(Self {
+            embedding: width,
+            hidden: width,
+        })
     }
 
     fn build(&self, input: Input, _outputs: usize, _: &Device) -> crate::Result<Box<dyn Model>> {
