@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
 use lopt_core::Theta;
 use lopt_eval::{
-    Baseline, Contender, Estimate, Outcome, Settings, Summary, TaskReport, estimate, evaluate,
-    untuned, write_reports,
+    Baseline, Contender, Estimate, Evaluation, Outcome, Settings, Summary, TaskReport, estimate,
+    evaluate, untuned, write_reports,
 };
 use lopt_experiments::program;
 use lopt_meta::registry;
@@ -51,6 +51,11 @@ pub struct Args {
     /// [default: eval/SUITE-CHECKSUM]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Folder of another evaluation. Its training runs of the tuned baselines are used again where
+    /// tasks and seeds are the same, which saves most of the time. One run of each is repeated as a
+    /// check.
+    #[arg(long, value_name = "DIR")]
+    reuse: Option<PathBuf>,
     #[command(flatten)]
     compute: Compute,
 }
@@ -84,29 +89,29 @@ pub fn run(args: Args) -> Result<bool> {
     eprintln!("evaluating into {}", out.display());
     let stop = stop_flag()?;
     let (mut store, workers) = (args.compute.store(), args.compute.workers());
-    let estimate = match estimate(&settings, &mut store, &device, workers, &out, &stop) {
+    let evaluation = Evaluation {
+        settings: &settings,
+        contenders: &contenders,
+        device: &device,
+        workers,
+        out: &out,
+        reuse: args.reuse.as_deref(),
+        stop: &stop,
+    };
+    let estimate = match estimate(evaluation, &mut store) {
         Err(lopt_eval::Error::Stopped) => return Ok(stopped()),
         estimate => estimate?,
     };
     eprintln!("{}", announcement(&estimate, workers.threads()));
     let bar = Mutex::new(EvaluationBar::new(&estimate));
-    let reports = evaluate(
-        &settings,
-        &contenders,
-        &mut store,
-        &device,
-        workers,
-        &out,
-        &stop,
-        &|event| {
-            let mut bar = bar.lock().unwrap_or_else(PoisonError::into_inner);
-            bar.show(event, line);
-        },
-    );
+    let reports = evaluate(evaluation, &mut store, &|event| {
+        let mut bar = bar.lock().unwrap_or_else(PoisonError::into_inner);
+        bar.show(event, line);
+    });
     let reports = match reports {
         Err(lopt_eval::Error::Stopped) => return Ok(stopped()),
         Err(error @ lopt_eval::Error::NothingEvaluated(_)) => return Err(error.into()),
-        reports => reports.context("evaluation stopped; finished tasks are kept")?,
+        reports => reports.context("evaluation stopped; what is finished is kept")?,
     };
     let summary = Summary::new(settings, reports);
     write_reports(&summary, &out)?;
@@ -120,7 +125,7 @@ pub fn run(args: Args) -> Result<bool> {
 
 /// Says what is kept. Returns that the evaluation is not complete.
 fn stopped() -> bool {
-    eprintln!("stopped; finished tasks are kept, and the same command resumes after them");
+    eprintln!("stopped; what is finished is kept, and the same command resumes after it");
     false
 }
 

@@ -119,8 +119,10 @@ impl EvaluationBar {
     pub fn show(&mut self, event: Event, line: impl FnOnce(&TaskReport) -> String) {
         match event {
             Event::Total(total) if self.per_step.is_none() => self.bar.set_total(total),
+            // The estimate is of what is left.
             Event::Total(_) => {}
-            Event::Steps(steps) => {
+            Event::Kept(_) if self.per_step.is_some() => {}
+            Event::Steps(steps) | Event::Kept(steps) => {
                 let of_task = |per_step: &Vec<f64>| per_step.get(self.tasks).copied();
                 let per_step = self.per_step.as_ref().map_or(Some(1.0), of_task);
                 self.done += steps as f64 * per_step.unwrap_or(0.0);

@@ -17,8 +17,8 @@ pub enum Error {
     #[error(transparent)]
     Plot(#[from] lopt_plot::Error),
 
-    /// The caller asked to stop. Finished tasks are kept.
-    #[error("stopped; finished tasks are kept, and the same evaluation resumes after them")]
+    /// The caller asked to stop. Finished tasks and long training runs are kept.
+    #[error("stopped; what is finished is kept, and the same evaluation resumes after it")]
     Stopped,
 
     /// `report.csv` cannot be written.

@@ -1,20 +1,16 @@
 use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use candle_core::Device;
 use lopt_adam::Adam;
 use lopt_core::{Optimizer, Workers};
 use lopt_tasks::{DataStore, Task};
 
 use crate::{
-    Error, Result, Settings,
+    Error, Evaluation, Result,
     evaluate::{claim, read_report, task_file},
+    runs::{Runner, Runs},
     train::Training,
 };
 
@@ -30,7 +26,7 @@ const STEPS: u32 = 50;
 pub struct Estimate {
     /// The tasks that are left to do.
     pub tasks: u64,
-    /// Their training runs, without the continuation of tuned Adam.
+    /// Their training runs that are left to do, without the continuation of tuned Adam.
     pub runs: u64,
     /// The time for them, with the longest continuation of tuned Adam.
     pub seconds: f64,
@@ -48,17 +44,13 @@ pub struct Estimate {
 ///
 /// # Errors
 /// Returns the errors of [`crate::evaluate`].
-pub fn estimate(
-    settings: &Settings,
-    store: &mut DataStore,
-    device: &Device,
-    workers: Workers,
-    out: &Path,
-    stop: &AtomicBool,
-) -> Result<Estimate> {
+pub fn estimate(evaluation: Evaluation, store: &mut DataStore) -> Result<Estimate> {
+    let Evaluation { settings, out, .. } = evaluation;
     settings.check()?;
     let entries = settings.entries()?;
     claim(out, settings)?;
+    let runs = Runs::new(out, evaluation.reuse)?;
+    let runners = Runner::all(settings, evaluation.contenders);
     let budget = PER_TASK.min(ALL_TASKS / entries.len().max(1) as u32);
     let mut estimate = Estimate {
         tasks: 0,
@@ -67,20 +59,24 @@ pub fn estimate(
         seconds_per_step: vec![0.0; entries.len()],
     };
     for (index, entry) in entries.iter().enumerate() {
-        if stop.load(Ordering::Relaxed) {
+        if evaluation.stop.load(Ordering::Relaxed) {
             return Err(Error::Stopped);
         }
         if read_report(&task_file(out, index), entry)?.is_some() {
             continue;
         }
-        let task = match entry.task.load(store, device) {
+        let task = match entry.task.load(store, evaluation.device) {
             Err(error) if error.is_missing_data() => continue,
             task => task?.task,
         };
-        let per_step = seconds_per_step(&task, workers, budget)?;
+        let per_step = seconds_per_step(&task, evaluation.workers, budget)?;
+        let all = (0..settings.seeds).flat_map(|seed| runners.iter().map(move |r| (r, seed)));
+        let left = all.filter(|(runner, seed)| !runs.has(entry, runner, *seed));
+        let left = left.count() as u64;
         estimate.tasks += 1;
-        estimate.runs += settings.runs();
-        estimate.seconds += per_step * settings.steps(entry.horizon) as f64;
+        estimate.runs += left;
+        let steps = entry.horizon * (left + settings.continuation());
+        estimate.seconds += per_step * steps as f64;
         estimate.seconds_per_step[index] = per_step;
     }
     Ok(estimate)

@@ -9,78 +9,100 @@ use lopt_core::{Workers, file};
 use lopt_tasks::{DataStore, LoadedTask, suite};
 use serde::Serialize;
 
-use crate::{Contender, Error, Outcome, Result, Settings, TaskReport, task_run::TaskRun};
+use crate::{
+    Contender, Error, Outcome, Result, Settings, TaskReport,
+    runs::{Runner, Runs},
+    task_run::TaskRun,
+};
+
+/// An evaluation of a suite.
+#[derive(Clone, Copy)]
+pub struct Evaluation<'a> {
+    /// What is compared, on which tasks.
+    pub settings: &'a Settings,
+    /// The contenders of the settings.
+    pub contenders: &'a [Contender],
+    /// The device to train on.
+    pub device: &'a Device,
+    /// The threads; results do not depend on their number.
+    pub workers: Workers,
+    /// The folder of the results.
+    pub out: &'a Path,
+    /// The folder of another evaluation, whose runs of tuned baselines are used again.
+    pub reuse: Option<&'a Path>,
+    /// Set by the caller to stop.
+    pub stop: &'a AtomicBool,
+}
 
 /// The progress of an evaluation.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// The evaluation starts. It has this many training steps, some of which may already be done.
     Total(u64),
-    /// This many training steps were taken or were already done.
+    /// This many training steps were done before.
+    Kept(u64),
+    /// This many training steps were taken, or turned out not to be needed.
     Steps(u64),
     /// A task is finished.
     Task(&'a TaskReport),
 }
 
-/// Evaluates the suite. Each finished task is saved in `out`, and the same call resumes after them
-/// if it was interrupted.
+/// Evaluates the suite.
+///
+/// Each finished task is saved in `out`, and so is each training run that takes longer than a
+/// second: the same call resumes after them if it was interrupted. With `reuse`, the runs of the
+/// tuned baselines are taken from another evaluation where it has them. As a check, each baseline
+/// is then trained once more on each task, at its best learning rate.
 ///
 /// # Errors
-/// Returns an error if `out` holds results of other settings or cannot be written, a task fails, or
+/// Returns an error if `out` holds results of other settings or cannot be written, `reuse` is not
+/// the folder of an evaluation, a run from there cannot be repeated bit for bit, a task fails, or
 /// the data of all tasks are missing, and [`Error::Stopped`] once `stop` is set.
-#[expect(clippy::too_many_arguments, reason = "the cast of an evaluation")]
 pub fn evaluate(
-    settings: &Settings,
-    contenders: &[Contender],
+    evaluation: Evaluation,
     store: &mut DataStore,
-    device: &Device,
-    workers: Workers,
-    out: &Path,
-    stop: &AtomicBool,
     observer: &(dyn Fn(Event) + Sync),
 ) -> Result<Vec<TaskReport>> {
+    let Evaluation { settings, out, .. } = evaluation;
     settings.check()?;
     let entries = settings.entries()?;
     claim(out, settings)?;
+    let runs = Runs::new(out, evaluation.reuse)?;
+    let runners = Runner::all(settings, evaluation.contenders);
     let cost = |entry: &suite::Entry| settings.steps(entry.horizon);
     observer(Event::Total(entries.iter().map(cost).sum()));
     let mut reports = vec![];
     for (index, entry) in entries.into_iter().enumerate() {
         let path = task_file(out, index);
-        let total = cost(&entry);
         let report = match read_report(&path, &entry)? {
             Some(report) => {
-                observer(Event::Steps(total));
+                observer(Event::Kept(cost(&entry)));
                 report
             }
             None => {
-                let report = match entry.task.load(store, device) {
+                let outcome = match entry.task.load(store, evaluation.device) {
                     Err(error) if error.is_missing_data() => {
-                        observer(Event::Steps(total));
-                        TaskReport {
-                            entry,
-                            outcome: Outcome::Skipped {
-                                reason: error.to_string(),
-                            },
+                        observer(Event::Kept(cost(&entry)));
+                        Outcome::Skipped {
+                            reason: error.to_string(),
                         }
                     }
                     task => {
-                        let on_steps = |steps| observer(Event::Steps(steps));
                         let LoadedTask { task, examples } = task?;
                         let run = TaskRun {
-                            examples,
-                            settings,
-                            workers,
-                            stop,
-                            on_steps: &on_steps,
+                            evaluation,
+                            runs: &runs,
+                            runners: &runners,
+                            observer,
+                            entry: &entry,
                             task,
-                            horizon: entry.horizon,
+                            examples,
                             index: index as u64,
                         };
-                        let outcome = run.compare(contenders)?;
-                        TaskReport { entry, outcome }
+                        run.compare()?
                     }
                 };
+                let report = TaskReport { entry, outcome };
                 // A skipped task is tried again next time.
                 if matches!(report.outcome, Outcome::Done { .. }) {
                     write_json(&path, &report)?;

@@ -109,16 +109,16 @@ impl Settings {
         format!("{}-{short}", self.suite.name())
     }
 
-    /// Training runs on each task: one for each seed, contender and learning rate of a grid. Not
-    /// counted is the continuation of tuned Adam.
-    pub fn runs(&self) -> u64 {
-        let grids = self.tuned.iter().map(|tuning| tuning.grid.len());
-        self.seeds * (self.contenders.len() + grids.sum::<usize>()) as u64
-    }
-
     /// Training steps on a task with this horizon, if tuned Adam is run to the end.
     pub(crate) fn steps(&self, horizon: u64) -> u64 {
-        horizon * (self.runs() + self.seeds * self.adam_horizons)
+        let grids = self.tuned.iter().map(|tuning| tuning.grid.len());
+        let runs = self.contenders.len() + grids.sum::<usize>();
+        horizon * (self.seeds * runs as u64 + self.continuation())
+    }
+
+    /// The longest continuation of tuned Adam, in horizons.
+    pub(crate) fn continuation(&self) -> u64 {
+        self.seeds * self.adam_horizons
     }
 
     /// The tasks of the chosen groups.

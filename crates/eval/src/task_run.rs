@@ -4,14 +4,16 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
-use lopt_core::{Optimizer, Workers};
-use lopt_tasks::Task;
+use lopt_core::Optimizer;
+use lopt_tasks::{Task, suite};
 
 use crate::{
-    Baseline, Contender, ContenderResult, Error, Outcome, Result, Settings,
+    Baseline, ContenderResult, Error, Evaluation, Event, Outcome, Result,
     outcome::Tuned,
+    runs::{Runner, Runs, Source},
     speed_up::{Continued, speed_ups},
     stats::{mean, seed_resamples},
     train::{Curve, Training, final_window, for_all, train},
@@ -22,39 +24,43 @@ const CURVE_POINTS: usize = 200;
 
 /// The runs of one task.
 pub struct TaskRun<'a> {
-    pub settings: &'a Settings,
-    pub workers: Workers,
-    pub stop: &'a AtomicBool,
-    /// Called with the number of steps of each finished run.
-    pub on_steps: &'a (dyn Fn(u64) + Sync),
+    pub evaluation: Evaluation<'a>,
+    pub runs: &'a Runs,
+    /// The contenders, then each tuned baseline at each learning rate.
+    pub runners: &'a [Runner],
+    pub observer: &'a (dyn Fn(Event) + Sync),
+    pub entry: &'a suite::Entry,
     pub task: Arc<dyn Task>,
     pub examples: [usize; 2],
-    pub horizon: u64,
     /// The position of the task in the report, which chooses the bootstrap's resamples.
     pub index: u64,
 }
 
 impl TaskRun<'_> {
     /// Runs every contender, then tunes every baseline.
-    pub fn compare(&self, contenders: &[Contender]) -> Result<Outcome> {
-        let tuned = self.settings.tuned.iter();
-        let grids = tuned.flat_map(|t| t.grid.iter().map(|&rate| t.baseline.optimizer(rate)));
-        let optimizers = contenders.iter().map(|c| c.optimizer.clone());
-        let optimizers: Vec<_> = optimizers.chain(grids).collect();
-        let curves = self.curves(&optimizers)?;
+    pub fn compare(&self) -> Result<Outcome> {
+        let Evaluation {
+            settings,
+            contenders,
+            ..
+        } = self.evaluation;
+        let (curves, reused) = self.curves()?;
         let (of_contenders, mut grids) = curves.split_at(contenders.len());
         let named = contenders.iter().zip(of_contenders);
         let mut results: Vec<ContenderResult> = named
             .map(|(c, curves)| self.result(&c.name, curves))
             .collect();
         let mut tuned = vec![];
-        for tuning in &self.settings.tuned {
+        for tuning in &settings.tuned {
             let (own, rest) = grids.split_at(tuning.grid.len());
             grids = rest;
             let (tuned_baseline, best) = self.tune(tuning.baseline, &tuning.grid, own)?;
+            let optimizer = tuning.baseline.optimizer(tuned_baseline.learning_rate);
+            if reused {
+                self.repeat(tuning.baseline, &optimizer, best)?;
+            }
             if tuning.baseline == Baseline::Adam {
-                let adam = tuning.baseline.optimizer(tuned_baseline.learning_rate);
-                self.set_speed_ups(&mut results[..contenders.len()], adam, best)?;
+                self.set_speed_ups(&mut results[..contenders.len()], optimizer, best)?;
             }
             results.push(self.result(tuning.baseline.name(), best));
             tuned.push(tuned_baseline);
@@ -66,6 +72,31 @@ impl TaskRun<'_> {
         })
     }
 
+    /// Checks that the first run of a baseline can be repeated bit for bit.
+    fn repeat(
+        &self,
+        baseline: Baseline,
+        optimizer: &Arc<dyn Optimizer>,
+        curves: &[Curve],
+    ) -> Result<()> {
+        let horizon = self.entry.horizon;
+        let again = train(&self.task, optimizer, horizon, &[], 0)?;
+        let bits = |curve: &Curve| -> Vec<u32> {
+            let losses = curve.losses.iter();
+            losses.map(|loss| loss.to_bits()).collect()
+        };
+        if curves.first().map(bits) != Some(bits(&again)) {
+            return Err(Error::Settings(format!(
+                "{}: the runs of {} to reuse are those of other data, another program or other \
+                 vector instructions, because repeating one gives other losses; evaluate without \
+                 them",
+                self.entry.title(),
+                baseline.name()
+            )));
+        }
+        Ok(())
+    }
+
     /// Chooses the learning rate with the lowest final loss, and its runs.
     fn tune<'c>(
         &self,
@@ -73,7 +104,7 @@ impl TaskRun<'_> {
         rates: &[f64],
         curves: &'c [Vec<Curve>],
     ) -> Result<(Tuned, &'c [Curve])> {
-        let horizon = self.horizon as usize;
+        let horizon = self.entry.horizon as usize;
         let final_loss =
             |curves: &Vec<Curve>| mean(curves.iter().map(|curve| curve.final_loss(horizon)));
         let losses = curves.iter().map(final_loss);
@@ -95,12 +126,13 @@ impl TaskRun<'_> {
         adam: Arc<dyn Optimizer>,
         curves: &[Curve],
     ) -> Result<()> {
-        let (horizon, horizons) = (self.horizon, self.settings.adam_horizons);
+        let settings = self.evaluation.settings;
+        let (horizon, horizons) = (self.entry.horizon, settings.adam_horizons);
         let final_losses: Vec<&[f64]> = results.iter().map(|r| &*r.final_losses).collect();
         let smooth = curves
             .iter()
             .map(|curve| smooth(curve, 0..horizon as usize, horizon));
-        let resamples = seed_resamples(self.index, self.settings.seeds);
+        let resamples = seed_resamples(self.index, settings.seeds);
         let mut longer = Longer {
             run: self,
             adam,
@@ -116,27 +148,44 @@ impl TaskRun<'_> {
             &mut longer,
         )?;
         // The steps that were not needed count as done.
-        let all = self.settings.seeds * horizon * horizons;
-        (self.on_steps)(all - longer.counted);
+        let all = horizon * settings.continuation();
+        (self.observer)(Event::Steps(all - longer.counted));
         for (result, found) in results.iter_mut().zip(found) {
             result.speed_up = Some(found);
         }
         Ok(())
     }
 
-    /// Trains each optimizer on each seed: `curves[optimizer][seed]`.
-    fn curves(&self, optimizers: &[Arc<dyn Optimizer>]) -> Result<Vec<Vec<Curve>>> {
-        let (seeds, horizon) = (self.settings.seeds, self.horizon);
-        let (stop, on_steps) = (self.stop, self.on_steps);
-        for_all(optimizers, seeds, self.workers, stop, |optimizer, seed| {
-            let curve = train(&self.task, optimizer, horizon, &[horizon], seed)?;
-            on_steps(horizon);
+    /// Trains each optimizer on each seed, or reads its runs: `curves[optimizer][seed]`, and whether
+    /// some are of another evaluation.
+    fn curves(&self) -> Result<(Vec<Vec<Curve>>, bool)> {
+        let Evaluation {
+            settings,
+            workers,
+            stop,
+            ..
+        } = self.evaluation;
+        let horizon = self.entry.horizon;
+        let reused = AtomicBool::new(false);
+        let run = |runner: &Runner, seed| {
+            if let Some((curve, source)) = self.runs.find(self.entry, runner, seed) {
+                reused.fetch_or(source == Source::Other, Ordering::Relaxed);
+                (self.observer)(Event::Kept(horizon));
+                return Ok(curve);
+            }
+            let start = Instant::now();
+            let curve = train(&self.task, &runner.optimizer, horizon, &[horizon], seed)?;
+            self.runs
+                .keep(self.entry, runner, seed, &curve, start.elapsed())?;
+            (self.observer)(Event::Steps(horizon));
             Ok(curve)
-        })
+        };
+        let curves = for_all(self.runners, settings.seeds, workers, stop, run)?;
+        Ok((curves, reused.into_inner()))
     }
 
     fn result(&self, name: &str, curves: &[Curve]) -> ContenderResult {
-        let horizon = self.horizon as usize;
+        let horizon = self.entry.horizon as usize;
         let of_each = |f: &dyn Fn(&Curve) -> f64| curves.iter().map(f).collect::<Vec<f64>>();
         let accuracy = |curve: &Curve| {
             curve
@@ -167,32 +216,33 @@ struct Longer<'a> {
     adam: Arc<dyn Optimizer>,
     /// One for each seed; empty before the first call.
     trainings: Vec<Training>,
-    /// The steps that were counted by [`TaskRun::on_steps`].
+    /// The steps that were reported to [`TaskRun::observer`].
     counted: u64,
 }
 
 impl Continued for Longer<'_> {
     fn next(&mut self, steps: u64) -> Result<Vec<Vec<f64>>> {
         let run = self.run;
-        let horizon = run.horizon;
+        let horizon = run.entry.horizon;
+        let settings = run.evaluation.settings;
         let mut missing = 0;
         if self.trainings.is_empty() {
-            let seeds = 0..run.settings.seeds;
+            let seeds = 0..settings.seeds;
             let start = |seed| Training::start(&run.task, &self.adam, horizon, seed);
             self.trainings = seeds.map(start).collect::<Result<_>>()?;
             missing = horizon;
         }
         let jobs = self.trainings.iter_mut();
-        let losses = run.workers.map(jobs, |training| {
-            if run.stop.load(Ordering::Relaxed) {
+        let losses = run.evaluation.workers.map(jobs, |training| {
+            if run.evaluation.stop.load(Ordering::Relaxed) {
                 return Err(Error::Stopped);
             }
             training.advance(missing + steps, &[])?;
-            (run.on_steps)(missing + steps);
+            (run.observer)(Event::Steps(missing + steps));
             let end = training.curve.losses.len();
             Ok(smooth(&training.curve, end - steps as usize..end, horizon))
         });
-        self.counted += run.settings.seeds * (missing + steps);
+        self.counted += settings.seeds * (missing + steps);
         losses.into_iter().collect()
     }
 }

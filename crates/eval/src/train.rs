@@ -151,7 +151,7 @@ pub fn train_all(
     stop: &AtomicBool,
 ) -> Result<Vec<Vec<Curve>>> {
     check_seeds(seeds)?;
-    let run = |optimizer: &_, seed| train(task, optimizer, steps, &[], seed);
+    let run = |optimizer: &Arc<dyn Optimizer>, seed| train(task, optimizer, steps, &[], seed);
     for_all(optimizers, seeds, workers, stop, run)
 }
 
@@ -167,12 +167,12 @@ pub(crate) fn check_seeds(seeds: u64) -> Result<()> {
 ///
 /// # Errors
 /// Returns the first error of `run`, and [`Error::Stopped`] once `stop` is set.
-pub(crate) fn for_all<T: Send>(
-    optimizers: &[Arc<dyn Optimizer>],
+pub(crate) fn for_all<O: Sync, T: Send>(
+    optimizers: &[O],
     seeds: u64,
     workers: Workers,
     stop: &AtomicBool,
-    run: impl Fn(&Arc<dyn Optimizer>, u64) -> Result<T> + Sync,
+    run: impl Fn(&O, u64) -> Result<T> + Sync,
 ) -> Result<Vec<Vec<T>>> {
     let runs = optimizers
         .iter()

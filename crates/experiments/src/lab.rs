@@ -7,8 +7,8 @@ use std::{
 use candle_core::Device;
 use lopt_core::{LearnedOptimizer, Optimizer, Workers};
 use lopt_eval::{
-    Baseline, Contender, ContenderResult, Curve, Outcome, Settings, SpeedUp, Tuning, evaluate,
-    train_all,
+    Baseline, Contender, ContenderResult, Curve, Evaluation, Outcome, Settings, SpeedUp, Tuning,
+    evaluate, train_all,
 };
 use lopt_meta::{Alone, Observer, Preset, Progress, Provenance, Resources, RunConfig, registry};
 use lopt_tasks::{
@@ -226,16 +226,18 @@ impl Lab<'_> {
         settings.tuned = vec![Tuning::new(Baseline::Adam)];
         settings.adam_horizons = SpeedUp::CAP as u64;
         let out = self.out.join("evaluations").join(settings.folder_name());
-        let reports = evaluate(
-            &settings,
-            &contenders,
-            &mut self.store,
-            &self.device,
-            self.workers,
-            &out,
-            &self.stop,
-            &|event| (self.observer)(Event::Evaluation(event)),
-        )?;
+        let evaluation = Evaluation {
+            settings: &settings,
+            contenders: &contenders,
+            device: &self.device,
+            workers: self.workers,
+            out: &out,
+            reuse: None,
+            stop: &self.stop,
+        };
+        let reports = evaluate(evaluation, &mut self.store, &|event| {
+            (self.observer)(Event::Evaluation(event));
+        })?;
         let evaluated = reports.into_iter().filter_map(|report| {
             let adam = report.outcome.result(Baseline::Adam.name())?.clone();
             let Outcome::Done { results, .. } = report.outcome else {
