@@ -360,13 +360,15 @@ fn states_round_trip_through_tensors() {
 }
 
 /// Up to the limit nothing changes; after it every step is the one at the limit, with the blackbox
-/// term scaled by limit / t.
+/// term scaled by limit / t and, with an online scale, the nominal term by √(t / limit).
 #[test]
 fn time_stops_at_the_limit() {
-    let run = |limit: Option<u64>, start: u64, blackbox: f64| {
+    let any = |limit: Option<u64>, start: u64, blackbox: f64, online: Option<f64>| {
         let (_, optimizer, _) = star("", |c| {
             c.time_limit = limit;
             c.multipliers.blackbox_step = blackbox;
+            c.multipliers.nominal_step *= online.unwrap_or(1.0);
+            c.online_scale = online.map(|_| OnlineScale::default());
         });
         let mut params = params();
         let mut fused = Fused::new(&*optimizer, &params).unwrap().unwrap();
@@ -395,10 +397,14 @@ fn time_stops_at_the_limit() {
         assert!(error(&updated, &expected) <= TOLERANCE);
         updated
     };
+    let run = |limit, start, blackbox| any(limit, start, blackbox, None);
     assert_eq!(run(Some(5), 4, 0.5), run(None, 4, 0.5));
     assert_eq!(run(Some(5), 5, 0.5), run(None, 5, 0.5));
     assert_ne!(run(Some(5), 6, 0.5), run(None, 5, 0.5));
     assert_eq!(run(Some(5), 20, 0.5), run(None, 5, 0.125));
     assert_eq!(run(Some(5), 40, 0.5), run(None, 5, 0.0625));
     assert_ne!(run(None, 20, 0.125), run(None, 5, 0.125));
+    let online = |limit, start, blackbox, nominal| any(limit, start, blackbox, Some(nominal));
+    assert_eq!(online(Some(5), 5, 0.5, 1.0), online(None, 5, 0.5, 1.0));
+    assert_eq!(online(Some(5), 20, 0.5, 1.0), online(None, 5, 0.125, 2.0));
 }

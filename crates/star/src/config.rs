@@ -28,11 +28,13 @@ pub struct Config {
     pub precondition_blackbox: bool,
     /// The granularity of the learned magnitude of the blackbox term. Default: per parameter.
     pub blackbox_magnitude: Magnitude,
-    /// If set, the 11 step features are constant from this inner step on, and the blackbox term is
-    /// multiplied by limit/t at later steps t. A limit at the longest horizon of meta-training
-    /// changes nothing within that horizon. Beyond it, the MLP gets no step features that it was
-    /// not trained on, and the blackbox term, which could drift, fades out until the nominal term
-    /// descends alone. Not in the paper; `REPRODUCTION.md` (C3) measures its effect. Default: none.
+    /// If set, the 11 step features are constant from this inner step on, so that the MLP gets none
+    /// that it was not trained on. At later steps t the blackbox term, which could drift, is
+    /// multiplied by limit/t: the nominal term finally descends alone. With an online scale, the
+    /// nominal term is multiplied by √(t/limit): the scale multiplies the sum of all updates, and
+    /// without this, new updates would matter less and less beside the old ones. A limit at the
+    /// longest horizon of meta-training changes nothing within that horizon. Not in the paper;
+    /// `REPRODUCTION.md` measures its effect. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_limit: Option<u64>,
     /// If set, the scale of the steps is found online; see [`lopt_online_scale`]. Default: none.

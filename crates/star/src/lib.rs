@@ -101,6 +101,7 @@ impl Rule for Config {
             shift: shift as f32,
             per_tensor: magnitude == Magnitude::PerTensor,
         };
+        let growth = self.growth(context.step);
         let (scale, shift) = match self.magnitude_control {
             true => (nominal_exp, 0.0),
             false => (0.0, nominal_exp),
@@ -110,7 +111,10 @@ impl Rule for Config {
             false => 0.0,
         };
         Some(Formula {
-            nominal: self.nominal.weights().map(|w| (w * nominal_step) as f32),
+            nominal: self
+                .nominal
+                .weights()
+                .map(|w| (w * nominal_step * growth) as f32),
             nominal_preconditioned: self.nominal.is_preconditioned(),
             nominal_exponent: exponent(scale, shift, self.nominal_magnitude),
             blackbox,
@@ -145,7 +149,8 @@ impl Config {
         term(&direction, &magnitude, blackbox_step * fade, blackbox_exp)
     }
 
-    /// Returns β₁ · exp(β₂ · m_g) · g̃. Without magnitude control, m_g is 1.
+    /// Returns β₁ · exp(β₂ · m_g) · g̃, times √(t/limit) beyond the time limit if there is an online
+    /// scale. Without magnitude control, m_g is 1.
     fn nominal_term(&self, evaluation: &Evaluation) -> Option<Result<Tensor>> {
         let estimate = self.nominal.estimate(evaluation)?;
         let magnitude = || {
@@ -160,7 +165,8 @@ impl Config {
             nominal_exp,
             ..
         } = self.multipliers;
-        Some(estimate.and_then(|g| term(&g, &magnitude()?, nominal_step, nominal_exp)))
+        let step = nominal_step * self.growth(evaluation.context.step);
+        Some(estimate.and_then(|g| term(&g, &magnitude()?, step, nominal_exp)))
     }
 
     /// Returns 1 up to the time limit, and limit/t at later inner steps t.
@@ -168,6 +174,14 @@ impl Config {
         match self.time_limit {
             Some(limit) if limit < t => limit as f64 / t as f64,
             _ => 1.0,
+        }
+    }
+
+    /// Returns √(t/limit) at inner steps t beyond the time limit if there is an online scale, else 1.
+    fn growth(&self, t: u64) -> f64 {
+        match self.online_scale {
+            Some(_) => self.fade(t).powf(-0.5),
+            None => 1.0,
         }
     }
 }
