@@ -1,0 +1,81 @@
+// Third pass: updates momenta and second moments, and sums the squares of the element features.
+#pragma once
+#include "features.cuh"
+#include "reduce.cuh"
+
+namespace lopt {
+
+// Updates the averages of a group, and adds to the sums.
+DEVICE void accumulate_group(const Plan &plan, const Tensor &tensor, const Pointers &at,
+                             const Tile &tile, u32 row, u32 column, u32 count, float *sums) {
+    const Decays &decays = decays_of(plan);
+    const u64 n = tensor.elements, from = tile.at + (u64)row * tensor.columns + column;
+    const Group<GROUP> g = read_any<GROUP>(at.g, tensor.type, from, count);
+    const Group<GROUP> p = read_parameters<GROUP>(tensor, at, from, count);
+    Group<GROUP> m[3], v = read<GROUP>(tensor.rms + from, count);
+    UNROLL for (u32 k = 0; k < 3; ++k) {
+        m[k] = read<GROUP>(tensor.momentum + k * n + from, count);
+        UNROLL for (u32 i = 0; i < GROUP; ++i) {
+            m[k][i] = mean(decays.momentum[k], m[k][i], g[i]);
+        }
+        write(tensor.momentum + k * n + from, m[k], count);
+    }
+    UNROLL for (u32 i = 0; i < GROUP; ++i) {
+        v[i] = mean(decays.rms, v[i], g[i] * g[i]);
+    }
+    write(tensor.rms + from, v, count);
+    Factors factors[GROUP];
+    if (tensor.is_diagonal) {
+        UNROLL for (u32 k = 0; k < 3; ++k) {
+            Group<GROUP> d = read<GROUP>(tensor.diagonal + k * n + from, count);
+            UNROLL for (u32 i = 0; i < GROUP; ++i) {
+                const float square = mul_add(g[i], g[i], SQUARE_EPSILON);
+                d[i] = mean(decays.factored[k], d[i], square);
+                set_diagonal_factor(factors[i], k, d[i]);
+                if (i < count) {
+                    sums[ELEMENT + k] = mul_add(d[i], d[i], sums[ELEMENT + k]);
+                    sums[ELEMENT + 3 + k] += 1.0f / (d[i] + LINE_EPSILON);
+                }
+            }
+            write(tensor.diagonal + k * n + from, d, count);
+        }
+    } else {
+        each_factor<GROUP>(tensor, tile, row, column, count, [&](u32 k, u32 i, float factor) {
+            factors[i].g[k] = factors[i].m[k] = factor;
+        });
+    }
+    UNROLL for (u32 i = 0; i < GROUP; ++i) {
+        if (i < count) {
+            const float momenta[3] = {m[0].values[i], m[1].values[i], m[2].values[i]};
+            add_squares(sums, g[i], p[i], momenta, v[i], factors[i]);
+        }
+    }
+}
+
+DEVICE void accumulate(const Arguments &arguments) {
+    SHARED BlockSums<float, SUMS, THREADS> sums;
+    const Plan &plan = arguments.plan;
+    const Unit unit = unit_of(arguments);
+    const Tensor &tensor = plan.tensors[unit.tensor];
+    const Pointers &at = arguments.pointers[unit.tensor - arguments.first_tensor];
+    if (is_refused(arguments) || !at.g)
+        return;
+    EACH_THREAD(t, THREADS) {
+        float own[SUMS];
+        UNROLL for (u32 k = 0; k < SUMS; ++k) own[k] = 0.0f;
+        for (u32 index = unit.first_tile; index < unit.end_tile; ++index) {
+            const Tile tile = tile_of(tensor, index);
+            each_group<GROUP>(t, tile, [&](u32 row, u32 column, u32 count) {
+                accumulate_group(plan, tensor, at, tile, row, column, count, own);
+            });
+        }
+        UNROLL for (u32 k = 0; k < SUMS; ++k) sums.values[k][t] = own[k];
+    }
+    sums.reduce();
+    EACH_THREAD(t, THREADS) {
+        if (t < SUMS)
+            plan.sums[(u64)unit.index * SUMS + t] = sums.totals[t];
+    }
+}
+
+} // namespace lopt

@@ -1,0 +1,106 @@
+// What differs between a GPU and a CPU: everything else of these headers is the same source for
+// both. On a CPU a kernel is a function that is called once for each block, and the threads of a
+// block are a loop.
+//
+// A kernel is a sequence of parts. Within EACH_THREAD a part runs for every thread of the block;
+// BARRIER separates two parts if the second reads what other threads wrote in the first. A value
+// that a thread needs in a later part lies in SHARED memory.
+#pragma once
+
+#ifdef __CUDACC__
+
+#define DEVICE static __device__ __forceinline__
+#define DEVICE_MEMBER __device__ __forceinline__
+#define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+#define ARGUMENT const __grid_constant__
+#define SHARED __shared__
+#define EACH_THREAD(t, count) if (const u32 t = threadIdx.x; t < (count))
+#define BARRIER __syncthreads()
+#define FENCE __threadfence()
+#define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
+
+#else
+
+#include <cmath>
+#include <cstring>
+
+#define DEVICE static inline
+#define DEVICE_MEMBER inline
+#define KERNEL(threads) extern "C" void
+#define ARGUMENT const
+#define SHARED static
+#define EACH_THREAD(t, count)                                                                     \
+    for (u32 at_##t = 0, t = 0; at_##t < (count) && (t = cpu::ordered(at_##t, count), true);      \
+         ++at_##t)
+#define BARRIER ((void)0)
+#define FENCE ((void)0)
+#define UNROLL
+#define ROLLED
+
+#endif
+
+namespace lopt {
+
+using u16 = unsigned short;
+using u32 = unsigned int;
+using u64 = unsigned long long;
+
+} // namespace lopt
+
+#ifndef __CUDACC__
+
+struct BlockIndex {
+    lopt::u32 x;
+};
+static BlockIndex blockIdx;
+
+namespace lopt::cpu {
+
+// Whether the threads of a block run from the last to the first. The results must not depend on it.
+static bool backwards = false;
+
+static inline u32 ordered(u32 at, u32 count) { return backwards ? count - 1 - at : at; }
+
+} // namespace lopt::cpu
+
+#endif
+
+namespace lopt {
+
+#ifdef __CUDACC__
+
+// A value that another block wrote in the same launch: read past the first-level cache.
+template <class T> DEVICE T fresh(const T *from) { return __ldcg(from); }
+
+DEVICE u32 add_atomically(u32 *to, u32 value) { return atomicAdd(to, value); }
+
+DEVICE u32 bits_of(float x) { return __float_as_uint(x); }
+DEVICE float of_bits(u32 bits) { return __uint_as_float(bits); }
+
+#else
+
+template <class T> DEVICE T fresh(const T *from) { return *from; }
+
+DEVICE u32 add_atomically(u32 *to, u32 value) {
+    const u32 old = *to;
+    *to += value;
+    return old;
+}
+
+DEVICE u32 bits_of(float x) {
+    u32 bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+DEVICE float of_bits(u32 bits) {
+    float x;
+    std::memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+#endif
+
+DEVICE u32 smaller(u32 a, u32 b) { return a < b ? a : b; }
+
+} // namespace lopt
