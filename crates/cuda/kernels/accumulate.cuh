@@ -6,28 +6,29 @@
 namespace lopt {
 
 // Updates the averages of a group, and adds to the sums.
+template <bool PACKED>
 DEVICE void accumulate_group(const Plan &plan, const Tensor &tensor, const Pointers &at,
                              const Tile &tile, u32 row, u32 column, u32 count, float *sums) {
     const Decays &decays = decays_of(plan);
     const u64 n = tensor.elements, from = tile.at + (u64)row * tensor.columns + column;
-    const Group<GROUP> g = read_any<GROUP>(at.g, tensor.type, from, count);
-    const Group<GROUP> p = read_parameters<GROUP>(tensor, at, from, count);
-    Group<GROUP> m[3], v = read<GROUP>(tensor.rms + from, count);
+    const Group<GROUP> g = read_any<GROUP, PACKED>(at.g, tensor.type, from, count);
+    const Group<GROUP> p = read_parameters<GROUP, PACKED>(tensor, at, from, count);
+    Group<GROUP> m[3], v = read<GROUP, PACKED>(tensor.rms + from, count);
     UNROLL for (u32 k = 0; k < 3; ++k) {
-        m[k] = read<GROUP>(tensor.momentum + k * n + from, count);
+        m[k] = read<GROUP, PACKED>(tensor.momentum + k * n + from, count);
         UNROLL for (u32 i = 0; i < GROUP; ++i) {
             m[k][i] = mean(decays.momentum[k], m[k][i], g[i]);
         }
-        write(tensor.momentum + k * n + from, m[k], count);
+        write<PACKED>(tensor.momentum + k * n + from, m[k], count);
     }
     UNROLL for (u32 i = 0; i < GROUP; ++i) {
         v[i] = mean(decays.rms, v[i], g[i] * g[i]);
     }
-    write(tensor.rms + from, v, count);
+    write<PACKED>(tensor.rms + from, v, count);
     Factors factors[GROUP];
     if (tensor.is_diagonal) {
         UNROLL for (u32 k = 0; k < 3; ++k) {
-            Group<GROUP> d = read<GROUP>(tensor.diagonal + k * n + from, count);
+            Group<GROUP> d = read<GROUP, PACKED>(tensor.diagonal + k * n + from, count);
             UNROLL for (u32 i = 0; i < GROUP; ++i) {
                 const float square = mul_add(g[i], g[i], SQUARE_EPSILON);
                 d[i] = mean(decays.factored[k], d[i], square);
@@ -37,10 +38,10 @@ DEVICE void accumulate_group(const Plan &plan, const Tensor &tensor, const Point
                     sums[ELEMENT + 3 + k] += 1.0f / (d[i] + LINE_EPSILON);
                 }
             }
-            write(tensor.diagonal + k * n + from, d, count);
+            write<PACKED>(tensor.diagonal + k * n + from, d, count);
         }
     } else {
-        each_factor<GROUP>(tensor, tile, row, column, count, [&](u32 k, u32 i, float factor) {
+        each_factor<GROUP, PACKED>(tensor, tile, row, column, count, [&](u32 k, u32 i, float factor) {
             factors[i].g[k] = factors[i].m[k] = factor;
         });
     }
@@ -65,8 +66,11 @@ DEVICE void accumulate(const Arguments &arguments) {
         UNROLL for (u32 k = 0; k < SUMS; ++k) own[k] = 0.0f;
         for (u32 index = unit.first_tile; index < unit.end_tile; ++index) {
             const Tile tile = tile_of(tensor, index);
-            each_group<GROUP>(t, tile, [&](u32 row, u32 column, u32 count) {
-                accumulate_group(plan, tensor, at, tile, row, column, count, own);
+            choose(is_packed(tensor, at, tile), [&](auto packed) {
+                constexpr bool PACKED = decltype(packed)::value;
+                each_group<GROUP>(t, tile, [&](u32 row, u32 column, u32 count) {
+                    accumulate_group<PACKED>(plan, tensor, at, tile, row, column, count, own);
+                });
             });
         }
         UNROLL for (u32 k = 0; k < SUMS; ++k) sums.values[k][t] = own[k];

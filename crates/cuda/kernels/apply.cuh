@@ -25,16 +25,20 @@ template <u32 H> DEVICE void heads(const Arguments &arguments) {
         float own[HEADS] = {0.0f, 0.0f, 0.0f};
         for (u32 index = unit.first_tile; index < unit.end_tile; ++index) {
             const Tile tile = tile_of(tensor, index);
-            each_group<N>(t, tile, [&](u32 row, u32 column, u32 count) {
-                evaluate<H, N>(tensor, at, layers, tile, row, column, count,
-                               [&](u64, u32, const Inputs<N> &, const float(&heads)[HEADS][N]) {
-                                   UNROLL for (u32 k = 0; k < HEADS; ++k) {
-                                       UNROLL for (u32 i = 0; i < N; ++i) {
-                                           if (i < count)
-                                               own[k] += heads[k][i];
-                                       }
-                                   }
-                               });
+            const auto add = [&](u64, u32 count, const Inputs<N> &,
+                                 const float(&heads)[HEADS][N]) {
+                UNROLL for (u32 k = 0; k < HEADS; ++k) {
+                    UNROLL for (u32 i = 0; i < N; ++i) {
+                        if (i < count)
+                            own[k] += heads[k][i];
+                    }
+                }
+            };
+            choose(is_packed(tensor, at, tile), [&](auto packed) {
+                constexpr bool PACKED = decltype(packed)::value;
+                each_group<N>(t, tile, [&](u32 row, u32 column, u32 count) {
+                    evaluate<H, N, PACKED>(tensor, at, layers, tile, row, column, count, add);
+                });
             });
         }
         UNROLL for (u32 k = 0; k < HEADS; ++k) sums.values[k][t] = own[k];
@@ -139,17 +143,20 @@ template <u32 H> DEVICE void apply(const Arguments &arguments) {
     EACH_THREAD(t, THREADS) {
         for (u32 index = unit.first_tile; index < unit.end_tile; ++index) {
             const Tile tile = tile_of(tensor, index);
-            each_group<N>(t, tile, [&](u32 row, u32 column, u32 count) {
-                evaluate<H, N>(tensor, at, layers, tile, row, column, count,
-                               [&](u64 from, u32, const Inputs<N> &inputs,
-                                   const float(&heads)[HEADS][N]) {
-                                   Group<N> direction;
-                                   UNROLL for (u32 i = 0; i < N; ++i) {
-                                       direction[i] = direction_of(formula, inputs, heads, i);
-                                   }
-                                   add_update(tensor, at, moved, from, inputs.p, direction,
-                                              -arguments.learning_rate, count);
-                               });
+            choose(is_packed(tensor, at, tile), [&](auto packed) {
+                constexpr bool PACKED = decltype(packed)::value;
+                const auto move = [&](u64 from, u32 count, const Inputs<N> &inputs,
+                                      const float(&heads)[HEADS][N]) {
+                    Group<N> direction;
+                    UNROLL for (u32 i = 0; i < N; ++i) {
+                        direction[i] = direction_of(formula, inputs, heads, i);
+                    }
+                    add_update<PACKED>(tensor, at, moved, from, inputs.p, direction,
+                                       -arguments.learning_rate, count);
+                };
+                each_group<N>(t, tile, [&](u32 row, u32 column, u32 count) {
+                    evaluate<H, N, PACKED>(tensor, at, layers, tile, row, column, count, move);
+                });
             });
         }
     }

@@ -11,12 +11,14 @@
 
 #define DEVICE static __device__ __forceinline__
 #define DEVICE_MEMBER __device__ __forceinline__
-#define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+#define KERNEL(threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks)
 #define ARGUMENT const __grid_constant__
 #define SHARED __shared__
 #define EACH_THREAD(t, count) if (const u32 t = threadIdx.x; t < (count))
 #define BARRIER __syncthreads()
 #define FENCE __threadfence()
+// Reads memory again after it: what a loop reads in each turn does not take registers throughout.
+#define READ_AGAIN asm volatile("" ::: "memory")
 #define UNROLL _Pragma("unroll")
 #define ROLLED _Pragma("unroll 1")
 
@@ -27,7 +29,7 @@
 
 #define DEVICE static inline
 #define DEVICE_MEMBER inline
-#define KERNEL(threads) extern "C" void
+#define KERNEL(threads, blocks) extern "C" void
 #define ARGUMENT const
 #define SHARED static
 #define EACH_THREAD(t, count)                                                                     \
@@ -35,6 +37,7 @@
          ++at_##t)
 #define BARRIER ((void)0)
 #define FENCE ((void)0)
+#define READ_AGAIN ((void)0)
 #define UNROLL
 #define ROLLED
 
@@ -102,5 +105,18 @@ DEVICE float of_bits(u32 bits) {
 #endif
 
 DEVICE u32 smaller(u32 a, u32 b) { return a < b ? a : b; }
+
+// A condition that the compiler knows.
+template <bool VALUE> struct Known {
+    static constexpr bool value = VALUE;
+};
+
+// Calls `use` with a condition as a constant.
+template <class Use> DEVICE void choose(bool condition, Use use) {
+    if (condition)
+        use(Known<true>());
+    else
+        use(Known<false>());
+}
 
 } // namespace lopt

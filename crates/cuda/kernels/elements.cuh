@@ -84,7 +84,7 @@ template <u32 N, class Use> DEVICE void each_group(u32 thread, const Tile &tile,
     }
 }
 
-// Some elements of a row, read and written at once where their address allows it.
+// Some elements of a row, read and written at once if all addresses are multiples of their size.
 template <class T, u32 N> struct alignas(N * sizeof(T)) Packed {
     T values[N];
 
@@ -94,33 +94,51 @@ template <class T, u32 N> struct alignas(N * sizeof(T)) Packed {
 
 template <u32 N> using Group = Packed<float, N>;
 
-template <class T> DEVICE bool is_aligned(const void *at) {
-    return reinterpret_cast<u64>(at) % alignof(T) == 0;
+template <u32 N, class T> DEVICE bool is_aligned(const void *at) {
+    return reinterpret_cast<u64>(at) % sizeof(Packed<T, N>) == 0;
+}
+
+// Whether all groups of a tile can be read and written at once.
+DEVICE bool is_packed(const Tensor &tensor, const Pointers &at, const Tile &tile) {
+    const u32 odd = tile.columns | tensor.columns | tensor.elements | (u32)tile.at;
+    const bool typed = tensor.type == F32
+        ? is_aligned<GROUP, float>(at.p) && is_aligned<GROUP, float>(at.g)
+        : is_aligned<GROUP, u16>(at.p) && is_aligned<GROUP, u16>(at.g);
+    return odd % GROUP == 0 && typed && is_aligned<GROUP, float>(tensor.momentum)
+        && is_aligned<GROUP, float>(tensor.rms) && is_aligned<GROUP, float>(tensor.diagonal)
+        && is_aligned<GROUP, float>(tensor.sum) && is_aligned<GROUP, float>(tensor.master);
 }
 
 // Reads `count` ≤ N values, then zeros.
-template <u32 N, class T> DEVICE Packed<T, N> read(const T *from, u32 count) {
-    if (count == N && is_aligned<Packed<T, N>>(from))
+template <u32 N, bool PACKED, class T> DEVICE Packed<T, N> read(const T *from, u32 count) {
+    if constexpr (PACKED) {
         return *reinterpret_cast<const Packed<T, N> *>(from);
-    Packed<T, N> to;
-    UNROLL for (u32 i = 0; i < N; ++i) to[i] = i < count ? from[i] : T(0);
-    return to;
+    } else {
+        Packed<T, N> to;
+        UNROLL for (u32 i = 0; i < N; ++i) to[i] = i < count ? from[i] : T(0);
+        return to;
+    }
 }
 
 // Writes the first `count` ≤ N values.
-template <u32 N, class T> DEVICE void write(T *to, const Packed<T, N> &from, u32 count) {
-    if (count == N && is_aligned<Packed<T, N>>(to)) {
+template <bool PACKED, u32 N, class T>
+DEVICE void write(T *to, const Packed<T, N> &from, u32 count) {
+    if constexpr (PACKED) {
         *reinterpret_cast<Packed<T, N> *>(to) = from;
-        return;
+    } else {
+        UNROLL for (u32 i = 0; i < N; ++i) {
+            if (i < count)
+                to[i] = from[i];
+        }
     }
-    UNROLL for (u32 i = 0; i < N; ++i) if (i < count) to[i] = from[i];
 }
 
 // Reads values of any type.
-template <u32 N> DEVICE Group<N> read_any(const void *from, u32 type, u64 at, u32 count) {
+template <u32 N, bool PACKED>
+DEVICE Group<N> read_any(const void *from, u32 type, u64 at, u32 count) {
     if (type == F32)
-        return read<N>(static_cast<const float *>(from) + at, count);
-    const auto half = read<N>(static_cast<const u16 *>(from) + at, count);
+        return read<N, PACKED>(static_cast<const float *>(from) + at, count);
+    const auto half = read<N, PACKED>(static_cast<const u16 *>(from) + at, count);
     Group<N> to;
     UNROLL for (u32 i = 0; i < N; ++i) {
         to[i] = type == F16 ? of_f16(half[i]) : of_bf16(half[i]);
@@ -129,31 +147,30 @@ template <u32 N> DEVICE Group<N> read_any(const void *from, u32 type, u64 at, u3
 }
 
 // Writes values of any type, rounded to the nearest.
-template <u32 N>
+template <bool PACKED, u32 N>
 DEVICE void write_any(void *to, u32 type, u64 at, const Group<N> &from, u32 count) {
     if (type == F32)
-        return write(static_cast<float *>(to) + at, from, count);
+        return write<PACKED>(static_cast<float *>(to) + at, from, count);
     Packed<u16, N> half;
     UNROLL for (u32 i = 0; i < N; ++i) {
         half[i] = type == F16 ? to_f16(from[i]) : to_bf16(from[i]);
     }
-    write(static_cast<u16 *>(to) + at, half, count);
+    write<PACKED>(static_cast<u16 *>(to) + at, half, count);
 }
 
 // The parameters that the arithmetic uses: the master copy if there is one.
-template <u32 N>
+template <u32 N, bool PACKED>
 DEVICE Group<N> read_parameters(const Tensor &tensor, const Pointers &at, u64 from, u32 count) {
-    if (tensor.master)
-        return read<N>(tensor.master + from, count);
-    return read<N>(static_cast<const float *>(at.p) + from, count);
+    const float *p = tensor.master ? tensor.master : static_cast<const float *>(at.p);
+    return read<N, PACKED>(p + from, count);
 }
 
-template <u32 N>
+template <bool PACKED, u32 N>
 DEVICE void write_parameters(const Tensor &tensor, const Pointers &at, u64 to,
                              const Group<N> &values, u32 count) {
     if (tensor.master)
-        write(tensor.master + to, values, count);
-    write_any(at.p, tensor.type, to, values, count);
+        write<PACKED>(tensor.master + to, values, count);
+    write_any<PACKED>(at.p, tensor.type, to, values, count);
 }
 
 // The unit of a block.

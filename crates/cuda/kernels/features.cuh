@@ -33,12 +33,12 @@ DEVICE void set_diagonal_factor(Factors &factors, u32 k, float d) {
 
 // Calls `use(k, i, factor)` for each decay k and the elements i of a group of a tensor of rank ≥ 2,
 // where g and m have the same factor.
-template <u32 N, class Use>
+template <u32 N, bool PACKED, class Use>
 DEVICE void each_factor(const Tensor &tensor, const Tile &tile, u32 row, u32 column, u32 count,
                         Use use) {
     const Side &no_x = tensor.sides[0], &no_y = tensor.sides[1];
     UNROLL for (u32 k = 0; k < 3; ++k) {
-        const Group<N> x = read<N>(no_x.factors + (u64)k * no_x.lines + tile.no_x + column, count);
+        const Group<N> x = read<N, PACKED>(no_x.factors + (u64)k * no_x.lines + tile.no_x + column, count);
         const float *of_y = no_y.factors + (u64)k * no_y.lines + tile.no_y + row * tile.step_y;
         UNROLL for (u32 i = 0; i < N; ++i) {
             if (i < count)

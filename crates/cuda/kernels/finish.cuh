@@ -82,6 +82,28 @@ template <u32 H> DEVICE void finish_network(const Arguments &arguments, FinishSu
     }
 }
 
+// Sums the squares of a tensor's features over its units, and sets the normalizers.
+DEVICE void set_normalizers(const Plan &plan, const Tensor &tensor, Outcome &outcome,
+                            FinishSums &sums) {
+    for (u32 first = 0; first < SUMS; first += ROUND) {
+        EACH_THREAD(t, THREADS) {
+            double own[ROUND];
+            UNROLL for (u32 k = 0; k < ROUND; ++k) own[k] = 0.0;
+            for (u32 unit = t; unit < tensor.units; unit += THREADS) {
+                const float *from = plan.sums + (u64)(tensor.first_unit + unit) * SUMS + first;
+                UNROLL for (u32 k = 0; k < ROUND; ++k) own[k] += from[k];
+            }
+            UNROLL for (u32 k = 0; k < ROUND; ++k) sums.values[k][t] = own[k];
+        }
+        sums.reduce();
+        EACH_THREAD(t, THREADS) {
+            if (t < ROUND)
+                outcome.normalizers[first + t] = normalizer(sums.totals[t], tensor.elements);
+        }
+        BARRIER;
+    }
+}
+
 // Updates the learners of a tensor and sets its normalizers.
 template <u32 H> DEVICE void finish_tensor(const Arguments &arguments, u32 index, FinishSums &sums) {
     const Plan &plan = arguments.plan;
@@ -102,23 +124,8 @@ template <u32 H> DEVICE void finish_tensor(const Arguments &arguments, u32 index
         }
         BARRIER;
     }
-    for (u32 first = 0; H > 0 && first < SUMS; first += ROUND) {
-        EACH_THREAD(t, THREADS) {
-            double own[ROUND];
-            UNROLL for (u32 k = 0; k < ROUND; ++k) own[k] = 0.0;
-            for (u32 unit = t; unit < tensor.units; unit += THREADS) {
-                const float *from = plan.sums + (u64)(tensor.first_unit + unit) * SUMS + first;
-                UNROLL for (u32 k = 0; k < ROUND; ++k) own[k] += from[k];
-            }
-            UNROLL for (u32 k = 0; k < ROUND; ++k) sums.values[k][t] = own[k];
-        }
-        sums.reduce();
-        EACH_THREAD(t, THREADS) {
-            if (t < ROUND)
-                outcome.normalizers[first + t] = normalizer(sums.totals[t], tensor.elements);
-        }
-        BARRIER;
-    }
+    if constexpr (H > 0)
+        set_normalizers(plan, tensor, outcome, sums);
 }
 
 // Writes Σ weight · feature over the moments of some lines and their inverse roots, with the

@@ -90,20 +90,23 @@ DEVICE void gradients(const Arguments &arguments) {
         EACH_THREAD(t, THREADS) {
             float products = 0.0f;
             u32 bad = 0;
-            each_group<GROUP>(t, tile, [&](u32 row, u32 column, u32 count) {
-                const u64 from = tile.at + (u64)row * tensor.columns + column;
-                const Group<GROUP> g = read_any<GROUP>(at.g, tensor.type, from, count);
-                UNROLL for (u32 i = 0; i < GROUP; ++i) {
-                    bad += !(fabsf(g[i]) <= LARGEST_GRADIENT);
-                    if (has_lines && i < count)
-                        squares[row * stride + column + i] = g[i] * g[i];
-                }
-                if (tensor.sum) {
-                    const Group<GROUP> sum = read<GROUP>(tensor.sum + from, count);
+            choose(is_packed(tensor, at, tile), [&](auto packed) {
+                constexpr bool PACKED = decltype(packed)::value;
+                each_group<GROUP>(t, tile, [&](u32 row, u32 column, u32 count) {
+                    const u64 from = tile.at + (u64)row * tensor.columns + column;
+                    const auto g = read_any<GROUP, PACKED>(at.g, tensor.type, from, count);
                     UNROLL for (u32 i = 0; i < GROUP; ++i) {
-                        products = mul_add(sum[i], g[i], products);
+                        bad += !(fabsf(g[i]) <= LARGEST_GRADIENT);
+                        if (has_lines && i < count)
+                            squares[row * stride + column + i] = g[i] * g[i];
                     }
-                }
+                    if (tensor.sum) {
+                        const auto sum = read<GROUP, PACKED>(tensor.sum + from, count);
+                        UNROLL for (u32 i = 0; i < GROUP; ++i) {
+                            products = mul_add(sum[i], g[i], products);
+                        }
+                    }
+                });
             });
             slope.values[0][t] += products;
             if (bad) {

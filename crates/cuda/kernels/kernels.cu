@@ -11,20 +11,20 @@ using lopt::Arguments;
 using lopt::LINE_THREADS;
 using lopt::THREADS;
 
-KERNEL(THREADS) lopt_gradients(ARGUMENT Arguments arguments) { lopt::gradients(arguments); }
+KERNEL(THREADS, 2) lopt_gradients(ARGUMENT Arguments arguments) { lopt::gradients(arguments); }
 
-KERNEL(LINE_THREADS) lopt_lines(ARGUMENT Arguments arguments) { lopt::lines(arguments); }
+KERNEL(LINE_THREADS, 1) lopt_lines(ARGUMENT Arguments arguments) { lopt::lines(arguments); }
 
-KERNEL(THREADS) lopt_accumulate(ARGUMENT Arguments arguments) { lopt::accumulate(arguments); }
+KERNEL(THREADS, 2) lopt_accumulate(ARGUMENT Arguments arguments) { lopt::accumulate(arguments); }
 
-KERNEL(THREADS) lopt_finish(ARGUMENT Arguments arguments) { lopt::finish<0>(arguments); }
+KERNEL(THREADS, 2) lopt_finish(ARGUMENT Arguments arguments) { lopt::finish<0>(arguments); }
 
-KERNEL(THREADS) lopt_adam(ARGUMENT Arguments arguments) { lopt::adam(arguments); }
+KERNEL(THREADS, 2) lopt_adam(ARGUMENT Arguments arguments) { lopt::adam(arguments); }
 
 #define KERNELS_OF_WIDTH(H)                                                                       \
-    KERNEL(THREADS) lopt_finish_##H(ARGUMENT Arguments arguments) { lopt::finish<H>(arguments); } \
-    KERNEL(THREADS) lopt_heads_##H(ARGUMENT Arguments arguments) { lopt::heads<H>(arguments); }   \
-    KERNEL(THREADS) lopt_apply_##H(ARGUMENT Arguments arguments) { lopt::apply<H>(arguments); }
+    KERNEL(THREADS, 2) lopt_finish_##H(ARGUMENT Arguments arguments) { lopt::finish<H>(arguments); } \
+    KERNEL(THREADS, 2) lopt_heads_##H(ARGUMENT Arguments arguments) { lopt::heads<H>(arguments); }   \
+    KERNEL(THREADS, 2) lopt_apply_##H(ARGUMENT Arguments arguments) { lopt::apply<H>(arguments); }
 
 KERNELS_OF_WIDTH(4)
 KERNELS_OF_WIDTH(8)

@@ -60,8 +60,8 @@ template <u32 N> struct Inputs {
     Group<N> factor[3];
 };
 
-// For rank ≥ 2: the contributions of the element's lines.
-struct OfLines {
+// For rank ≥ 2: the contributions of the elements' lines.
+template <bool PACKED> struct OfLines {
     const Tensor &tensor;
     const Tile &tile;
     u32 row;
@@ -74,8 +74,9 @@ struct OfLines {
     template <u32 H, u32 N>
     DEVICE_MEMBER void add(const Layers<H> &, u32 j, float (&hidden)[N]) const {
         const Side &no_x = tensor.sides[0], &no_y = tensor.sides[1];
-        const float *x = no_x.folds + (u64)j * no_x.lines + tile.no_x + column;
+        const float *of_x = no_x.folds + (u64)j * no_x.lines + tile.no_x + column;
         const float *y = no_y.folds + (u64)j * no_y.lines + tile.no_y + row * tile.step_y;
+        const auto x = read<N, PACKED>(of_x, count);
         UNROLL for (u32 i = 0; i < N; ++i) {
             if (i < count)
                 hidden[i] = (hidden[i] + y[line_of(tensor, tile, column + i)]) + x[i];
@@ -152,26 +153,27 @@ DEVICE void forward(const Layers<H> &layers, const Inputs<N> &inputs, const Line
 }
 
 // The number of elements that a thread evaluates together: wider MLPs need more registers.
-template <u32 H> constexpr u32 TOGETHER = H <= 8 ? 4 : H <= 16 ? 2 : 1;
+template <u32 H> constexpr u32 TOGETHER = H == 4 ? 4 : 2;
 
 // Calls `use(from, count, inputs, heads)` for a group of elements; `from` is the index of the first.
-template <u32 H, u32 N, class Use>
+template <u32 H, u32 N, bool PACKED, class Use>
 DEVICE void evaluate(const Tensor &tensor, const Pointers &at, const Layers<H> &layers,
                      const Tile &tile, u32 row, u32 column, u32 count, Use use) {
     const u64 n = tensor.elements, from = tile.at + (u64)row * tensor.columns + column;
     Inputs<N> inputs;
-    inputs.g = read_any<N>(at.g, tensor.type, from, count);
-    inputs.p = read_parameters<N>(tensor, at, from, count);
-    inputs.v = read<N>(tensor.rms + from, count);
+    inputs.g = read_any<N, PACKED>(at.g, tensor.type, from, count);
+    inputs.p = read_parameters<N, PACKED>(tensor, at, from, count);
+    inputs.v = read<N, PACKED>(tensor.rms + from, count);
     UNROLL for (u32 i = 0; i < N; ++i) inputs.r[i] = inverse_root(inputs.v[i]);
     UNROLL for (u32 k = 0; k < 3; ++k) {
-        inputs.m[k] = read<N>(tensor.momentum + k * n + from, count);
+        inputs.m[k] = read<N, PACKED>(tensor.momentum + k * n + from, count);
     }
+    READ_AGAIN;
     float heads[HEADS][N];
     if (tensor.is_diagonal) {
         OfMoments<N> line;
         UNROLL for (u32 k = 0; k < 3; ++k) {
-            line.d[k] = read<N>(tensor.diagonal + k * n + from, count);
+            line.d[k] = read<N, PACKED>(tensor.diagonal + k * n + from, count);
             UNROLL for (u32 i = 0; i < N; ++i) {
                 line.root[k][i] = inverse_root_of_line(line.d[k][i]);
                 inputs.factor[k][i] = safe_rsqrt(line.d[k][i] + MEAN_EPSILON);
@@ -182,9 +184,9 @@ DEVICE void evaluate(const Tensor &tensor, const Pointers &at, const Layers<H> &
         UNROLL for (u32 k = 0; k < 3; ++k) {
             UNROLL for (u32 i = 0; i < N; ++i) inputs.factor[k][i] = 0.0f;
         }
-        each_factor<N>(tensor, tile, row, column, count,
+        each_factor<N, PACKED>(tensor, tile, row, column, count,
                        [&](u32 k, u32 i, float factor) { inputs.factor[k][i] = factor; });
-        forward(layers, inputs, OfLines{tensor, tile, row, column, count}, heads);
+        forward(layers, inputs, OfLines<PACKED>{tensor, tile, row, column, count}, heads);
     }
     use(from, count, inputs, heads);
 }

@@ -43,24 +43,24 @@ DEVICE Moved moved_of(const Plan &plan, const Outcome &outcome) {
 
 // Adds the update factor·direction of a group to the parameters `p`: p ← p + u, or with an online
 // scale p ← p + change·Δ + scale·u and Δ ← Δ + u.
-template <u32 N>
+template <bool PACKED, u32 N>
 DEVICE void add_update(const Tensor &tensor, const Pointers &at, const Moved &moved, u64 to,
                        Group<N> p, const Group<N> &direction, float factor, u32 count) {
     if (tensor.sum) {
-        Group<N> sum = read<N>(tensor.sum + to, count);
+        Group<N> sum = read<N, PACKED>(tensor.sum + to, count);
         UNROLL for (u32 i = 0; i < N; ++i) {
             const float update = direction[i] * factor;
             p[i] = mul_add(sum[i], moved.change, p[i]);
             p[i] = mul_add(update, moved.scale, p[i]);
             sum[i] += update;
         }
-        write(tensor.sum + to, sum, count);
+        write<PACKED>(tensor.sum + to, sum, count);
     } else {
         UNROLL for (u32 i = 0; i < N; ++i) {
             p[i] = mul_add(direction[i], factor, p[i]);
         }
     }
-    write_parameters(tensor, at, to, p, count);
+    write_parameters<PACKED>(tensor, at, to, p, count);
 }
 
 } // namespace lopt

@@ -309,7 +309,11 @@ impl Plan {
         for (side, offsets) in tensor.sides.iter_mut().zip(&self.scratch.sides[index]) {
             if side.lines > 0 {
                 let [parts, factors, folds] = offsets.map(|at| scratch + at as Address);
-                let moments = if side.is_row == 1 { slots.row } else { slots.col };
+                let moments = if side.is_row == 1 {
+                    slots.row
+                } else {
+                    slots.col
+                };
                 *side = Side {
                     moments,
                     parts,
@@ -331,12 +335,7 @@ impl Plan {
     }
 
     /// Returns where everything is; `learners` is the slot of the network's learners, or 0.
-    pub fn places(
-        &self,
-        constants: Address,
-        scratch: Address,
-        learners: Address,
-    ) -> layout::Plan {
+    pub fn places(&self, constants: Address, scratch: Address, learners: Address) -> layout::Plan {
         let constant = |at: usize| constants + at as Address;
         let written = |at: usize| scratch + at as Address;
         layout::Plan {
@@ -421,7 +420,10 @@ impl Plan {
                 first_unit: tensors[0].first_unit,
             }
         };
-        starts.map(launch).filter(|launch| launch.blocks > 0).collect()
+        starts
+            .map(launch)
+            .filter(|launch| launch.blocks > 0)
+            .collect()
     }
 }
 

@@ -36,7 +36,12 @@ fn program() -> &'static Program {
         fs::write(&main, include_str!("harness.cpp")).unwrap();
         let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
         let mut command = Command::new(&compiler);
-        command.args(["-O2", "-std=c++17", "-ffp-contract=off", "-fno-strict-aliasing"]);
+        command.args([
+            "-O2",
+            "-std=c++17",
+            "-ffp-contract=off",
+            "-fno-strict-aliasing",
+        ]);
         command.args(["-Wall", "-Wextra", "-Werror"]);
         command.arg(main).arg("-o").arg(&path);
         let output = command.output();
@@ -157,17 +162,27 @@ impl Memory {
         &self.0[at..at + count]
     }
 
+    pub fn u32(&self, at: Address) -> u32 {
+        u32::from_ne_bytes(self.bytes(at, 4).try_into().unwrap())
+    }
+
     pub fn u64(&self, at: Address) -> u64 {
         u64::from_ne_bytes(self.bytes(at, 8).try_into().unwrap())
     }
 
     pub fn u16s(&self, at: Address, count: usize) -> Vec<u16> {
         let bytes = self.bytes(at, 2 * count).as_chunks::<2>().0;
-        bytes.iter().map(|bytes| u16::from_ne_bytes(*bytes)).collect()
+        bytes
+            .iter()
+            .map(|bytes| u16::from_ne_bytes(*bytes))
+            .collect()
     }
 
     pub fn floats(&self, at: Address, count: usize) -> Vec<f32> {
         let bytes = self.bytes(at, 4 * count).as_chunks::<4>().0;
-        bytes.iter().map(|bytes| f32::from_ne_bytes(*bytes)).collect()
+        bytes
+            .iter()
+            .map(|bytes| f32::from_ne_bytes(*bytes))
+            .collect()
     }
 }

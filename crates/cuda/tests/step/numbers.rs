@@ -44,7 +44,11 @@ pub fn value(number: Number, bits: u16) -> f32 {
 /// The nearest f16 or bf16, of two equally near ones the even, by search. The first that stands
 /// for infinity counts as the next power of two.
 pub fn nearest(number: Number, x: f32) -> u16 {
-    let infinity = if number == Number::F16 { 0x7C00 } else { 0x7F80 };
+    let infinity = if number == Number::F16 {
+        0x7C00
+    } else {
+        0x7F80
+    };
     let magnitude = f64::from(x.abs());
     let of = |bits: u16| match bits {
         bits if bits < infinity => f64::from(value(number, bits)),
