@@ -41,9 +41,13 @@ DEVICE void accumulate_group(const Plan &plan, const Tensor &tensor, const Point
             write<PACKED>(tensor.diagonal + k * n + from, d, count);
         }
     } else {
-        each_factor<GROUP, PACKED>(tensor, tile, row, column, count, [&](u32 k, u32 i, float factor) {
-            factors[i].g[k] = factors[i].m[k] = factor;
-        });
+        u32 lines_of_y[GROUP];
+        set_lines_of_y(tensor, tile, row, column, count, lines_of_y);
+        Group<GROUP> factor[3];
+        set_factors<GROUP, PACKED>(tensor, tile, column, count, lines_of_y, factor);
+        UNROLL for (u32 i = 0; i < GROUP; ++i) {
+            UNROLL for (u32 k = 0; k < 3; ++k) factors[i].g[k] = factors[i].m[k] = factor[k][i];
+        }
     }
     UNROLL for (u32 i = 0; i < GROUP; ++i) {
         if (i < count) {

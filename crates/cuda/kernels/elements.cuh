@@ -23,14 +23,6 @@ struct Tile {
     u32 lines_y;
 };
 
-// The index without y of a column of a tile, relative to that of the first column.
-DEVICE u32 line_of(const Tensor &tensor, const Tile &tile, u32 column) {
-    if (tile.lines_y == 1)
-        return 0;
-    const u32 segment = tensor.y * tensor.inner;
-    return column / segment * tensor.inner + column % tensor.inner;
-}
-
 DEVICE Tile tile_of(const Tensor &tensor, u32 index) {
     Tile tile;
     const u32 across = tensor.columns / tensor.span * tensor.span_tiles;
@@ -66,6 +58,48 @@ DEVICE Tile tile_of(const Tensor &tensor, u32 index) {
     return tile;
 }
 
+// Some elements of a row, read and written at once if all addresses are multiples of their size.
+template <class T, u32 N> struct alignas(N * sizeof(T)) Packed {
+    T values[N];
+
+    DEVICE_MEMBER T &operator[](u32 i) { return values[i]; }
+    DEVICE_MEMBER const T &operator[](u32 i) const { return values[i]; }
+};
+
+template <u32 N> using Group = Packed<float, N>;
+
+// The indices without y of a group of a row. Those beyond `count` repeat the first.
+template <u32 N>
+DEVICE void set_lines_of_y(const Tensor &tensor, const Tile &tile, u32 row, u32 column, u32 count,
+                           u32 (&lines)[N]) {
+    const u32 first = tile.no_y + row * tile.step_y;
+    UNROLL for (u32 i = 0; i < N; ++i) lines[i] = first;
+    if (tile.lines_y == 1)
+        return;
+    const u32 segment = tensor.y * tensor.inner;
+    u32 start = column / segment * tensor.inner, within = column % segment;
+    u32 inner = within % tensor.inner;
+    lines[0] += start + inner;
+    UNROLL for (u32 i = 1; i < N; ++i) {
+        inner = inner + 1 == tensor.inner ? 0 : inner + 1;
+        if (++within == segment) {
+            within = 0;
+            start += tensor.inner;
+        }
+        lines[i] = i < count ? first + start + inner : lines[0];
+    }
+}
+
+// Reads values of lines, the first once if the others are the same.
+template <u32 N> DEVICE Group<N> read_lines(const float *from, const u32 (&lines)[N]) {
+    Group<N> to;
+    to[0] = from[lines[0]];
+    UNROLL for (u32 i = 1; i < N; ++i) {
+        to[i] = lines[i] == lines[0] ? to[0] : from[lines[i]];
+    }
+    return to;
+}
+
 // Calls `use(row, column, count)` for the groups of a thread: `count` ≤ N elements of a row. The
 // order depends on the tile's size alone.
 template <u32 N, class Use> DEVICE void each_group(u32 thread, const Tile &tile, Use use) {
@@ -83,16 +117,6 @@ template <u32 N, class Use> DEVICE void each_group(u32 thread, const Tile &tile,
         }
     }
 }
-
-// Some elements of a row, read and written at once if all addresses are multiples of their size.
-template <class T, u32 N> struct alignas(N * sizeof(T)) Packed {
-    T values[N];
-
-    DEVICE_MEMBER T &operator[](u32 i) { return values[i]; }
-    DEVICE_MEMBER const T &operator[](u32 i) const { return values[i]; }
-};
-
-template <u32 N> using Group = Packed<float, N>;
 
 template <u32 N, class T> DEVICE bool is_aligned(const void *at) {
     return reinterpret_cast<u64>(at) % sizeof(Packed<T, N>) == 0;

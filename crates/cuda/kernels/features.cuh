@@ -31,19 +31,16 @@ DEVICE void set_diagonal_factor(Factors &factors, u32 k, float d) {
     factors.m[k] = inverse_root(d);
 }
 
-// Calls `use(k, i, factor)` for each decay k and the elements i of a group of a tensor of rank ≥ 2,
-// where g and m have the same factor.
-template <u32 N, bool PACKED, class Use>
-DEVICE void each_factor(const Tensor &tensor, const Tile &tile, u32 row, u32 column, u32 count,
-                        Use use) {
+// Writes the factors of g and m of a group of a tensor of rank ≥ 2.
+template <u32 N, bool PACKED>
+DEVICE void set_factors(const Tensor &tensor, const Tile &tile, u32 column, u32 count,
+                        const u32 (&lines_of_y)[N], Group<N> (&factors)[3]) {
     const Side &no_x = tensor.sides[0], &no_y = tensor.sides[1];
     UNROLL for (u32 k = 0; k < 3; ++k) {
-        const Group<N> x = read<N, PACKED>(no_x.factors + (u64)k * no_x.lines + tile.no_x + column, count);
-        const float *of_y = no_y.factors + (u64)k * no_y.lines + tile.no_y + row * tile.step_y;
-        UNROLL for (u32 i = 0; i < N; ++i) {
-            if (i < count)
-                use(k, i, x[i] * of_y[line_of(tensor, tile, column + i)]);
-        }
+        const float *of_x = no_x.factors + (u64)k * no_x.lines + tile.no_x + column;
+        const auto x = read<N, PACKED>(of_x, count);
+        const auto y = read_lines<N>(no_y.factors + (u64)k * no_y.lines, lines_of_y);
+        UNROLL for (u32 i = 0; i < N; ++i) factors[k][i] = x[i] * y[i];
     }
 }
 

@@ -61,26 +61,21 @@ template <u32 N> struct Inputs {
 };
 
 // For rank ≥ 2: the contributions of the elements' lines.
-template <bool PACKED> struct OfLines {
-    const Tensor &tensor;
-    const Tile &tile;
-    u32 row;
-    u32 column;
+template <u32 N, bool PACKED> struct OfLines {
+    const Side &no_x;
+    const Side &no_y;
+    u32 line_of_x;
     u32 count;
+    u32 lines_of_y[N];
 
     DEVICE_MEMBER float factor_of_m(u32, u32, float factor) const { return factor; }
 
     // Adds them to hidden unit j.
-    template <u32 H, u32 N>
+    template <u32 H>
     DEVICE_MEMBER void add(const Layers<H> &, u32 j, float (&hidden)[N]) const {
-        const Side &no_x = tensor.sides[0], &no_y = tensor.sides[1];
-        const float *of_x = no_x.folds + (u64)j * no_x.lines + tile.no_x + column;
-        const float *y = no_y.folds + (u64)j * no_y.lines + tile.no_y + row * tile.step_y;
-        const auto x = read<N, PACKED>(of_x, count);
-        UNROLL for (u32 i = 0; i < N; ++i) {
-            if (i < count)
-                hidden[i] = (hidden[i] + y[line_of(tensor, tile, column + i)]) + x[i];
-        }
+        const auto x = read<N, PACKED>(no_x.folds + (u64)j * no_x.lines + line_of_x, count);
+        const auto y = read_lines<N>(no_y.folds + (u64)j * no_y.lines, lines_of_y);
+        UNROLL for (u32 i = 0; i < N; ++i) hidden[i] = (hidden[i] + y[i]) + x[i];
     }
 };
 
@@ -181,12 +176,11 @@ DEVICE void evaluate(const Tensor &tensor, const Pointers &at, const Layers<H> &
         }
         forward(layers, inputs, line, heads);
     } else {
-        UNROLL for (u32 k = 0; k < 3; ++k) {
-            UNROLL for (u32 i = 0; i < N; ++i) inputs.factor[k][i] = 0.0f;
-        }
-        each_factor<N, PACKED>(tensor, tile, row, column, count,
-                       [&](u32 k, u32 i, float factor) { inputs.factor[k][i] = factor; });
-        forward(layers, inputs, OfLines<PACKED>{tensor, tile, row, column, count}, heads);
+        OfLines<N, PACKED> line{
+            tensor.sides[0], tensor.sides[1], tile.no_x + column, count, {}};
+        set_lines_of_y(tensor, tile, row, column, count, line.lines_of_y);
+        set_factors<N, PACKED>(tensor, tile, column, count, line.lines_of_y, inputs.factor);
+        forward(layers, inputs, line, heads);
     }
     use(from, count, inputs, heads);
 }
