@@ -111,7 +111,7 @@ DEVICE void gradients(const Arguments &arguments) {
             slope.values[0][t] += products;
             if (bad) {
                 add_atomically(&outcome.bad[arguments.parity], bad);
-                plan.control->bad[arguments.parity] = 1;
+                raise(&plan.control->bad[arguments.parity]);
             }
         }
         BARRIER;

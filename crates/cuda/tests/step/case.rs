@@ -11,7 +11,7 @@ use lopt_cuda::{
 use lopt_kernels::per_param::{Shape, Weights};
 
 use crate::{
-    machine::{Machine, Memory},
+    machine::{Machine, Memory, Threads},
     numbers::{Numbers, nearest, value},
     reference::{Reference, Update, Values, invalid},
 };
@@ -35,7 +35,7 @@ pub struct Case {
     pub grads: Vec<Vec<Option<Vec<f32>>>>,
 }
 
-/// Gradients in \[−scale, scale) of some steps.
+/// Gradients of some steps, in \[−0.7·scale, 1.3·scale).
 pub fn gradients(shapes: &[Vec<usize>], steps: u64, scale: f32) -> Vec<Vec<Option<Vec<f32>>>> {
     let of_shape =
         |numbers: &mut Numbers, dims: &Vec<usize>| Some(numbers.vec(dims.iter().product(), scale));
@@ -135,8 +135,8 @@ impl Case {
     pub fn check<const H: usize>(&self, what: &str) -> Errors {
         let mut reference = self.reference::<H>();
         let start = reference.values.clone();
-        let (memories, places) = self.run(&reference, false);
-        let (backwards, _) = self.run(&reference, true);
+        let (memories, places) = self.run(&reference, Threads::Forwards);
+        let (backwards, _) = self.run(&reference, Threads::Backwards);
         assert!(
             memories == backwards,
             "{what}: the order of threads or blocks changes bits"
@@ -182,6 +182,15 @@ impl Case {
             errors.learners = errors.learners.max(own);
         }
         errors
+    }
+
+    /// Runs it with the threads of each block at the same time, which must give the same bits as one
+    /// after another.
+    pub fn check_barriers<const H: usize>(&self) {
+        let start = self.reference::<H>();
+        let (expected, _) = self.run(&start, Threads::Forwards);
+        let (concurrent, _) = self.run(&start, Threads::Concurrent);
+        assert!(expected == concurrent);
     }
 
     /// The address of the parameters in f32.
@@ -305,7 +314,7 @@ impl Case {
     }
 
     /// Returns the memory after each step, and where everything is in it.
-    fn run<const H: usize>(&self, start: &Reference<H>, backwards: bool) -> (Vec<Memory>, Places) {
+    fn run<const H: usize>(&self, start: &Reference<H>, threads: Threads) -> (Vec<Memory>, Places) {
         let spec = |dims: &Vec<usize>| Spec {
             dims: dims.clone(),
             factored: factored_dims(dims),
@@ -313,7 +322,7 @@ impl Case {
         };
         let specs: Vec<Spec> = self.shapes.iter().map(spec).collect();
         let plan = Plan::new(&self.optimizer, &specs).unwrap();
-        let mut machine = Machine::new();
+        let mut machine = Machine::new(threads);
         let scratch = machine.put(&vec![0; plan.scratch_bytes()], 0);
         machine.write(scratch + control::STEP as u64, &self.start.to_ne_bytes());
         let mut tensors = vec![];
@@ -364,7 +373,7 @@ impl Case {
                 let parity = (step % 2) as u32;
                 let arguments =
                     plan.arguments(launch, &places, self.learning_rate, parity, &pointers);
-                machine.launch(&launch.kernel, launch.blocks, backwards, &arguments);
+                machine.launch(launch, &arguments);
             }
             machine.print();
         }

@@ -2,13 +2,15 @@
 //
 // The file that the argument names holds: base address and size of the memory (u64 each), its
 // content, and commands. A command is a kind (u64), then
-//   1  launch: name (32 bytes), blocks (u64), whether to run backwards (u64), the argument;
+//   1  launch: name (32 bytes), blocks, threads, whether to run backwards (u64 each), the argument;
 //   2  print:  offset and size (u64 each) of a part of the memory, written to the output.
 #include "source.cu"
 
 #include <cstdio>
 #include <cstdlib>
 #include <sys/mman.h>
+#include <thread>
+#include <vector>
 
 using lopt::Arguments;
 using lopt::u64;
@@ -44,20 +46,44 @@ static const Kernel KERNELS[] = {
     {"lopt_adam", lopt_adam}, OF_WIDTH(4), OF_WIDTH(8), OF_WIDTH(16), OF_WIDTH(32),
 };
 
+#ifdef CONCURRENT_THREADS
+
+static void run_block(const Kernel &kernel, u64 count, bool, const Arguments &arguments) {
+    pthread_barrier_init(&lopt::cpu::barrier, nullptr, (unsigned)count);
+    std::vector<std::thread> threads;
+    for (u64 at = 0; at < count; ++at) {
+        threads.emplace_back([&kernel, &arguments, at] {
+            lopt::cpu::thread = (lopt::u32)at;
+            kernel.run(arguments);
+        });
+    }
+    for (std::thread &thread : threads)
+        thread.join();
+    pthread_barrier_destroy(&lopt::cpu::barrier);
+}
+
+#else
+
+static void run_block(const Kernel &kernel, u64, bool backwards, const Arguments &arguments) {
+    lopt::cpu::backwards = backwards;
+    kernel.run(arguments);
+}
+
+#endif
+
 static void launch() {
     char name[32];
     if (!take(name, sizeof name))
         fail("the input ends early");
-    const u64 blocks = take_number(), backwards = take_number();
+    const u64 blocks = take_number(), threads = take_number(), backwards = take_number();
     Arguments arguments;
     if (!take(&arguments, sizeof arguments))
         fail("the input ends early");
-    lopt::cpu::backwards = backwards != 0;
     for (const Kernel &kernel : KERNELS) {
         if (std::strcmp(kernel.name, name) == 0) {
             for (u64 at = 0; at < blocks; ++at) {
                 blockIdx.x = (lopt::u32)(backwards ? blocks - 1 - at : at);
-                kernel.run(arguments);
+                run_block(kernel, threads, backwards != 0, arguments);
             }
             return;
         }

@@ -1,13 +1,9 @@
 //! The kernels compiled for the CPU: memory, launches, and a process that runs them.
 
-use std::{
-    fs, io,
-    path::PathBuf,
-    process::{Command, Output},
-    sync::OnceLock,
-};
+use std::{fs, path::PathBuf, process::Command, sync::OnceLock};
 
 use lopt_cuda::{
+    Launch,
     bytes::Bytes,
     layout::{Address, Arguments},
     source,
@@ -19,16 +15,26 @@ const BASE: Address = 0x10_0000_0000;
 /// Between two allocations, to notice what is written outside of them.
 const GUARD: [u8; 64] = [0xA5; 64];
 
-/// The folder with the program, kept until the tests end.
+/// How the threads of a block run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// One after another, from the first to the last.
+    Forwards,
+    /// From the last to the first, and blocks too.
+    Backwards,
+    /// At the same time, watched by the compiler's thread sanitizer.
+    Concurrent,
+}
+
+/// The compiled kernels, in a folder that is kept until the tests end.
 struct Program {
     _folder: TempDir,
     path: PathBuf,
 }
 
-/// Compiles the program once.
-fn program() -> &'static Program {
-    static PROGRAM: OnceLock<Program> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
+impl Program {
+    /// Compiles the kernels with these further options.
+    fn compile(options: &[&str]) -> Result<Self, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("harness");
         fs::write(folder.path().join("source.cu"), source()).unwrap();
@@ -36,32 +42,54 @@ fn program() -> &'static Program {
         fs::write(&main, include_str!("harness.cpp")).unwrap();
         let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
         let mut command = Command::new(&compiler);
-        command.args([
-            "-O2",
-            "-std=c++17",
-            "-ffp-contract=off",
-            "-fno-strict-aliasing",
-        ]);
-        command.args(["-Wall", "-Wextra", "-Werror"]);
-        command.arg(main).arg("-o").arg(&path);
-        let output = command.output();
+        command.args(["-std=c++17", "-ffp-contract=off", "-fno-strict-aliasing"]);
+        command.args(["-Wall", "-Wextra", "-Werror", "-pthread"]);
+        command.args(options);
+        let output = command.arg(main).arg("-o").arg(&path).output();
         let output = output.unwrap_or_else(|error| {
             panic!(
                 "cannot run the C++ compiler {compiler:?} ({error}): these tests compile the CUDA \
-                 kernels for the CPU. Install one beside the C compiler, or set CXX."
+                 kernels for the CPU. Install one beside the C compiler that the README asks for, \
+                 or set CXX."
             )
         });
-        succeeded(&output, "the C++ compiler");
-        Program {
-            _folder: folder,
-            path,
+        match output.status.success() {
+            true => Ok(Self {
+                _folder: folder,
+                path,
+            }),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
         }
-    })
+    }
+
+    /// Compiles each program once.
+    fn of(threads: Threads) -> Result<&'static Self, &'static String> {
+        static LOOPS: OnceLock<Result<Program, String>> = OnceLock::new();
+        static CONCURRENT: OnceLock<Result<Program, String>> = OnceLock::new();
+        match threads {
+            Threads::Concurrent => CONCURRENT.get_or_init(|| {
+                let options = ["-O1", "-g", "-fsanitize=thread", "-DCONCURRENT_THREADS"];
+                Self::compile(&options)
+            }),
+            _ => LOOPS.get_or_init(|| Self::compile(&["-O2"])),
+        }
+        .as_ref()
+    }
 }
 
-fn succeeded(output: &Output, what: &str) {
+/// Whether the compiler has a thread sanitizer that runs here; if not, says why.
+pub fn can_watch_threads() -> bool {
+    let Ok(program) = Program::of(Threads::Concurrent) else {
+        println!("skipped: the C++ compiler has no thread sanitizer");
+        return false;
+    };
+    let output = Command::new(&program.path).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{what}: {errors}");
+    let runs = errors.starts_with("no input");
+    if !runs {
+        println!("skipped: the thread sanitizer does not run here: {errors}");
+    }
+    runs
 }
 
 /// The device's memory, and the commands that a process will run on it.
@@ -71,11 +99,13 @@ pub struct Machine {
     allocations: Vec<(usize, usize)>,
     commands: Vec<u8>,
     printed: usize,
+    threads: Threads,
 }
 
 impl Machine {
-    pub fn new() -> Self {
+    pub fn new(threads: Threads) -> Self {
         Self {
+            threads,
             memory: GUARD.to_vec(),
             allocations: vec![],
             commands: vec![],
@@ -100,13 +130,14 @@ impl Machine {
     }
 
     /// Launches a kernel.
-    pub fn launch(&mut self, name: &str, blocks: u32, backwards: bool, arguments: &Arguments) {
+    pub fn launch(&mut self, launch: &Launch, arguments: &Arguments) {
         1u64.put(&mut self.commands);
         let mut bytes = [0; 32];
-        bytes[..name.len()].copy_from_slice(name.as_bytes());
+        bytes[..launch.kernel.len()].copy_from_slice(launch.kernel.as_bytes());
         self.commands.extend_from_slice(&bytes);
-        u64::from(blocks).put(&mut self.commands);
-        u64::from(backwards).put(&mut self.commands);
+        u64::from(launch.blocks).put(&mut self.commands);
+        u64::from(launch.threads).put(&mut self.commands);
+        u64::from(self.threads == Threads::Backwards).put(&mut self.commands);
         arguments.put(&mut self.commands);
     }
 
@@ -129,9 +160,10 @@ impl Machine {
         input.extend_from_slice(&self.memory);
         input.extend_from_slice(&self.commands);
         fs::write(&path, input).unwrap();
-        let output: io::Result<Output> = Command::new(&program().path).arg(&path).output();
-        let output = output.unwrap();
-        succeeded(&output, "the kernels");
+        let program = Program::of(self.threads).unwrap_or_else(|why| panic!("{why}"));
+        let output = Command::new(&program.path).arg(&path).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && errors.is_empty(), "{errors}");
         assert_eq!(output.stdout.len(), size * self.printed);
         let memories = output.stdout.chunks_exact(size);
         let memories: Vec<Memory> = memories.map(|bytes| Memory(bytes.to_vec())).collect();

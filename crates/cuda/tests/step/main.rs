@@ -350,3 +350,16 @@ fn large_tensors_are_the_same() {
     case.grads.truncate(2);
     check("large", Hidden::H4, &case);
 }
+
+/// Parts of a kernel of which one reads what another wrote have a barrier between them.
+#[test]
+fn barriers_suffice() {
+    if !machine::can_watch_threads() {
+        return;
+    }
+    for optimizer in [switched(Hidden::H4, 0b1001111), adam()] {
+        let mut case = case(optimizer, shapes(&[&[37], &[5, 19, 3], &[300, 20]]));
+        case.grads.truncate(1);
+        case.check_barriers::<4>();
+    }
+}
