@@ -59,12 +59,13 @@ DEVICE void accumulate_group(const Plan &plan, const Tensor &tensor, const Point
 
 DEVICE void accumulate(const Arguments &arguments) {
     SHARED BlockSums<float, SUMS, THREADS> sums;
+    SHARED Tensor tensor;
     const Plan &plan = arguments.plan;
     const Unit unit = unit_of(arguments);
-    const Tensor &tensor = plan.tensors[unit.tensor];
     const Pointers &at = arguments.pointers[unit.tensor - arguments.first_tensor];
     if (is_refused(arguments) || !at.g)
         return;
+    share(tensor, plan.tensors[unit.tensor]);
     EACH_THREAD(t, THREADS) {
         float own[SUMS];
         UNROLL for (u32 k = 0; k < SUMS; ++k) own[k] = 0.0f;

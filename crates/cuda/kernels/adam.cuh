@@ -6,12 +6,13 @@
 namespace lopt {
 
 DEVICE void adam(const Arguments &arguments) {
+    SHARED Tensor tensor;
     const Plan &plan = arguments.plan;
     const Unit unit = unit_of(arguments);
-    const Tensor &tensor = plan.tensors[unit.tensor];
     const Pointers &at = arguments.pointers[unit.tensor - arguments.first_tensor];
     if (is_refused(arguments) || !at.g)
         return;
+    share(tensor, plan.tensors[unit.tensor]);
     const Settings &settings = *plan.settings;
     const Control &control = *plan.control;
     const float beta1 = (float)settings.beta1, beta2 = (float)settings.beta2;

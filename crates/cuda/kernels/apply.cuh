@@ -9,16 +9,17 @@ namespace lopt {
 // Sums the heads of a tensor, and writes their means when the tensor's last unit has finished.
 template <u32 H> DEVICE void heads(const Arguments &arguments) {
     SHARED Layers<H> layers;
+    SHARED Tensor tensor;
     SHARED BlockSums<float, HEADS, THREADS> sums;
     SHARED BlockSums<double, HEADS, THREADS> totals;
     SHARED u32 is_last;
     const Plan &plan = arguments.plan;
     const Unit unit = unit_of(arguments);
-    const Tensor &tensor = plan.tensors[unit.tensor];
     const Pointers &at = arguments.pointers[unit.tensor - arguments.first_tensor];
     if (is_refused(arguments) || !at.g)
         return;
     Outcome &outcome = plan.outcomes[unit.tensor];
+    share(tensor, plan.tensors[unit.tensor]);
     set_layers<H>(plan, outcome, layers);
     constexpr u32 N = TOGETHER<H>;
     EACH_THREAD(t, THREADS) {
@@ -129,13 +130,14 @@ DEVICE float direction_of(const Formula &formula, const Inputs<N> &inputs,
 
 template <u32 H> DEVICE void apply(const Arguments &arguments) {
     SHARED Layers<H> layers;
+    SHARED Tensor tensor;
     const Plan &plan = arguments.plan;
     const Unit unit = unit_of(arguments);
-    const Tensor &tensor = plan.tensors[unit.tensor];
     const Pointers &at = arguments.pointers[unit.tensor - arguments.first_tensor];
     if (is_refused(arguments) || !at.g)
         return;
     const Outcome &outcome = plan.outcomes[unit.tensor];
+    share(tensor, plan.tensors[unit.tensor]);
     set_layers<H>(plan, outcome, layers);
     const Formula formula = formula_of(plan, outcome);
     const Moved moved = moved_of(plan, outcome);

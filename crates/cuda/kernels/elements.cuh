@@ -216,6 +216,15 @@ DEVICE Unit unit_of(const Arguments &arguments) {
     return unit;
 }
 
+// Copies the tensor of a unit to shared memory, where all threads read it again and again.
+DEVICE void share(Tensor &to, const Tensor &from) {
+    EACH_THREAD(t, THREADS) {
+        for (u32 at = t; at < sizeof(Tensor) / sizeof(u32); at += THREADS)
+            reinterpret_cast<u32 *>(&to)[at] = reinterpret_cast<const u32 *>(&from)[at];
+    }
+    BARRIER;
+}
+
 // Whether the step is skipped because a gradient is invalid.
 DEVICE bool is_refused(const Arguments &arguments) {
     return arguments.plan.control->bad[arguments.parity] != 0;

@@ -73,11 +73,12 @@ DEVICE void gradients(const Arguments &arguments) {
     SHARED float squares[TILE + TILE / 32];
     SHARED float slices[THREADS];
     SHARED BlockSums<float, 1, THREADS> slope;
+    SHARED Tensor tensor;
     const Plan &plan = arguments.plan;
     const Unit unit = unit_of(arguments);
-    const Tensor &tensor = plan.tensors[unit.tensor];
     const Pointers &at = arguments.pointers[unit.tensor - arguments.first_tensor];
     Outcome &outcome = plan.outcomes[unit.tensor];
+    share(tensor, plan.tensors[unit.tensor]);
     EACH_THREAD(t, THREADS) {
         slope.values[0][t] = 0.0f;
         if (t == 0 && unit.index == tensor.first_unit)

@@ -35,4 +35,4 @@ pub mod tiling;
 
 pub use optimizer::{Adam, Hidden, Optimizer, PerParameter, Rule, Scale};
 pub use plan::{Launch, Number, Plan, Slots, Spec, Unplanned};
-pub use sources::{OPTIONS, source};
+pub use sources::{OPTIONS, RUNTIME_OPTION, source};

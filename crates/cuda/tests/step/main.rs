@@ -217,6 +217,25 @@ fn steps_beyond_the_time_limit_are_the_same() {
 }
 
 #[test]
+fn every_online_scale_is_the_same() {
+    for (learners, tensor_weight) in [(1, 0.5), (7, 0.25), (6, 0.0), (6, 1.0)] {
+        let scale = Some(Scale {
+            initial: 0.3,
+            learners,
+            tensor_weight,
+        });
+        for rule in [star(Hidden::H4).rule, adam().rule] {
+            let optimizer = Optimizer {
+                rule,
+                scale: scale.clone(),
+            };
+            let what = format!("{learners} learners, w {tensor_weight}");
+            check(&what, Hidden::H4, &case(optimizer, few_shapes()));
+        }
+    }
+}
+
+#[test]
 fn adam_is_the_same() {
     for scale in [None, scale()] {
         for number in [Number::F32, Number::F16, Number::BF16] {
