@@ -125,7 +125,8 @@ DEVICE float direction_of(const Formula &formula, const Inputs<N> &inputs,
     nominal *= formula.nominal_preconditioned ? inputs.r[i] : 1.0f;
     nominal *= magnitude(formula.nominal_exponent, heads[2][i]);
     const float direction = heads[0][i] * (formula.blackbox_preconditioned ? inputs.r[i] : 1.0f);
-    return nominal + direction * magnitude(formula.blackbox_exponent, heads[1][i]) * formula.blackbox;
+    const float of_direction = magnitude(formula.blackbox_exponent, heads[1][i]);
+    return nominal + direction * of_direction * formula.blackbox;
 }
 
 template <u32 H> DEVICE void apply(const Arguments &arguments) {

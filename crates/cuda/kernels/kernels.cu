@@ -1,5 +1,5 @@
-// The kernels of one optimizer step, in the order of their launches; `src/launches.rs` says which
-// of them a step has. Each is one call of a function of the headers.
+// The kernels of one optimizer step, in the order of their launches; `src/plan.rs` says which of
+// them a step has. Each is one call of a function of the headers.
 #include "accumulate.cuh"
 #include "adam.cuh"
 #include "apply.cuh"
@@ -21,12 +21,13 @@ KERNEL(THREADS, 2) lopt_finish(ARGUMENT Arguments arguments) { lopt::finish<0>(a
 
 KERNEL(THREADS, 2) lopt_adam(ARGUMENT Arguments arguments) { lopt::adam(arguments); }
 
-#define KERNELS_OF_WIDTH(H)                                                                       \
-    KERNEL(THREADS, 2) lopt_finish_##H(ARGUMENT Arguments arguments) { lopt::finish<H>(arguments); } \
-    KERNEL(THREADS, 2) lopt_heads_##H(ARGUMENT Arguments arguments) { lopt::heads<H>(arguments); }   \
-    KERNEL(THREADS, 2) lopt_apply_##H(ARGUMENT Arguments arguments) { lopt::apply<H>(arguments); }
+#define OF_WIDTH(name, H)                                                                         \
+    KERNEL(THREADS, 2) lopt_##name##_##H(ARGUMENT Arguments arguments) {                          \
+        lopt::name<H>(arguments);                                                                 \
+    }
+#define ALL_OF_WIDTH(H) OF_WIDTH(finish, H) OF_WIDTH(heads, H) OF_WIDTH(apply, H)
 
-KERNELS_OF_WIDTH(4)
-KERNELS_OF_WIDTH(8)
-KERNELS_OF_WIDTH(16)
-KERNELS_OF_WIDTH(32)
+ALL_OF_WIDTH(4)
+ALL_OF_WIDTH(8)
+ALL_OF_WIDTH(16)
+ALL_OF_WIDTH(32)

@@ -233,7 +233,7 @@ struct Arguments {
     float learning_rate;
     // 0 and 1 in turn.
     u32 parity;
-    // The first tensor, the first unit and the first block of lines of this launch.
+    // The first tensor and the first unit of this launch.
     u32 first_tensor;
     u32 first_unit;
     Pointers pointers[CAPACITY];

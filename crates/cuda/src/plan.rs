@@ -274,7 +274,7 @@ impl Plan {
     /// [`theta::values`](crate::theta::values), and is empty for Adam.
     ///
     /// # Panics
-    /// Panics if `theta` or `slots` has the wrong length.
+    /// Panics if `theta` or `slots` has the wrong length, or a tensor of 16 bits has no master copy.
     pub fn constants(&self, scratch: Address, theta: &[f32], slots: &[Slots]) -> Vec<u8> {
         assert!(slots.len() == self.tensors.len());
         assert!(theta.len() == theta::len(self.optimizer.hidden()));
@@ -306,6 +306,11 @@ impl Plan {
     /// Returns a tensor with its addresses.
     fn placed(&self, scratch: Address, index: usize, slots: &Slots) -> Tensor {
         let mut tensor = self.tensors[index];
+        let is_complete = tensor.number == Number::F32 as u32 || slots.master != 0;
+        assert!(
+            is_complete || tensor.elements == 0,
+            "tensor {index} of 16 bits needs a master copy in f32"
+        );
         for (side, offsets) in tensor.sides.iter_mut().zip(&self.scratch.sides[index]) {
             if side.lines > 0 {
                 let [parts, factors, folds] = offsets.map(|at| scratch + at as Address);
