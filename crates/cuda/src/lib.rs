@@ -1,0 +1,38 @@
+//! The fused optimizer step on CUDA: kernels for many tensors at once, and the plan of their
+//! launches.
+//!
+//! A step of STAR, the blackbox or Adam is at most 6 launches for up to 224 tensors:
+//!
+//! 1. `lopt_gradients` checks the gradients, and sums ⟨Δ, g⟩ for the online scale and g² over rows
+//!    and columns;
+//! 2. `lopt_lines` updates the row and column moments and computes their factors;
+//! 3. `lopt_accumulate` updates momenta and second moments, and sums the squares of the features;
+//! 4. `lopt_finish` sums over blocks: normalizers, the learners of the online scale, the values of
+//!    the step, and the lines' contributions to the first layer;
+//! 5. `lopt_heads` sums the heads, if a magnitude belongs to a whole tensor;
+//! 6. `lopt_apply` evaluates the MLP and updates the parameters.
+//!
+//! Adam needs 1, 4 and its own pass. More tensors need more launches of 1, 3, 5 and 6, whose
+//! argument is a table of pointers.
+//!
+//! If a gradient has an invalid entry, the first launch sets a flag in the device's memory and the
+//! others change nothing, so that a host that skips such steps never waits. The number of steps
+//! taken is counted there too. Sums are taken in stages, in an order that depends on the shapes
+//! alone, and without atomic operations on floats: a step gives the same bits each time.
+//!
+//! The arithmetic is that of `lopt-kernels`. Its source compiles for a CPU too, where the tests run
+//! it in the order of this plan and compare.
+//!
+//! The crate has no `unsafe` code and does not launch anything.
+
+pub mod bytes;
+pub mod layout;
+mod optimizer;
+mod plan;
+mod sources;
+pub mod theta;
+pub mod tiling;
+
+pub use optimizer::{Adam, Hidden, Optimizer, PerParameter, Rule, Scale};
+pub use plan::{Launch, Number, Plan, Slots, Spec, Unplanned};
+pub use sources::{OPTIONS, RUNTIME_OPTION, source};

@@ -1,0 +1,54 @@
+//! The kernels by NVIDIA's compiler, where there is one: `NVCC`, else `nvcc` on the path.
+
+use std::{ffi::OsString, fs, io::ErrorKind, process::Command};
+
+use lopt_cuda::{OPTIONS, source};
+
+/// The compute capabilities of an A100 and an H100.
+const ARCHITECTURES: [&str; 2] = ["sm_80", "sm_90"];
+
+/// Each kernel, by the names of the launches.
+fn kernels() -> Vec<String> {
+    let mut names: Vec<String> = ["gradients", "lines", "accumulate", "finish", "adam"]
+        .map(|name| format!("lopt_{name}"))
+        .into();
+    for width in [4, 8, 16, 32] {
+        let of_width = |name: &str| format!("lopt_{name}_{width}");
+        names.extend(["finish", "heads", "apply"].map(of_width));
+    }
+    names
+}
+
+#[test]
+fn kernels_compile_to_ptx() {
+    let given = std::env::var_os("NVCC");
+    let compiler = given.clone().unwrap_or_else(|| OsString::from("nvcc"));
+    let folder = tempfile::tempdir().unwrap();
+    let from = folder.path().join("lopt.cu");
+    fs::write(&from, source()).unwrap();
+    for architecture in ARCHITECTURES {
+        let to = folder.path().join(format!("{architecture}.ptx"));
+        let mut command = Command::new(&compiler);
+        command.args(OPTIONS).arg(format!("-arch={architecture}"));
+        command.args(["-ptx", "-Werror", "all-warnings", "-o"]);
+        let output = match command.arg(&to).arg(&from).output() {
+            Err(error) if given.is_none() && error.kind() == ErrorKind::NotFound => {
+                println!("skipped: there is no nvcc on the path, and NVCC is not set");
+                return;
+            }
+            output => output.unwrap_or_else(|error| panic!("NVCC={compiler:?}: {error}")),
+        };
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{architecture}: {errors}");
+        let ptx = fs::read_to_string(&to).unwrap();
+        for kernel in kernels() {
+            let entry = format!(".entry {kernel}(");
+            assert!(ptx.contains(&entry), "{architecture}: no {kernel}");
+        }
+        let words = ptx.split_whitespace();
+        for word in words.filter(|word| word.starts_with("atom.") || word.starts_with("red.")) {
+            let of_floats = word.contains(".f32") || word.contains(".f64");
+            assert!(!of_floats, "{architecture}: {word} has no fixed order");
+        }
+    }
+}

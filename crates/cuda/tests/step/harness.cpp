@@ -1,0 +1,116 @@
+// Runs the kernels on a CPU: memory at the addresses that the plan was given, then commands.
+//
+// The file that the argument names holds: base address and size of the memory (u64 each), its
+// content, and commands. A command is a kind (u64), then
+//   1  launch: name (32 bytes), blocks, threads, whether to run backwards (u64 each), the argument;
+//   2  print:  offset and size (u64 each) of a part of the memory, written to the output.
+#include "source.cu"
+
+#include <cstdio>
+#include <cstdlib>
+#include <sys/mman.h>
+#include <thread>
+#include <vector>
+
+using lopt::Arguments;
+using lopt::u64;
+
+static FILE *input;
+
+[[noreturn]] static void fail(const char *why) {
+    std::fprintf(stderr, "%s\n", why);
+    std::exit(1);
+}
+
+static bool take(void *to, size_t size) { return std::fread(to, 1, size, input) == size; }
+
+static u64 take_number() {
+    u64 number;
+    if (!take(&number, sizeof number))
+        fail("the input ends early");
+    return number;
+}
+
+struct Kernel {
+    const char *name;
+    void (*run)(Arguments);
+};
+
+#define KERNELS_OF_WIDTH(H)                                                                       \
+    {"lopt_finish_" #H, lopt_finish_##H}, {"lopt_heads_" #H, lopt_heads_##H},                     \
+        {"lopt_apply_" #H, lopt_apply_##H}
+
+static const Kernel KERNELS[] = {
+    {"lopt_gradients", lopt_gradients}, {"lopt_lines", lopt_lines},
+    {"lopt_accumulate", lopt_accumulate}, {"lopt_finish", lopt_finish},
+    {"lopt_adam", lopt_adam}, KERNELS_OF_WIDTH(4), KERNELS_OF_WIDTH(8), KERNELS_OF_WIDTH(16),
+    KERNELS_OF_WIDTH(32),
+};
+
+#ifdef CONCURRENT_THREADS
+
+static void run_block(const Kernel &kernel, u64 count, bool, const Arguments &arguments) {
+    pthread_barrier_init(&lopt::cpu::barrier, nullptr, (unsigned)count);
+    std::vector<std::thread> threads;
+    for (u64 at = 0; at < count; ++at) {
+        threads.emplace_back([&kernel, &arguments, at] {
+            lopt::cpu::thread = (lopt::u32)at;
+            kernel.run(arguments);
+        });
+    }
+    for (std::thread &thread : threads)
+        thread.join();
+    pthread_barrier_destroy(&lopt::cpu::barrier);
+}
+
+#else
+
+static void run_block(const Kernel &kernel, u64, bool backwards, const Arguments &arguments) {
+    lopt::cpu::backwards = backwards;
+    kernel.run(arguments);
+}
+
+#endif
+
+static void launch() {
+    char name[32];
+    if (!take(name, sizeof name))
+        fail("the input ends early");
+    const u64 blocks = take_number(), threads = take_number(), backwards = take_number();
+    Arguments arguments;
+    if (!take(&arguments, sizeof arguments))
+        fail("the input ends early");
+    for (const Kernel &kernel : KERNELS) {
+        if (std::strcmp(kernel.name, name) == 0) {
+            for (u64 at = 0; at < blocks; ++at) {
+                blockIdx.x = (lopt::u32)(backwards ? blocks - 1 - at : at);
+                run_block(kernel, threads, backwards != 0, arguments);
+            }
+            return;
+        }
+    }
+    fail("there is no such kernel");
+}
+
+int main(int count, char **arguments) {
+    input = count == 2 ? std::fopen(arguments[1], "rb") : nullptr;
+    if (!input)
+        fail("no input");
+    const u64 base = take_number(), size = take_number();
+    void *memory = mmap(reinterpret_cast<void *>(base), size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory != reinterpret_cast<void *>(base))
+        fail("the addresses are not free");
+    if (!take(memory, size))
+        fail("the input ends early");
+    u64 command;
+    while (take(&command, sizeof command)) {
+        if (command == 1) {
+            launch();
+        } else {
+            const u64 at = take_number(), bytes = take_number();
+            std::fwrite(static_cast<char *>(memory) + at, 1, bytes, stdout);
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,170 @@
+//! The step by the CPU kernels of `lopt-kernels`.
+
+use lopt_cuda::{Adam, PerParameter, Scale};
+use lopt_kernels::{
+    Isa, Target, UpdateSum, adam, inner_product,
+    per_param::{Factored, Formula, Scratch, Shape, State, Weights, update},
+};
+
+/// The values and slots of one tensor. Slots that it does not have are empty.
+#[derive(Clone)]
+pub struct Values {
+    pub p: Vec<f32>,
+    pub momentum: Vec<f32>,
+    pub rms: Vec<f32>,
+    pub row: Vec<f32>,
+    pub col: Vec<f32>,
+    pub diagonal: Vec<f32>,
+    pub learners: Vec<f32>,
+    pub sum: Vec<f32>,
+}
+
+/// An optimizer with its θ.
+pub enum Update<const H: usize> {
+    PerParameter(Box<Weights<H>>, PerParameter),
+    Adam(Adam),
+}
+
+/// A network in training.
+pub struct Reference<const H: usize> {
+    pub update: Update<H>,
+    pub scale: Option<Scale>,
+    pub shapes: Vec<Shape>,
+    pub values: Vec<Values>,
+    pub learners: Vec<f32>,
+    pub step: u64,
+    pub skipped: u64,
+}
+
+/// S′ − S and S′.
+#[derive(Clone, Copy, Default)]
+struct Moved {
+    change: f32,
+    scale: f32,
+}
+
+impl<const H: usize> Reference<H> {
+    /// Takes a step, or skips it if a gradient has an entry that is not finite or above 1e18.
+    pub fn step(&mut self, learning_rate: f32, grads: &[Option<Vec<f32>>]) {
+        if grads.iter().flatten().any(|g| invalid(g) > 0) {
+            self.skipped += 1;
+            return;
+        }
+        let isa = Isa::best();
+        let (mut slope, mut of_tensors) = (0.0, vec![Moved::default(); grads.len()]);
+        let mut network = Moved::default();
+        if let Some(scale) = &self.scale {
+            for (index, (values, g)) in self.values.iter_mut().zip(grads).enumerate() {
+                if let Some(g) = g.as_ref().filter(|g| !g.is_empty()) {
+                    let own = inner_product(isa, &values.sum, g);
+                    slope += own;
+                    of_tensors[index] = advance(scale, own as f32, &mut values.learners);
+                }
+            }
+            network = advance(scale, slope as f32, &mut self.learners);
+        }
+        let mut scratch = Scratch::default();
+        for (index, (values, g)) in self.values.iter_mut().zip(grads).enumerate() {
+            let Some(g) = g else { continue };
+            let sum = self.scale.as_ref().map(|scale| {
+                let (w, tensor) = (scale.tensor_weight as f32, of_tensors[index]);
+                UpdateSum {
+                    sum: &mut values.sum,
+                    change: (1.0 - w) * network.change + w * tensor.change,
+                    scale: (1.0 - w) * network.scale + w * tensor.scale,
+                }
+            });
+            let target = Target {
+                p: &mut values.p,
+                sum,
+            };
+            match &self.update {
+                Update::Adam(constants) => {
+                    let constants = adam_at(constants, self.step, learning_rate);
+                    let (m, v) = (&mut values.momentum, &mut values.rms);
+                    adam(isa, &constants, target, g, m, v);
+                }
+                Update::PerParameter(weights, rule) => {
+                    let (formula, seen) = formula_at(rule, self.step, learning_rate);
+                    let factored = match self.shapes[index] {
+                        Shape::Diagonal(_) => Factored::Diagonal(&mut values.diagonal),
+                        Shape::Factored(_) => Factored::RowCol {
+                            row: &mut values.row,
+                            col: &mut values.col,
+                        },
+                    };
+                    let state = State {
+                        momentum: &mut values.momentum,
+                        rms: &mut values.rms,
+                        factored,
+                    };
+                    let (bias, shape) = (weights.bias_at(seen), &self.shapes[index]);
+                    let scratch = &mut scratch;
+                    update(
+                        isa, weights, &formula, &bias, shape, target, g, state, scratch,
+                    );
+                }
+            }
+        }
+        self.step += 1;
+    }
+}
+
+/// Returns the number of entries that are not finite or above 1e18.
+pub fn invalid(g: &[f32]) -> usize {
+    let usable = |g: &&f32| g.abs() <= 1e18;
+    g.len() - g.iter().filter(usable).count()
+}
+
+fn adam_at(adam: &Adam, step: u64, learning_rate: f32) -> lopt_kernels::Adam {
+    let t = (step + 1) as f64;
+    lopt_kernels::Adam {
+        learning_rate,
+        beta1: adam.beta1 as f32,
+        one_minus_beta1: (1.0 - adam.beta1) as f32,
+        beta2: adam.beta2 as f32,
+        one_minus_beta2: (1.0 - adam.beta2) as f32,
+        correction1: (1.0 / (1.0 - adam.beta1.powf(t))) as f32,
+        correction2: (1.0 / (1.0 - adam.beta2.powf(t))) as f32,
+        epsilon: adam.epsilon as f32,
+    }
+}
+
+/// The formula, and the step whose features the MLP sees, as in `lopt-star`.
+fn formula_at(rule: &PerParameter, step: u64, learning_rate: f32) -> (Formula, u64) {
+    let limit = rule.time_limit.unwrap_or(u64::MAX);
+    let fade = match limit < step {
+        true => limit as f64 / step as f64,
+        false => 1.0,
+    };
+    let growth = if rule.grows { fade.powf(-0.5) } else { 1.0 };
+    let formula = Formula {
+        nominal: rule.nominal.map(|c| (c * growth) as f32),
+        blackbox: rule.formula.blackbox * fade as f32,
+        learning_rate,
+        ..rule.formula
+    };
+    (formula, step.min(limit))
+}
+
+/// Updates the learners, \[4, K\], with the slope h, as in `lopt-online-scale`.
+fn advance(scale: &Scale, h: f32, learners: &mut [f32]) -> Moved {
+    let (epsilon, tiny) = (1e-8f32, 1e-30f32);
+    let (m, rest) = learners.split_at_mut(scale.learners);
+    let (v, rest) = rest.split_at_mut(scale.learners);
+    let (r, s) = rest.split_at_mut(scale.learners);
+    let old: f32 = s.iter().sum();
+    let start = (scale.initial / scale.learners as f64) as f32;
+    for i in 0..scale.learners {
+        let beta = (1.0 - 0.1f64.powi(i as i32 + 1)) as f32;
+        r[i] = beta * r[i] - s[i] * h.max(-m[i]).min(m[i]);
+        m[i] = (beta * m[i]).max(h.abs() + epsilon);
+        v[i] = beta * beta * v[i] + h * h;
+        s[i] = (m[i] * start + r[i].max(0.0)) / ((v[i] + tiny).sqrt() + epsilon);
+    }
+    let scale = s.iter().sum();
+    Moved {
+        change: scale - old,
+        scale,
+    }
+}
