@@ -4,10 +4,6 @@ use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
 };
 
 use anyhow::Context;
@@ -110,28 +106,4 @@ pub fn provenance() -> Provenance {
         commit: env!("LOPT_COMMIT").to_owned(),
         kernels: Isa::best().to_string(),
     }
-}
-
-const STOPPING: &str = "stopping as soon as the state is saved; press Ctrl-C again to stop at once";
-
-/// A flag that is set by the first Ctrl-C (or termination signal); the second one ends the process
-/// at once.
-pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
-    stop_flag_with(STOPPING.to_owned())
-}
-
-/// A [`stop_flag`] with another message to the user.
-pub fn stop_flag_with(message: String) -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(i32::from(crate::INTERRUPTED));
-        }
-        if !message.is_empty() {
-            eprintln!("\n{message}");
-        }
-    })
-    .context("cannot catch Ctrl-C")?;
-    Ok(stop)
 }

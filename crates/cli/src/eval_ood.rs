@@ -16,9 +16,10 @@ use lopt_meta::registry;
 use lopt_tasks::suite::Suite;
 
 use crate::{
-    common::{Compute, one_of, provenance, stop_flag, thetas},
+    common::{Compute, one_of, provenance, thetas},
     progress::{EvaluationBar, duration},
     ranks::one_process,
+    stop::stop_flag,
     table,
 };
 

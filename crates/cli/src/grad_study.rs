@@ -12,8 +12,9 @@ use lopt_experiments::grad_study;
 use lopt_meta::{GradStudy, OptimizerConfig, Preset, RunConfig, registry};
 
 use crate::{
-    common::{Compute, save_figure, save_table, stop_flag, thetas},
+    common::{Compute, save_figure, save_table, thetas},
     ranks::one_process,
+    stop::stop_flag,
 };
 
 #[derive(ClapArgs)]

@@ -1,6 +1,9 @@
 //! The command line of lopt: arguments, progress and output. It contains no algorithm and no
 //! experiment.
 
+#[macro_use]
+mod output;
+
 mod common;
 mod eval_ood;
 mod grad_study;
@@ -9,6 +12,7 @@ mod progress;
 mod ranks;
 mod reproduce;
 mod stability;
+mod stop;
 mod table;
 
 use std::process::ExitCode;

@@ -20,9 +20,10 @@ use lopt_per_param::Kind;
 use lopt_tasks::Task;
 
 use crate::{
-    common::{Compute, one_of, provenance, stop_flag, stop_flag_with},
+    common::{Compute, one_of, provenance},
     progress::{Bar, duration},
     ranks,
+    stop::{stop_flag, stop_flag_with},
 };
 
 #[derive(ClapArgs)]

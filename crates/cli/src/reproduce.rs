@@ -14,9 +14,10 @@ use lopt_experiments::{
 };
 
 use crate::{
-    common::{Compute, one_of, provenance, save_figure, stop_flag},
+    common::{Compute, one_of, provenance, save_figure},
     progress::{Bar, EvaluationBar},
     ranks::one_process,
+    stop::stop_flag,
 };
 
 #[derive(ClapArgs)]

@@ -8,8 +8,9 @@ use lopt_experiments::{linearized::Linearization, theory};
 use lopt_tasks::suite::Suite;
 
 use crate::{
-    common::{Compute, one_of, save, stop_flag},
+    common::{Compute, one_of, save},
     ranks::one_process,
+    stop::stop_flag,
 };
 
 #[derive(ClapArgs)]

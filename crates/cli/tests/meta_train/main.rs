@@ -6,6 +6,8 @@ mod common;
 mod disturbed;
 #[cfg(target_os = "linux")]
 mod full_disk;
+#[cfg(target_os = "linux")]
+mod messages;
 #[path = "../common/runs.rs"]
 mod runs;
 
