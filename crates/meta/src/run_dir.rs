@@ -1,6 +1,6 @@
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader, Write},
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -40,6 +40,7 @@ impl Default for Provenance {
 /// run.json          version and commit
 /// metrics.jsonl     one line for each outer step
 /// checkpoints/      the newest checkpoints, from which the run can be resumed
+/// unusable/         damaged checkpoints that a resumed run has passed over
 /// best.safetensors  the θ with the best held-out score so far
 /// theta.safetensors the final θ, once the run is complete
 /// lock              locked while a process uses the directory
@@ -141,7 +142,8 @@ impl RunDir {
     }
 
     /// Restores the parts of the run from the newest valid checkpoint and returns it with its
-    /// content, or `None` if there is no checkpoint yet. Skips damaged checkpoints with a warning.
+    /// content, or `None` if the run has not begun. Newer checkpoints, which cannot be used, are set
+    /// aside with a warning.
     pub(crate) fn resume(
         &self,
         optimizer: &dyn LearnedOptimizer,
@@ -149,6 +151,7 @@ impl RunDir {
         estimator: &mut dyn GradientEstimator,
     ) -> Result<Option<(Resumed, Vec<u8>)>> {
         let mut failure = None;
+        let mut unusable: Vec<PathBuf> = vec![];
         for (_, path) in self.checkpoints()?.into_iter().rev() {
             let read = fs::read(&path).map_err(CoreError::io("read", &path));
             let resumed = read.map_err(Error::from).and_then(|bytes| {
@@ -156,20 +159,48 @@ impl RunDir {
                 Ok((resumed, bytes))
             });
             match resumed {
-                Ok(resumed) => return Ok(Some(resumed)),
+                Ok(resumed) => {
+                    unusable.iter().try_for_each(|path| self.set_aside(path))?;
+                    return Ok(Some(resumed));
+                }
                 Err(error) => {
                     tracing::warn!("passing over a checkpoint that cannot be used: {error}");
                     failure.get_or_insert(error);
+                    unusable.push(path);
                 }
             }
         }
         match failure {
+            None if self.has_begun() => Err(problem(
+                &self.path,
+                "has metrics or a θ but no checkpoint to resume from; copy one from a backup into \
+                 checkpoints/, or start a new run",
+            )),
             None => Ok(None),
             Some(error) => Err(problem(
                 &self.path,
                 &format!("no checkpoint can be used; error of the newest: {error}"),
             )),
         }
+    }
+
+    /// Moves a checkpoint that cannot be used to the folder `unusable`, without replacing a file.
+    fn set_aside(&self, path: &Path) -> Result<()> {
+        let folder = self.path.join("unusable");
+        fs::create_dir_all(&folder).map_err(CoreError::io("create", &folder))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let numbered = (2..).map(|number| format!("{name}.{number}"));
+        let mut names = std::iter::once(name.to_string()).chain(numbered);
+        let free = names.find(|name| !folder.join(name).exists());
+        let aside = folder.join(free.unwrap_or_default());
+        tracing::warn!("it is kept as {}", aside.display());
+        Ok(fs::rename(path, &aside).map_err(CoreError::io("rename", path))?)
+    }
+
+    /// Whether an outer step was taken or a θ saved.
+    fn has_begun(&self) -> bool {
+        let has_lines = |path: &Path| path.metadata().is_ok_and(|metadata| metadata.len() > 0);
+        has_lines(&self.metrics_path()) || self.best_path().exists()
     }
 
     /// Writes a checkpoint and removes all but the newest `keep`.
@@ -340,23 +371,46 @@ fn lock(path: &Path) -> Result<File> {
     }
 }
 
-/// Returns the complete lines of outer steps up to `outer_step`.
+/// Returns the lines of outer steps up to `outer_step`. What follows them is computed again, so it
+/// may be damaged.
+///
+/// # Errors
+/// Returns an error if a line among them is damaged.
 fn kept_lines(path: &Path, outer_step: u64) -> Result<String> {
-    let file = File::open(path).map_err(CoreError::io("read", path))?;
+    let content = fs::read(path).map_err(CoreError::io("read", path))?;
     let mut kept = String::new();
-    for line in BufReader::new(file).lines() {
-        let Ok(line) = line else { break };
-        // A killed process may leave an incomplete line at the end.
-        let Ok(metrics) = serde_json::from_str::<Value>(&line) else {
-            break;
-        };
-        if metrics["outer_step"]
-            .as_u64()
-            .is_some_and(|step| step <= outer_step)
-        {
-            kept.push_str(&line);
-            kept.push('\n');
+    let mut last = 0;
+    for (index, line) in content.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let text = std::str::from_utf8(line).ok();
+        let step = text.filter(|text| text.ends_with('\n')).and_then(|text| {
+            let metrics: Value = serde_json::from_str(text).ok()?;
+            metrics["outer_step"].as_u64()
+        });
+        match (step, text) {
+            (Some(step), Some(text)) if step <= outer_step => {
+                kept.push_str(text);
+                last = step;
+            }
+            (Some(_), _) => break,
+            (None, _) if last >= outer_step => break,
+            (None, _) if !line.ends_with(b"\n") => {
+                tracing::warn!("{}: removing an unfinished last line", path.display());
+            }
+            (None, _) => {
+                let what = format!(
+                    "line {} is damaged; repair or remove it, then resume",
+                    index + 1
+                );
+                return Err(CoreError::file(path, what).into());
+            }
         }
+    }
+    if last < outer_step {
+        tracing::warn!(
+            "{}: the metrics of outer steps {} to {outer_step} are missing",
+            path.display(),
+            last + 1
+        );
     }
     Ok(kept)
 }

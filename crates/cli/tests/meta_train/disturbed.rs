@@ -201,6 +201,8 @@ fn a_damaged_checkpoint_is_passed_over() {
     );
     assert!(text.contains("resuming after outer step 11"), "{text}");
     assert_same_run(&run, &damaged, "from an older checkpoint");
+    let aside = damaged.join("unusable/step-00000012.safetensors");
+    assert!(aside.exists());
 
     for entry in fs::read_dir(damaged.join("checkpoints")).unwrap().flatten() {
         fs::write(entry.path(), b"junk").unwrap();
@@ -210,6 +212,75 @@ fn a_damaged_checkpoint_is_passed_over() {
         text.contains("no checkpoint can be used") && text.contains("step-00000012"),
         "{text}"
     );
+}
+
+/// Damaged checkpoints do not displace those that are written after them.
+#[test]
+fn checkpoints_from_a_backup_are_gone_on_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let run = reference(here, &[]);
+    let stopped = here.join("stopped");
+    // With one step less the run is complete before, and its checkpoints are those of the reference.
+    succeed(here, &tiny("stopped", &["--set", "checkpoint.keep=100"]));
+    let checkpoint = |step: u64| stopped.join(format!("checkpoints/step-{step:08}.safetensors"));
+    for step in 0..=12 {
+        match step {
+            0..4 | 5..10 => fs::remove_file(checkpoint(step)).unwrap(),
+            4 => {}
+            _ => fs::write(checkpoint(step), b"damaged").unwrap(),
+        }
+    }
+    let config = stopped.join("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("keep = 100", "keep = 2")).unwrap();
+    let text = succeed(here, &["meta-train", "--resume", "stopped"]);
+    assert!(text.contains("resuming after outer step 4"), "{text}");
+    assert_same_run(&run, &stopped, "from a backup");
+    assert_eq!(fs::read_dir(stopped.join("unusable")).unwrap().count(), 3);
+}
+
+#[test]
+fn a_run_without_checkpoints_does_not_start_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let run = reference(here, &[]);
+    for entry in fs::read_dir(run.join("checkpoints")).unwrap().flatten() {
+        fs::remove_file(entry.path()).unwrap();
+    }
+    let before = fs::read(run.join("metrics.jsonl")).unwrap();
+    let text = fail(here, &["meta-train", "--resume", "reference"]);
+    assert!(text.contains("no checkpoint to resume from"), "{text}");
+    assert_eq!(fs::read(run.join("metrics.jsonl")).unwrap(), before);
+}
+
+#[test]
+fn damaged_metrics_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let run = reference(here, &[]);
+    let path = run.join("metrics.jsonl");
+    let whole = fs::read_to_string(&path).unwrap();
+    let resume = ["meta-train", "--resume", "reference"];
+
+    let lines: Vec<&str> = whole.lines().collect();
+    let damaged = [&lines[..6], &["{\"outer_step\": 7, "], &lines[7..], &[""]]
+        .concat()
+        .join("\n");
+    fs::write(&path, &damaged).unwrap();
+    let text = fail(here, &resume);
+    assert!(text.contains("metrics.jsonl: line 7 is damaged"), "{text}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
+
+    // What a killed process was writing goes; what follows the checkpoint does not matter.
+    fs::write(&path, format!("{whole}{{\"outer")).unwrap();
+    succeed(here, &resume);
+    assert_eq!(fs::read_to_string(&path).unwrap(), whole);
+    let unfinished = whole.trim_end().trim_end_matches('}');
+    fs::write(&path, unfinished).unwrap();
+    let text = succeed(here, &resume);
+    assert!(text.contains("unfinished last line"), "{text}");
+    assert!(text.contains("outer steps 12 to 12 are missing"), "{text}");
 }
 
 #[test]
