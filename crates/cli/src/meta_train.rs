@@ -219,11 +219,11 @@ fn train(
     ranks: usize,
 ) -> Result<bool> {
     let path = trainer.path().to_owned();
+    let quoted = quoted(&path.display().to_string());
     let resume = match ranks {
-        1 => format!("lopt meta-train --resume {}", path.display()),
+        1 => format!("lopt meta-train --resume {quoted}"),
         _ => format!(
-            "mpirun -n {ranks} lopt meta-train --resume {} (with any number of ranks)",
-            path.display()
+            "mpirun -n {ranks} lopt meta-train --resume {quoted} (with any number of ranks)"
         ),
     };
     let stop = match ranks {
@@ -234,12 +234,17 @@ fn train(
         ))?,
     };
     let mut view = View::new(trainer);
-    let started = Instant::now();
+    let (started, before) = (Instant::now(), trainer.outer_step());
     let result = trainer.run(&stop, &mut view);
     view.bar.finish();
-    let over = result.with_context(|| {
-        format!("meta-training failed; resume from the newest checkpoint with: {resume}")
-    })?;
+    let over = match result {
+        Err(error @ lopt_meta::Error::Diverged { .. }) => {
+            return Err(error).context("meta-training failed");
+        }
+        result => result.with_context(|| {
+            format!("meta-training failed; resume from the newest checkpoint with: {resume}")
+        })?,
+    };
     if !over {
         eprintln!(
             "stopped after outer step {}; resume with: {resume}",
@@ -247,14 +252,36 @@ fn train(
         );
         return Ok(false);
     }
-    conclude(
-        config,
-        trainer,
-        &view,
-        &path,
-        started.elapsed().as_secs_f64(),
-    )?;
+    let steps = trainer.outer_step();
+    let seconds = duration(started.elapsed().as_secs_f64());
+    println!(
+        "{}",
+        match steps - before {
+            0 => format!("the run was complete after {steps} outer steps"),
+            taken if before == 0 => format!("{taken} outer steps in {seconds}"),
+            taken => format!("{steps} outer steps, the last {taken} in {seconds}"),
+        }
+    );
+    conclude(config, trainer, &path)?;
     compare(trainer, &own_task, &path, workers, &stop)
+}
+
+/// The best θ of a complete run; the last one if somebody removed that.
+fn found_theta(path: &Path) -> PathBuf {
+    let best = path.join("best.safetensors");
+    match best.exists() {
+        true => best,
+        false => path.join("theta.safetensors"),
+    }
+}
+
+/// A path as a word of a shell's command line.
+fn quoted(path: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
+    match path.chars().all(plain) && !path.is_empty() {
+        true => path.to_owned(),
+        false => format!("'{}'", path.replace('\'', "'\\''")),
+    }
 }
 
 /// Compares the best θ with Adam at its best learning rates.
@@ -266,8 +293,7 @@ fn compare(
     stop: &AtomicBool,
 ) -> Result<bool> {
     const SEEDS: u64 = 3;
-    let optimizer: Arc<dyn LearnedOptimizer> =
-        registry::load(&path.join("best.safetensors"))?.into();
+    let optimizer: Arc<dyn LearnedOptimizer> = registry::load(&found_theta(path))?.into();
     let horizon = trainer.config().held_out.horizon;
     let found = compare_with_adam(task, optimizer, horizon, SEEDS, workers, stop);
     let found = match found {
@@ -281,9 +307,11 @@ fn compare(
     let (final_rate, final_loss) = found.adam_by_final();
     let difference = |ours: f64, theirs: f64| {
         let percent = 100.0 * (ours / theirs - 1.0);
-        match percent < 0.0 {
-            true => format!("{:.1} % below", -percent),
-            false => format!("{percent:.1} % above"),
+        match percent {
+            _ if theirs == 0.0 && ours > 0.0 => "above".to_owned(),
+            percent if percent < 0.0 => format!("{:.1} % below", -percent),
+            percent if percent >= 0.0 => format!("{percent:.1} % above"),
+            _ => "the same as".to_owned(),
         }
     };
     let Score {
@@ -303,24 +331,13 @@ fn compare(
     Ok(true)
 }
 
-fn conclude(
-    config: &RunConfig,
-    trainer: &Trainer,
-    view: &View,
-    path: &Path,
-    seconds: f64,
-) -> Result<()> {
+fn conclude(config: &RunConfig, trainer: &Trainer, path: &Path) -> Result<()> {
     let (kind, seed) = (config.optimizer.kind.name(), config.trainer.seed);
     let title = format!("Meta-training {kind}, seed {seed}");
     if let Some(figure) = curves::figure(path, &title)? {
         figure.save(&path.join("curves.svg"))?;
     }
-    println!(
-        "{} outer steps in {}",
-        trainer.outer_step(),
-        duration(seconds)
-    );
-    if let Some((step, score)) = view.best {
+    if let Some((step, score)) = trainer.best() {
         println!(
             "best held-out score: outer step {step}, mean training loss {:.4}, final {:.4}",
             score.mean_loss, score.final_loss
@@ -328,7 +345,7 @@ fn conclude(
     }
     println!(
         "θ: {}, with curves.svg in the same folder",
-        path.join("best.safetensors").display()
+        found_theta(path).display()
     );
     Ok(())
 }
@@ -338,7 +355,6 @@ struct View {
     bar: Bar,
     /// A running average of the meta-losses, which are noisy.
     smoothed: Option<f64>,
-    best: Option<(u64, lopt_meta::HeldOutScore)>,
     started: Instant,
     inner_steps: Option<u64>,
 }
@@ -352,7 +368,6 @@ impl View {
                 "outer steps",
             ),
             smoothed: None,
-            best: None,
             started: Instant::now(),
             inner_steps: None,
         }
@@ -375,7 +390,6 @@ impl Observer for View {
             None => progress.meta_loss,
         };
         self.smoothed = Some(smoothed);
-        self.best = progress.best;
         if let Some(score) = progress.held_out {
             self.bar.line(&format!(
                 "outer step {}: held-out training loss {:.4} mean, {:.4} final",
@@ -385,5 +399,18 @@ impl Observer for View {
         let speed = self.speed(progress.inner_steps);
         let message = format!("meta-loss {smoothed:.4}, {speed:.0} inner steps/s");
         self.bar.set(progress.outer_step, message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn paths_are_quoted_for_a_shell() {
+        assert_eq!(quoted("runs/star-seed0"), "runs/star-seed0");
+        assert_eq!(quoted("my run"), "'my run'");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+        assert_eq!(quoted(""), "''");
     }
 }

@@ -54,6 +54,8 @@ pub struct RunDir {
 
 /// Everything needed to resume a run, apart from its configuration.
 pub struct Checkpoint<'a> {
+    /// Identifies the run, by a digest of what may not change in its configuration.
+    pub run: &'a str,
     /// The optimizer with the current θ.
     pub optimizer: &'a dyn LearnedOptimizer,
     /// The outer optimizer.
@@ -146,6 +148,7 @@ impl RunDir {
     /// aside with a warning.
     pub(crate) fn resume(
         &self,
+        run: &str,
         optimizer: &dyn LearnedOptimizer,
         outer: &mut OuterOptimizer,
         estimator: &mut dyn GradientEstimator,
@@ -155,7 +158,7 @@ impl RunDir {
         for (_, path) in self.checkpoints()?.into_iter().rev() {
             let read = fs::read(&path).map_err(CoreError::io("read", &path));
             let resumed = read.map_err(Error::from).and_then(|bytes| {
-                let resumed = restore(&bytes, &path, optimizer, outer, estimator)?;
+                let resumed = restore(&bytes, &path, run, optimizer, outer, estimator)?;
                 Ok((resumed, bytes))
             });
             match resumed {
@@ -209,6 +212,7 @@ impl RunDir {
     /// Returns an error if the checkpoint cannot be written; older ones are then kept.
     pub fn save_checkpoint(&self, checkpoint: Checkpoint, keep: usize) -> Result<()> {
         let Checkpoint {
+            run,
             optimizer,
             outer,
             unrolls,
@@ -216,6 +220,7 @@ impl RunDir {
             inner_steps,
         } = checkpoint;
         let description = json!({
+            "run": run,
             "optimizer": optimizer.theta().kind(),
             "outer_step": outer.step,
             "inner_steps": inner_steps,
@@ -419,12 +424,14 @@ fn kept_lines(path: &Path, outer_step: u64) -> Result<String> {
 pub(crate) fn restore(
     bytes: &[u8],
     path: &Path,
+    run: &str,
     optimizer: &dyn LearnedOptimizer,
     outer: &mut OuterOptimizer,
     estimator: &mut dyn GradientEstimator,
 ) -> Result<Resumed> {
     #[derive(Deserialize)]
     struct Description {
+        run: String,
         optimizer: String,
         outer_step: u64,
         inner_steps: u64,
@@ -441,6 +448,11 @@ pub(crate) fn restore(
             description.optimizer,
             theta.kind()
         );
+        return Err(CoreError::file(path, what).into());
+    }
+    if description.run != run {
+        let what = "belongs to a run with another configuration; in config.toml only the section \
+                    `checkpoint` may be changed";
         return Err(CoreError::file(path, what).into());
     }
     let values = contents.take("theta", path)?.to_vec1::<f32>()?;

@@ -11,6 +11,7 @@ use std::{
 use lopt_core::{LearnedOptimizer, Optimizer, Theta, Workers};
 use lopt_tasks::TaskFamily;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::{
     Alone, Checkpoint, Comm, Configuration, Error, Estimate, GradientEstimator, HeldOut,
@@ -78,6 +79,8 @@ pub struct Trainer {
     config: TrainerConfig,
     /// The complete configuration, for the provenance of θ.
     description: Value,
+    /// Identifies the run in its checkpoints.
+    identity: String,
     path: PathBuf,
     /// The run directory, on rank 0 only.
     run: Option<RunDir>,
@@ -200,7 +203,7 @@ impl Trainer {
         let (outer, estimator) = (&mut self.outer, &mut *self.estimator);
         let resumed = match &mut self.run {
             Some(run) => {
-                let resumed = run.resume(&*optimizer, outer, estimator)?;
+                let resumed = run.resume(&self.identity, &*optimizer, outer, estimator)?;
                 run.open_metrics(resumed.as_ref().map_or(0, |(r, _)| r.outer_step))?;
                 let (resumed, bytes) = resumed.unzip();
                 self.comm.broadcast(bytes.unwrap_or_default())?;
@@ -208,13 +211,27 @@ impl Trainer {
             }
             None => match &*self.comm.broadcast(vec![])? {
                 [] => None,
-                bytes => Some(restore(bytes, &self.path, &*optimizer, outer, estimator)?),
+                bytes => Some(restore(
+                    bytes,
+                    &self.path,
+                    &self.identity,
+                    &*optimizer,
+                    outer,
+                    estimator,
+                )?),
             },
         };
         if let Some(resumed) = resumed {
             self.optimizer = optimizer.with_values(resumed.theta)?.into();
             self.best = resumed.best;
             self.inner_steps = resumed.inner_steps;
+            let lost = |run: &RunDir| !run.best_path().exists();
+            if self.best.is_some() && self.run.as_ref().is_some_and(lost) {
+                tracing::warn!(
+                    "best.safetensors is missing; the best θ of the outer steps from here is saved"
+                );
+                self.best = None;
+            }
         }
         Ok(())
     }
@@ -249,6 +266,7 @@ impl Trainer {
             serde_json::to_value(described).map_err(|e| Error::Config(e.to_string()))?;
         let n = optimizer.theta().values().len();
         Ok(Self {
+            identity: identity(&description),
             outer: OuterOptimizer::new(config.outer.clone(), n),
             inner_path: estimator.path(),
             estimator,
@@ -405,6 +423,7 @@ impl Trainer {
             return Ok(());
         };
         let checkpoint = Checkpoint {
+            run: &self.identity,
             optimizer: &*self.optimizer,
             outer: &self.outer,
             unrolls,
@@ -413,4 +432,14 @@ impl Trainer {
         };
         run.save_checkpoint(checkpoint, self.config.checkpoint.keep)
     }
+}
+
+/// A digest of the configuration without the section `checkpoint`, which may change.
+fn identity(description: &Value) -> String {
+    let mut fixed = description.clone();
+    if let Some(sections) = fixed.as_object_mut() {
+        sections.remove("checkpoint");
+    }
+    let digest = Sha256::digest(fixed.to_string());
+    digest[..16].iter().map(|b| format!("{b:02x}")).collect()
 }

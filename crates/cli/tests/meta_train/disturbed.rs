@@ -240,6 +240,53 @@ fn checkpoints_from_a_backup_are_gone_on_from() {
     assert_eq!(fs::read_dir(stopped.join("unusable")).unwrap().count(), 3);
 }
 
+/// A checkpoint continues the run that wrote it and no other.
+#[test]
+fn checkpoints_of_other_runs_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let run = reference(here, &[]);
+    succeed(here, &tiny("other", &["--seed", "5"]));
+    let checkpoints = here.join("other/checkpoints");
+    for entry in fs::read_dir(&checkpoints).unwrap().flatten() {
+        fs::remove_file(entry.path()).unwrap();
+    }
+    let name = "step-00000012.safetensors";
+    fs::copy(run.join("checkpoints").join(name), checkpoints.join(name)).unwrap();
+    let text = fail(here, &["meta-train", "--resume", "other"]);
+    assert!(
+        text.contains("belongs to a run with another configuration"),
+        "{text}"
+    );
+
+    let config = run.join("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    assert!(text.contains("sigma = 0.01"), "{text}");
+    fs::write(&config, text.replace("sigma = 0.01", "sigma = 0.02")).unwrap();
+    let text = fail(here, &["meta-train", "--resume", "reference"]);
+    assert!(
+        text.contains("belongs to a run with another configuration"),
+        "{text}"
+    );
+}
+
+/// A complete run has nothing left to do, and needs no more than its last θ.
+#[test]
+fn a_complete_run_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    reference(here, &[]);
+    fs::rename(here.join("reference"), here.join("my run")).unwrap();
+    fs::remove_file(here.join("my run/best.safetensors")).unwrap();
+    let text = succeed(here, &["meta-train", "--resume", "my run"]);
+    assert!(
+        text.contains("the run was complete after 12 outer steps"),
+        "{text}"
+    );
+    assert!(text.contains("best.safetensors is missing"), "{text}");
+    assert!(text.contains("θ: my run/theta.safetensors"), "{text}");
+}
+
 #[test]
 fn a_run_without_checkpoints_does_not_start_over() {
     let folder = tempfile::tempdir().unwrap();

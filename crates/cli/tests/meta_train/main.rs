@@ -259,6 +259,8 @@ fn an_overflowing_theta_is_told() {
         text.contains("θ overflowed") && text.contains("outer.learning-rate"),
         "{text}"
     );
+    // It would fail again.
+    assert!(!text.contains("--resume"), "{text}");
     let left = checkpoints(&folder.path().join("wild"));
     assert!(left.contains_key("step-00000000.safetensors"), "{left:?}");
 }
