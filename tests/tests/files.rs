@@ -127,6 +127,23 @@ fn a_failed_write_keeps_the_old_file() {
     assert_eq!(Theta::load(&path).unwrap(), theta);
 }
 
+/// New files have the permissions that the system gives them, replaced ones keep theirs.
+#[cfg(unix)]
+#[test]
+fn permissions_are_those_of_other_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let (usual, path) = (folder.path().join("usual"), folder.path().join("theta"));
+    fs::write(&usual, "").unwrap();
+    let theta = Star::untrained().theta().clone();
+    theta.save(&path).unwrap();
+    assert_eq!(mode(&path), mode(&usual));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).unwrap();
+    theta.save(&path).unwrap();
+    assert_eq!(mode(&path), 0o664);
+}
+
 /// Floats in descriptions round-trip exactly, so that the checksum matches.
 #[test]
 fn descriptions_round_trip_exactly() {

@@ -1,6 +1,8 @@
 //! `lopt meta-train`: meta-trains an optimizer and compares it with Adam.
 
 use std::{
+    fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
     time::Instant,
@@ -103,11 +105,15 @@ pub fn run(args: Args) -> Result<bool> {
             .with_context(|| format!("cannot resume {}", path.display()))?,
         None => {
             let (config, name) = configuration(&args)?;
-            let path = args
-                .run_dir
-                .clone()
-                .unwrap_or_else(|| new_run_dir(&config, &name));
+            let path = match &args.run_dir {
+                Some(path) => path.clone(),
+                None => new_run_dir(&config, &name, comm.rank() == 0),
+            };
             let trainer = config.start(&path, &mut store, &device, resources);
+            if trainer.is_err() && args.run_dir.is_none() {
+                // They fail if there is something in them.
+                let _ = fs::remove_dir(&path).and_then(|()| fs::remove_dir("runs"));
+            }
             let trainer = trainer.map_err(|error| match error {
                 lopt_meta::Error::RunDir { .. } => Error::new(error).context(format!(
                     "cannot start a run in {0}; `--resume {0}` continues a run, `--run-dir` names \
@@ -163,16 +169,22 @@ fn configuration(args: &Args) -> Result<(RunConfig, String)> {
     }
 }
 
-/// The first unused run directory for this configuration.
-fn new_run_dir(config: &RunConfig, name: &str) -> PathBuf {
+/// The first unused run directory for this configuration, which rank 0 creates, so that another
+/// process does not choose it too.
+fn new_run_dir(config: &RunConfig, name: &str, create: bool) -> PathBuf {
     let kind = config.optimizer.kind.name();
     let base = format!("runs/{kind}-{name}-seed{}", config.trainer.seed);
-    let numbered = (2..).map(|n| format!("{base}-{n}"));
-    std::iter::once(base.clone())
-        .chain(numbered)
-        .map(PathBuf::from)
-        .find(|path| !path.exists())
-        .unwrap_or_else(|| PathBuf::from(base))
+    if create && fs::create_dir_all("runs").is_ok() {
+        let numbered = (2..).map(|n| format!("{base}-{n}"));
+        for path in std::iter::once(base.clone()).chain(numbered) {
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                // Another error is reported when the run starts.
+                _ => return path.into(),
+            }
+        }
+    }
+    base.into()
 }
 
 fn announce(config: &RunConfig, trainer: &Trainer, threads: usize, ranks: usize) {

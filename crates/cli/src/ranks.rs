@@ -11,8 +11,8 @@ const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TA
 
 /// The number of processes started by the launcher.
 fn launched() -> usize {
-    let told = SIZES.iter().find_map(|name| env::var(name).ok());
-    told.and_then(|size| size.parse().ok()).unwrap_or(1)
+    let told = |name: &&str| env::var(name).ok()?.trim().parse().ok();
+    SIZES.iter().find_map(told).unwrap_or(1)
 }
 
 /// Returns an error for several processes, which would all compute the same and write the same

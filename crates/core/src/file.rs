@@ -189,15 +189,18 @@ fn atomically(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Resul
     let unfinished = folder.join(&*name);
     // A killed process with the same id may have left it.
     let _ = fs::remove_dir_all(&folder);
-    let written = fs::create_dir(&folder)
-        .and_then(|()| write(&unfinished))
-        .and_then(|()| {
-            fs::File::options()
-                .append(true)
-                .open(&unfinished)?
-                .sync_all()
-        })
-        .and_then(|()| fs::rename(&unfinished, path));
+    let written = fs::create_dir(&folder).and_then(|()| {
+        // Those of the file that is replaced, else those of any new file.
+        let permissions = match fs::metadata(path) {
+            Ok(old) => old.permissions(),
+            Err(_) => fs::File::create(&unfinished)?.metadata()?.permissions(),
+        };
+        write(&unfinished)?;
+        let file = fs::File::options().append(true).open(&unfinished)?;
+        file.sync_all()?;
+        file.set_permissions(permissions)?;
+        fs::rename(&unfinished, path)
+    });
     // The first error is the one to report.
     let _ = fs::remove_dir_all(&folder);
     written.map_err(Error::io("write", path))?;

@@ -4,14 +4,14 @@ use std::{
     fs::{self, File},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::Child,
+    process::{Child, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use crate::{
     assert_same_run,
-    common::{fail, lopt, signal, succeed, tiny},
+    common::{fail, fail_of, lopt, signal, succeed, tiny},
     metrics, reference, unfinished,
 };
 
@@ -199,6 +199,7 @@ fn a_damaged_checkpoint_is_passed_over() {
         text.contains("passing over") && text.contains("checksum"),
         "{text}"
     );
+    assert!(!text.contains('\u{1b}'), "colours in a file: {text}");
     assert!(text.contains("resuming after outer step 11"), "{text}");
     assert_same_run(&run, &damaged, "from an older checkpoint");
     let aside = damaged.join("unusable/step-00000012.safetensors");
@@ -328,6 +329,38 @@ fn damaged_metrics_are_told() {
     let text = succeed(here, &resume);
     assert!(text.contains("unfinished last line"), "{text}");
     assert!(text.contains("outer steps 12 to 12 are missing"), "{text}");
+}
+
+/// Simultaneous starts without a name for the run get directories of their own.
+#[test]
+fn simultaneous_starts_do_not_collide() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = tiny("", &[]);
+    // Without `--run-dir ""`.
+    let arguments = [&arguments[..1], &arguments[3..]].concat();
+    let children: Vec<Child> = (0..4)
+        .map(|_| {
+            lopt(folder.path(), &arguments)
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    let runs = fs::read_dir(folder.path().join("runs")).unwrap().flatten();
+    let complete = runs.filter(|run| run.path().join("theta.safetensors").exists());
+    assert_eq!(complete.count(), 4);
+}
+
+/// An empty variable of one launcher does not hide that of another.
+#[test]
+fn launchers_are_recognized() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = lopt(folder.path(), &["eval-ood"]);
+    command.env("OMPI_COMM_WORLD_SIZE", "").env("PMI_SIZE", "2");
+    assert!(fail_of(command).contains("started as 2 processes"));
 }
 
 #[test]

@@ -8,11 +8,11 @@ pub fn apply(table: &mut toml::Table, text: &str) -> Result<()> {
     let (path, value) = text
         .split_once('=')
         .ok_or_else(|| problem("expected key.path=value, for example outer.steps=500"))?;
-    let mut keys: Vec<&str> = path.trim().split('.').collect();
-    let last = keys
-        .pop()
-        .filter(|key| !key.is_empty())
-        .ok_or_else(|| problem("the key is missing"))?;
+    let mut keys: Vec<&str> = path.split('.').map(str::trim).collect();
+    if keys.contains(&"") {
+        return Err(problem("a key is missing"));
+    }
+    let last = keys.pop().unwrap_or_default();
     let mut at = table;
     for key in keys {
         at = at
@@ -23,16 +23,43 @@ pub fn apply(table: &mut toml::Table, text: &str) -> Result<()> {
     }
     match value.trim() {
         "" => at.remove(last),
-        value => at.insert(last.to_owned(), parse_value(value)),
+        value => at.insert(
+            last.to_owned(),
+            parse_value(value).map_err(|e| problem(&e))?,
+        ),
     };
     Ok(())
 }
 
 /// Parses a TOML value; text that is not one is taken as a string.
-fn parse_value(text: &str) -> toml::Value {
+fn parse_value(text: &str) -> Result<toml::Value, String> {
     let parsed = format!("value = {text}").parse::<toml::Table>();
-    parsed
-        .ok()
-        .and_then(|mut table| table.remove("value"))
-        .unwrap_or_else(|| toml::Value::String(text.to_owned()))
+    match parsed.ok().and_then(|mut table| table.remove("value")) {
+        Some(value) => Ok(value),
+        None if text.parse::<i128>().is_ok() => Err(format!(
+            "integers must be from {} to {}",
+            i64::MIN,
+            i64::MAX
+        )),
+        None => Ok(toml::Value::String(text.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::apply;
+
+    #[test]
+    fn blanks_do_not_matter_and_large_integers_are_told() {
+        let mut table = toml::Table::new();
+        apply(&mut table, " outer . steps =  5 ").unwrap();
+        assert_eq!(table["outer"]["steps"].as_integer(), Some(5));
+        let error = apply(&mut table, "seed=9223372036854775808").unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("seed") && error.contains("9223372036854775807"),
+            "{error}"
+        );
+        assert!(apply(&mut table, "outer..steps=1").is_err());
+    }
 }
