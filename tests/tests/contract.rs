@@ -255,9 +255,10 @@ fn a_loaded_state_continues_identically() {
     for (name, optimizer) in all() {
         let path = folder.path().join("state.safetensors");
         let (mut state, mut params) = run(&*optimizer, 3);
-        state.save(optimizer.kind(), &params, &path).unwrap();
+        state.save(&*optimizer, &params, &path).unwrap();
         let mut loaded = optimizer.init(&params).unwrap();
-        loaded.load(optimizer.kind(), &params, &path).unwrap();
+        let rate = loaded.load(&*optimizer, &params, &path).unwrap();
+        assert_eq!(rate, optimizer.learning_rate(), "{name}");
         let mut again = params.clone();
         let next = grads(3, 1.0);
         optimizer.step(&mut state, &mut params, &next).unwrap();
@@ -276,10 +277,11 @@ fn state_of_another_optimizer_or_model_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.safetensors");
     let (state, params) = run(&Adam::default(), 1);
-    state.save("adam", &params, &path).unwrap();
+    let adam = Adam::default();
+    state.save(&adam, &params, &path).unwrap();
     let star = Star::untrained();
     let mut other = star.init(&params).unwrap();
-    let error = other.load("star", &params, &path).unwrap_err().to_string();
+    let error = other.load(&star, &params, &path).unwrap_err().to_string();
     assert!(
         error.contains("`adam`") && error.contains("`star`"),
         "{error}"
@@ -287,7 +289,7 @@ fn state_of_another_optimizer_or_model_is_rejected() {
     let smaller = Params::new([("p1".to_owned(), random(&[1], 0, 0, 1.0))]).unwrap();
     let mut of_smaller = Adam::default().init(&smaller).unwrap();
     let error = of_smaller
-        .load("adam", &smaller, &path)
+        .load(&adam, &smaller, &path)
         .unwrap_err()
         .to_string();
     assert!(error.contains("does not have"), "{error}");
@@ -300,10 +302,148 @@ fn state_of_another_optimizer_or_model_is_rejected() {
     let larger = larger.unwrap();
     let mut of_larger = Adam::default().init(&larger).unwrap();
     let error = of_larger
-        .load("adam", &larger, &path)
+        .load(&adam, &larger, &path)
         .unwrap_err()
         .to_string();
     assert!(error.contains("m/q"), "{error}");
+}
+
+#[test]
+fn state_of_another_theta_is_rejected_and_the_rate_is_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    let var = Var::new(&[1f32, 2.0], &Device::Cpu).unwrap();
+    let make = |optimizer: Star| {
+        let config = DropInConfig {
+            optimizer,
+            ..DropInConfig::default()
+        };
+        DropIn::with_names([("w".to_owned(), var.clone())], config).unwrap()
+    };
+    let mut saved = make(Star::untrained());
+    saved.backward_step(&quadratic(&var)).unwrap();
+    saved.set_learning_rate(0.3);
+    saved.save_state(&path).unwrap();
+    let mut same = make(Star::untrained());
+    same.load_state(&path).unwrap();
+    assert_eq!(same.learning_rate(), 0.3);
+    let mut other = make(Star::pretrained());
+    let error = other.load_state(&path).unwrap_err().to_string();
+    assert!(error.contains("another θ"), "{error}");
+    assert_eq!(other.learning_rate(), 1.0);
+}
+
+/// Settings out of range are errors that name them, and nothing changes.
+#[test]
+fn settings_out_of_range_are_told() {
+    for (name, mut optimizer) in all() {
+        let (mut state, mut params) = run(&*optimizer, 2);
+        let before = (bits(params.tensors()), state_bits(&state));
+        for rate in [f64::NAN, f64::INFINITY] {
+            optimizer.set_learning_rate(rate);
+            let error = optimizer.step(&mut state, &mut params, &grads(2, 1.0));
+            let error = error.unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("the learning rate is {rate}")),
+                "{name}: {error}"
+            );
+            assert_eq!(
+                before,
+                (bits(params.tensors()), state_bits(&state)),
+                "{name}"
+            );
+        }
+    }
+    let var = Var::new(&[1f32, 2.0], &Device::Cpu).unwrap();
+    let adams: [(&str, fn(&mut Adam)); 6] = [
+        ("β₁", |a| a.beta1 = 1.0),
+        ("β₂", |a| a.beta2 = f64::NAN),
+        ("β₂", |a| a.beta2 = -0.1),
+        ("ε", |a| a.epsilon = -1e-8),
+        ("lr", |a| a.learning_rate = f64::NAN),
+        ("online-scale.initial", |a| {
+            let scale = OnlineScale::default();
+            a.online_scale = Some(OnlineScale {
+                initial: 0.0,
+                ..scale
+            });
+        }),
+    ];
+    for (name, spoil) in adams {
+        let mut optimizer = Adam::default();
+        spoil(&mut optimizer);
+        let config = DropInConfig {
+            optimizer,
+            ..DropInConfig::default()
+        };
+        let error = DropIn::new(vec![var.clone()], config)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(name), "{error}");
+    }
+    // What cannot be read again is not written.
+    let theta = Star::untrained().theta().clone();
+    let count = theta.values().len();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("theta.safetensors");
+    let error = theta
+        .with_values(vec![f32::NAN; count])
+        .unwrap()
+        .save(&path);
+    assert!(error.unwrap_err().to_string().contains("NaN") && !path.exists());
+}
+
+/// One type for all parameters of a learned optimizer, and for each gradient that of its parameter.
+#[test]
+fn other_types_are_told() {
+    let var = |dtype| Var::zeros(2, dtype, &Device::Cpu).unwrap();
+    let mixed = || {
+        [
+            ("a".to_owned(), var(DType::F32)),
+            ("b".to_owned(), var(DType::F64)),
+        ]
+    };
+    let error = DropIn::with_names(mixed(), DropInConfig::<Star>::default()).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("`a` has type F32 and `b` F64"), "{error}");
+    DropIn::with_names(mixed(), DropInConfig::<Adam>::default()).unwrap();
+    for (name, optimizer) in all() {
+        let (mut state, mut params) = run(&*optimizer, 1);
+        let right = grads(1, 1.0);
+        let wrong = right.tensors().iter().map(|g| {
+            let wrong = g.as_ref().map(|g| g.to_dtype(DType::F64));
+            wrong.transpose().unwrap()
+        });
+        let wrong = Grads::new(wrong.collect());
+        let error = optimizer
+            .step(&mut state, &mut params, &wrong)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("has type F64, but the parameter has F32"),
+            "{name}: {error}"
+        );
+    }
+}
+
+/// Adam corrects by its own number of steps, so a late first step is longer than lr.
+#[test]
+fn a_late_first_gradient_moves_further() {
+    let start = || random(&[4], 0, 0, 1.0);
+    let mut params = Params::new([("a".to_owned(), start()), ("b".to_owned(), start())]).unwrap();
+    let adam = Adam::default();
+    let mut state = adam.init(&params).unwrap();
+    let g = Tensor::ones(4, DType::F32, &Device::Cpu).unwrap();
+    for step in 0..10_001 {
+        let late = (step == 10_000).then(|| g.clone());
+        let grads = Grads::new(vec![Some(g.clone()), late]);
+        adam.step(&mut state, &mut params, &grads).unwrap();
+    }
+    let moved = (start() - params.get("b").unwrap()).unwrap();
+    for x in moved.to_vec1::<f32>().unwrap() {
+        // (1 − β₁)/√(1 − β₂) · lr
+        assert!((x - 3.162e-3).abs() < 1e-5, "{x}");
+    }
 }
 
 #[test]

@@ -6,6 +6,10 @@
 //! The defaults are lr = 0.001 and, as in candle and PyTorch, β₁ = 0.9, β₂ = 0.999, ε = 1e-8. m and
 //! v have the parameter's shape. A step with a gradient that is not finite returns an error.
 //!
+//! As in candle and optax, t counts the steps of the optimizer, not those of a parameter. A
+//! parameter that gets its first gradient late is corrected less, so its first step is longer: up
+//! to (1 − β₁)/√(1 − β₂) ≈ 3.2 times lr instead of lr.
+//!
 //! ```
 //! use candle_core::{Device, Tensor, Var};
 //! use candle_nn::Optimizer;
@@ -75,6 +79,32 @@ impl Adam {
             epsilon: 1e-8,
             online_scale: None,
         }
+    }
+
+    /// Checks that all values are in range: 0 ≤ β < 1 and 0 ≤ ε, all finite.
+    ///
+    /// # Errors
+    /// Returns [`Error::Setting`] with the first that is not.
+    pub fn check(&self) -> Result<()> {
+        for (name, beta) in [("β₁", self.beta1), ("β₂", self.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return Err(Error::setting(KIND, name, beta, "at least 0 and below 1"));
+            }
+        }
+        if !(self.epsilon >= 0.0 && self.epsilon.is_finite()) {
+            return Err(Error::setting(
+                KIND,
+                "ε",
+                self.epsilon,
+                "finite and at least 0",
+            ));
+        }
+        if !self.learning_rate.is_finite() {
+            return Err(Error::setting(KIND, "lr", self.learning_rate, "finite"));
+        }
+        self.online_scale
+            .as_ref()
+            .map_or(Ok(()), OnlineScale::check)
     }
 
     /// Returns the update on f32 slices with this instruction set, for this number of parameter
@@ -172,6 +202,7 @@ impl Optimizer for Adam {
     }
 
     fn init(&self, params: &Params) -> Result<State> {
+        self.check()?;
         let slots = params
             .tensors()
             .iter()

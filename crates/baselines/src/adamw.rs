@@ -1,6 +1,6 @@
 use candle_core::Tensor;
 use lopt_adam::Adam;
-use lopt_core::{DropIn, FusedUpdate, Grads, Optimizer, Params, Result, State, StepContext};
+use lopt_core::{DropIn, Error, FusedUpdate, Grads, Optimizer, Params, Result, State, StepContext};
 
 use crate::Schedule;
 
@@ -53,6 +53,10 @@ impl Optimizer for AdamW {
     }
 
     fn init(&self, params: &Params) -> Result<State> {
+        if !self.weight_decay.is_finite() {
+            let (value, range) = (self.weight_decay, "finite");
+            return Err(Error::setting(self.kind(), "λ", value, range));
+        }
         self.adam.init(params)
     }
 

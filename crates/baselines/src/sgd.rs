@@ -53,6 +53,11 @@ impl Optimizer for Sgd {
     }
 
     fn init(&self, params: &Params) -> Result<State> {
+        for (name, value) in [("lr", self.learning_rate), ("μ", self.momentum)] {
+            if !value.is_finite() {
+                return Err(Error::setting(self.kind(), name, value, "finite"));
+            }
+        }
         let slots = params.tensors().iter();
         let slots = slots.map(|p| Ok(slots_of(p.zeros_like()?)));
         Ok(State::of_parameters(slots.collect::<Result<_>>()?))

@@ -58,6 +58,7 @@ impl Backend for CandleOps {
         params: &Params,
         grads: &dyn GradSource,
     ) -> Result<Option<Params>> {
+        context.check()?;
         let mut params = params.clone();
         let grads = grads.to_grads();
         optimizer.update(context, &mut self.state, &mut params, &grads)?;

@@ -1,3 +1,5 @@
+use crate::{Error, Result};
+
 /// Information about one step, passed to the optimizer.
 ///
 /// ```
@@ -27,6 +29,20 @@ impl StepContext {
             loss: None,
             horizon: None,
         }
+    }
+
+    /// Checks that the learning rate is finite.
+    ///
+    /// # Errors
+    /// Returns [`Error::Setting`] if it is not.
+    pub fn check(&self) -> Result<()> {
+        if self.learning_rate.is_finite() {
+            return Ok(());
+        }
+        Err(Error::Setting(format!(
+            "the learning rate is {}; the step was refused and nothing was changed. Set a finite one",
+            self.learning_rate
+        )))
     }
 
     /// Sets the loss before the update.

@@ -163,26 +163,28 @@ impl<O: Optimizer> DropIn<O> {
         self.backend.state()
     }
 
-    /// Saves the state under the variables' names.
+    /// Saves the state under the variables' names, with the learning rate.
     ///
     /// # Errors
     /// Returns an error if the file cannot be written, or if the variables have no names.
     pub fn save_state(&self, path: &Path) -> Result<()> {
         self.require_names("save")?;
-        self.state()?
-            .save(self.optimizer.kind(), &self.params, path)
+        self.state()?.save(&self.optimizer, &self.params, path)
     }
 
-    /// Loads a state saved by [`DropIn::save_state`].
+    /// Loads a state saved by [`DropIn::save_state`], and sets the learning rate that the optimizer
+    /// had.
     ///
     /// # Errors
-    /// Returns an error if the file is damaged or belongs to another optimizer or model, or if the
-    /// variables have no names; the state is then unchanged.
+    /// Returns an error if the file is damaged or belongs to another optimizer, θ or model, or if
+    /// the variables have no names; nothing changes then.
     pub fn load_state(&mut self, path: &Path) -> Result<()> {
         self.require_names("load")?;
         let mut state = self.state()?;
-        state.load(self.optimizer.kind(), &self.params, path)?;
-        self.backend.set_state(state)
+        let learning_rate = state.load(&self.optimizer, &self.params, path)?;
+        self.backend.set_state(state)?;
+        self.optimizer.set_learning_rate(learning_rate);
+        Ok(())
     }
 
     /// The order of `VarMap::all_vars` changes from run to run, so positions cannot serve as names.

@@ -29,6 +29,10 @@ pub enum Error {
     #[error("{0}")]
     Mismatch(String),
 
+    /// A setting of an optimizer is out of range; the message names it.
+    #[error("{0}")]
+    Setting(String),
+
     /// The operating system reported an error.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -64,6 +68,13 @@ impl Error {
     pub fn other_state() -> Error {
         let problem = "the optimizer's state belongs to other parameters or to another optimizer";
         Error::Mismatch(problem.to_owned())
+    }
+
+    /// The error for a setting of an optimizer, such as "β₁", that does not have a value in `range`.
+    pub fn setting(optimizer: &str, name: &str, value: f64, range: &str) -> Error {
+        Error::Setting(format!(
+            "{name} of {optimizer} is {value}; it must be {range}"
+        ))
     }
 
     /// Whether this is [`Error::BadGradient`]: state and parameters are unchanged, and training can

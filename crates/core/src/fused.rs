@@ -140,6 +140,7 @@ impl Fused {
         params: &mut [f32],
         grads: &[f32],
     ) -> Result<()> {
+        context.check()?;
         let starts = || std::iter::once(0).chain(ends.iter().copied());
         for ((start, &end), name) in starts().zip(ends).zip(names) {
             check_values(name, &grads[start..end])?;
@@ -220,6 +221,7 @@ impl Backend for Fused {
         params: &Params,
         grads: &dyn GradSource,
     ) -> Result<Option<Params>> {
+        context.check()?;
         let sizes = params.tensors().iter().map(Tensor::elem_count);
         if !sizes.eq(self.sizes.iter().copied()) {
             return Err(Error::other_state());

@@ -19,7 +19,8 @@ pub trait Optimizer: Send + Sync {
     /// Returns the state before the first step.
     ///
     /// # Errors
-    /// Returns an error if a tensor cannot be allocated.
+    /// Returns [`crate::Error::Setting`] if a setting of the optimizer is out of range, and an error
+    /// if a tensor cannot be allocated.
     fn init(&self, params: &Params) -> Result<State>;
 
     /// Takes the step that `context` describes. Gradients are in the order of `params`.
@@ -44,6 +45,7 @@ pub trait Optimizer: Send + Sync {
     /// Returns the errors of [`Optimizer::update`].
     fn step(&self, state: &mut State, params: &mut Params, grads: &Grads) -> Result<()> {
         let context = StepContext::new(state.step, self.learning_rate());
+        context.check()?;
         self.update(&context, state, params, grads)
     }
 

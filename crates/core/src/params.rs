@@ -199,6 +199,13 @@ pub(crate) fn check_gradient(name: &str, param: &Tensor, grad: &Tensor) -> Resul
             param.dims()
         )));
     }
+    if grad.dtype() != param.dtype() {
+        return Err(Error::Mismatch(format!(
+            "the gradient of parameter `{name}` has type {:?}, but the parameter has {:?}",
+            grad.dtype(),
+            param.dtype()
+        )));
+    }
     verdict(name, largest_magnitude(grad)?)
 }
 

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, path::Path};
 use candle_core::Tensor;
 use serde_json::json;
 
-use crate::{Error, Grads, Params, Result, file};
+use crate::{Error, Grads, Optimizer, Params, Result, file};
 
 /// A named tensor of an optimizer's state, such as a momentum.
 #[derive(Clone, Debug)]
@@ -153,12 +153,18 @@ impl State {
         Ok(())
     }
 
-    /// Writes the state to a safetensors file atomically.
+    /// Writes the state to a safetensors file atomically, with the optimizer's learning rate and a
+    /// digest of its θ.
     ///
     /// # Errors
     /// Returns an error if the file cannot be written.
-    pub fn save(&self, optimizer: &str, params: &Params, path: &Path) -> Result<()> {
-        let description = json!({ "optimizer": optimizer, "step": self.step });
+    pub fn save(&self, optimizer: &dyn Optimizer, params: &Params, path: &Path) -> Result<()> {
+        let description = json!({
+            "optimizer": optimizer.kind(),
+            "step": self.step,
+            "learning-rate": optimizer.learning_rate(),
+            "theta": theta_of(optimizer),
+        });
         file::write(
             path,
             "optimizer-state",
@@ -167,22 +173,29 @@ impl State {
         )
     }
 
-    /// Loads a file written by [`State::save`] for the same optimizer and parameters.
+    /// Loads a file written by [`State::save`] for the same optimizer, with the same θ, and
+    /// parameters. Returns the learning rate that the optimizer had.
     ///
     /// # Errors
-    /// Returns an error if the file is damaged, or belongs to another optimizer or to other
+    /// Returns an error if the file is damaged, or belongs to another optimizer, another θ or other
     /// parameters; `self` is then unchanged.
-    pub fn load(&mut self, optimizer: &str, params: &Params, path: &Path) -> Result<()> {
+    pub fn load(&mut self, optimizer: &dyn Optimizer, params: &Params, path: &Path) -> Result<f64> {
         let mut contents = file::read(path, "optimizer-state")?;
         let kind = contents.description["optimizer"]
             .as_str()
             .unwrap_or_default();
-        if kind != optimizer {
-            return Err(Error::file(
-                path,
-                format!("contains the state of `{kind}`, not of `{optimizer}`"),
-            ));
+        if kind != optimizer.kind() {
+            let ours = optimizer.kind();
+            let problem = format!("contains the state of `{kind}`, not of `{ours}`");
+            return Err(Error::file(path, problem));
         }
+        if contents.description["theta"].as_str() != theta_of(optimizer).as_deref() {
+            let problem = format!("contains the state of `{kind}` with another θ or configuration");
+            return Err(Error::file(path, problem));
+        }
+        let learning_rate = contents.description["learning-rate"]
+            .as_f64()
+            .ok_or_else(|| Error::file(path, "does not contain the learning rate"))?;
         let step = contents.description["step"]
             .as_u64()
             .ok_or_else(|| Error::file(path, "does not contain the number of steps"))?;
@@ -195,6 +208,12 @@ impl State {
             ));
         }
         *self = restored;
-        Ok(())
+        Ok(learning_rate)
     }
+}
+
+/// The digest of a learned optimizer's θ.
+fn theta_of(optimizer: &dyn Optimizer) -> Option<String> {
+    let learned = optimizer.as_learned();
+    learned.map(|learned| learned.theta().digest())
 }

@@ -2,6 +2,7 @@ use std::{path::Path, sync::Arc};
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, file};
 
@@ -145,11 +146,29 @@ impl Theta {
             .collect()
     }
 
+    /// A digest of everything but the provenance: equal for optimizers that take the same steps.
+    pub fn digest(&self) -> String {
+        let mut digest = Sha256::new();
+        digest.update(json!([self.kind(), self.config()]).to_string());
+        for (name, shape, _) in self.layout().parts() {
+            digest.update(json!([name, shape]).to_string());
+        }
+        let bits = self.values.iter().map(|value| value.to_le_bytes());
+        bits.for_each(|bytes| digest.update(bytes));
+        let digest = digest.finalize();
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Writes θ to a safetensors file atomically.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be written.
+    /// Returns an error if a value is not finite, which no reader would accept, or the file cannot
+    /// be written.
     pub fn save(&self, path: &Path) -> Result<()> {
+        if !self.values.iter().all(|value| value.is_finite()) {
+            let problem = "is not written, because θ contains NaN or inf";
+            return Err(Error::file(path, problem));
+        }
         let names = self.layout().parts().map(|(name, ..)| name.to_owned());
         let tensors: Vec<_> = names.zip(self.tensors(DType::F32, &Device::Cpu)?).collect();
         let description = json!({

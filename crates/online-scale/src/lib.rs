@@ -76,11 +76,11 @@ impl OnlineScale {
     /// Checks that all values are in range.
     ///
     /// # Errors
-    /// Returns [`Error::Mismatch`] with the key whose value is out of range.
+    /// Returns [`Error::Setting`] with the key whose value is out of range.
     pub fn check(&self) -> Result<()> {
         let problem = |key: &str, must: &str| {
             let problem = format!("`online-scale.{key}` must be {must}");
-            Err(Error::Mismatch(problem))
+            Err(Error::Setting(problem))
         };
         if !(self.initial > 0.0 && self.initial.is_finite()) {
             return problem("initial", "positive and finite");

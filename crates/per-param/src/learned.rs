@@ -182,6 +182,7 @@ impl<R: Rule> Optimizer for Learned<R> {
     }
 
     fn init(&self, params: &Params) -> Result<State> {
+        one_type(R::KIND, params)?;
         let tensors = params.tensors().iter();
         let slots =
             tensors.map(|p| Ok(Accumulators::zeros(p.dims(), p.dtype(), p.device())?.into_slots()));
@@ -263,5 +264,20 @@ impl<R: Rule> LearnedOptimizer for Learned<R> {
             Some(rule) => Some(Box::new(self.with_config(rule)?)),
             None => None,
         })
+    }
+}
+
+/// Checks that all parameters have one type, that in which the MLP is evaluated.
+fn one_type(kind: &str, params: &Params) -> Result<()> {
+    let mut typed = params.iter().map(|(name, p)| (name, p.dtype()));
+    let Some((first, dtype)) = typed.next() else {
+        return Ok(());
+    };
+    match typed.find(|(_, other)| *other != dtype) {
+        None => Ok(()),
+        Some((name, other)) => Err(Error::Mismatch(format!(
+            "parameter `{first}` has type {dtype:?} and `{name}` {other:?}, but {kind} computes in \
+             one type; keep all parameters in one"
+        ))),
     }
 }
