@@ -355,7 +355,8 @@ fn settings_out_of_range_are_told() {
         }
     }
     let var = Var::new(&[1f32, 2.0], &Device::Cpu).unwrap();
-    let adams: [(&str, fn(&mut Adam)); 6] = [
+    type Spoil = fn(&mut Adam);
+    let adams: [(&str, Spoil); 6] = [
         ("β₁", |a| a.beta1 = 1.0),
         ("β₂", |a| a.beta2 = f64::NAN),
         ("β₂", |a| a.beta2 = -0.1),
