@@ -249,6 +249,7 @@ impl TrainerConfig {
         };
         require(clip_ok, "outer.clip.max", "positive and finite")?;
         for (key, value) in [
+            ("outer.steps", outer.steps),
             ("held-out.every", self.held_out.every),
             ("held-out.unrolls", self.held_out.unrolls),
             ("held-out.horizon", self.held_out.horizon),

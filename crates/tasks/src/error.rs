@@ -36,14 +36,20 @@ impl Error {
     }
 }
 
-/// Returns an error if a size in the configuration's `key` is 0.
-pub(crate) fn at_least_1(key: &str, sizes: &[usize]) -> Result<()> {
+/// The largest size in a configuration: no network here needs more, and the memory for a wrong digit
+/// too many would not be there.
+const LARGEST_SIZE: usize = 65_536;
+
+/// Returns an error if a size in the configuration's `key` is 0 or above [`LARGEST_SIZE`].
+pub(crate) fn sizes_in_range(key: &str, sizes: &[usize]) -> Result<()> {
+    let range = format!("from 1 to {LARGEST_SIZE}");
+    let good = |size: &usize| (1..=LARGEST_SIZE).contains(size);
     match sizes {
-        [0] => Err(Error::Config(format!(
-            "`{key}` is 0; it must be at least 1"
+        [size] if !good(size) => Err(Error::Config(format!(
+            "`{key}` is {size}; it must be {range}"
         ))),
-        _ if sizes.contains(&0) => Err(Error::Config(format!(
-            "`{key}` is {sizes:?}; each entry must be at least 1"
+        _ if !sizes.iter().all(good) => Err(Error::Config(format!(
+            "`{key}` is {sizes:?}; each entry must be {range}"
         ))),
         _ => Ok(()),
     }

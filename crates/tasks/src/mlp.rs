@@ -11,7 +11,7 @@ use crate::{
     Activation, Batch, DataStore, Error, Images, Initializer, NativeBatch, NativeTask, Result,
     Split, Task, TestScore, Workspace,
     classification::{TestRun, inputs_and_labels, normalize},
-    error::at_least_1,
+    error::sizes_in_range,
     second_order,
 };
 
@@ -137,8 +137,8 @@ impl MlpTask {
     /// Returns an error if the data are missing or damaged, and an error that names the key if a
     /// size is not valid.
     pub fn new(config: MlpConfig, store: &mut DataStore, device: &Device) -> Result<Self> {
-        at_least_1("batch-size", &[config.batch_size])?;
-        at_least_1("hidden", &config.hidden)?;
+        sizes_in_range("batch-size", &[config.batch_size])?;
+        sizes_in_range("hidden", &config.hidden)?;
         let images = config.images(store)?;
         let sizes = config.sizes(&images);
         let layers = sizes

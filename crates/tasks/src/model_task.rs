@@ -9,7 +9,7 @@ use crate::{
     Batch, DataConfig, DataStore, Result, Split, Task, TestScore,
     classification::{TestRun, inputs_and_labels},
     data::Data,
-    error::at_least_1,
+    error::sizes_in_range,
     models::{Model, ModelConfig},
     target::Target,
 };
@@ -76,7 +76,7 @@ impl ModelTask {
     /// Returns an error if the data are missing or damaged, and an error that names the key or the
     /// model if a size is not valid or the model cannot read such data.
     pub fn new(config: ModelTaskConfig, store: &mut DataStore, device: &Device) -> Result<Self> {
-        at_least_1("batch-size", &[config.batch_size])?;
+        sizes_in_range("batch-size", &[config.batch_size])?;
         let data = config.data.load(store)?;
         let target = data.target();
         let model = config.model.build(data.input(), target.outputs(), device)?;

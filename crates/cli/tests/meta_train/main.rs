@@ -184,6 +184,22 @@ fn bad_configurations_are_told() {
             vec!["stepz", "preset quick"],
         ),
         (
+            vec!["meta-train", "--set", "task.hidden=[[99999999999]]"],
+            vec!["`hidden` is 99999999999", "from 1 to 65536"],
+        ),
+        (
+            vec!["meta-train", "--set", "task.batch-size=[99999999999]"],
+            vec!["`batch-size` is 99999999999", "from 1 to 65536"],
+        ),
+        (
+            vec!["meta-train", "--set", "estimator.tasks=9223372036854775807"],
+            vec!["estimator.tasks", "from 1 to 65536"],
+        ),
+        (
+            vec!["meta-train", "--set", "outer.steps=0"],
+            vec!["`outer.steps` must be at least 1"],
+        ),
+        (
             vec!["meta-train", "--set", "estimator.sigma=-1"],
             vec!["estimator.sigma"],
         ),

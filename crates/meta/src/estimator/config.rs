@@ -20,6 +20,9 @@ pub struct Settings {
     pub sign: Option<f64>,
 }
 
+/// The largest number of tasks of an outer step, each of which keeps networks in memory.
+const MOST_TASKS: u64 = 65_536;
+
 impl Settings {
     /// The truncation, by default 50 inner steps.
     pub fn truncation_or_default(&self) -> usize {
@@ -32,7 +35,8 @@ impl Settings {
     }
 
     fn check(&self) -> Result<()> {
-        require(self.tasks >= 1, "tasks", "at least 1")?;
+        let tasks = (1..=MOST_TASKS).contains(&self.tasks);
+        require(tasks, "tasks", &format!("from 1 to {MOST_TASKS}"))?;
         let truncation = self.truncation.is_none_or(|steps| steps >= 1);
         require(truncation, "truncation", "at least 1")?;
         require_positive(self.sigma, "sigma")?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{TaskFamily, draw};
 use crate::{
     DataConfig, DataStore, ModelKind, ModelTask, ModelTaskConfig, Reparametrize, Result, Task,
-    error::{at_least_1, not_empty},
+    error::{not_empty, sizes_in_range},
     models::Size,
 };
 
@@ -66,7 +66,7 @@ impl ModelFamilyConfig {
         not_empty("depth", &self.depth)?;
         not_empty("data", &self.data)?;
         not_empty("batch-size", &self.batch_size)?;
-        at_least_1("width", &self.width)
+        sizes_in_range("width", &self.width)
     }
 
     fn all(&self) -> Result<Vec<ModelTaskConfig>> {

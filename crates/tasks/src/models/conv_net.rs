@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Error,
-    error::{at_least_1, not_empty},
+    error::{not_empty, sizes_in_range},
 };
 
 /// A convolutional network on images:
@@ -64,7 +64,7 @@ fn is_three(filter: &usize) -> bool {
 impl Architecture for ConvNetConfig {
     fn of_size(size: Size) -> crate::Result<Self> {
         let (width, depth) = size.without_heads()?;
-        at_least_1("depth", &[depth])?;
+        sizes_in_range("depth", &[depth])?;
         Ok(Self {
             channels: vec![width; depth],
             filter: three(),
@@ -79,8 +79,8 @@ impl Architecture for ConvNetConfig {
         device: &Device,
     ) -> crate::Result<Box<dyn Model>> {
         not_empty("channels", &self.channels)?;
-        at_least_1("channels", &self.channels)?;
-        at_least_1("filter", &[self.filter])?;
+        sizes_in_range("channels", &self.channels)?;
+        sizes_in_range("filter", &[self.filter])?;
         let net = ConvNet::new(input.image()?, self, outputs, device)?;
         Ok(Box::new(net))
     }

@@ -6,7 +6,7 @@ use super::{
     Architecture, Input, Model, Parameter, Size,
     ops::{dense, dense_parameters},
 };
-use crate::error::at_least_1;
+use crate::error::sizes_in_range;
 
 /// A bag of embeddings that predicts the next byte of a text from the bytes before it in the
 /// window, in any order:
@@ -36,7 +36,7 @@ impl Architecture for EmbeddingBagConfig {
         _outputs: usize,
         device: &Device,
     ) -> crate::Result<Box<dyn Model>> {
-        at_least_1("embedding", &[self.embedding])?;
+        sizes_in_range("embedding", &[self.embedding])?;
         let tokens = input.tokens()?;
         let bag = EmbeddingBag {
             vocabulary: tokens.vocabulary,

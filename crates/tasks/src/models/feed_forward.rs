@@ -6,7 +6,7 @@ use super::{
     Architecture, Input, Model, Parameter, Size,
     ops::{dense, dense_parameters},
 };
-use crate::{Activation, error::at_least_1};
+use crate::{Activation, error::sizes_in_range};
 
 /// A plain MLP on images or tables, for losses and data that [`MlpTask`](crate::MlpTask) does not
 /// have:
@@ -36,7 +36,7 @@ impl Architecture for FeedForwardConfig {
     }
 
     fn build(&self, input: Input, outputs: usize, _: &Device) -> crate::Result<Box<dyn Model>> {
-        at_least_1("hidden", &self.hidden)?;
+        sizes_in_range("hidden", &self.hidden)?;
         Ok(Box::new(FeedForward {
             sizes: [&[input.features()?], &*self.hidden, &[outputs]].concat(),
             activation: self.activation,

@@ -6,7 +6,7 @@ use super::{
     Architecture, Input, Model, Parameter, Size,
     ops::{dense, dense_parameters, layer_norm, layer_norm_parameters},
 };
-use crate::error::at_least_1;
+use crate::error::sizes_in_range;
 
 /// An MLP with layer normalization (Ba et al. 2016, arXiv 1607.06450) on images or tables:
 ///
@@ -33,7 +33,7 @@ impl Architecture for LayerNormMlpConfig {
     }
 
     fn build(&self, input: Input, outputs: usize, _: &Device) -> crate::Result<Box<dyn Model>> {
-        at_least_1("hidden", &self.hidden)?;
+        sizes_in_range("hidden", &self.hidden)?;
         let sizes = [&[input.features()?], &*self.hidden, &[outputs]].concat();
         Ok(Box::new(LayerNormMlp { sizes }))
     }

@@ -7,7 +7,7 @@ use super::{
     Architecture, Input, Model, Parameter, Size,
     ops::{dense, dense_parameters, embed_steps},
 };
-use crate::error::at_least_1;
+use crate::error::sizes_in_range;
 
 /// An LSTM (Hochreiter and Schmidhuber 1997) of one layer that predicts the next byte of a text.
 /// For each byte, with its embedding x:
@@ -42,8 +42,8 @@ impl Architecture for LstmConfig {
     }
 
     fn build(&self, input: Input, _outputs: usize, _: &Device) -> crate::Result<Box<dyn Model>> {
-        at_least_1("embedding", &[self.embedding])?;
-        at_least_1("hidden", &[self.hidden])?;
+        sizes_in_range("embedding", &[self.embedding])?;
+        sizes_in_range("hidden", &[self.hidden])?;
         Ok(Box::new(Lstm {
             vocabulary: input.tokens()?.vocabulary,
             embedding: self.embedding,

@@ -6,7 +6,7 @@ use super::{
     Architecture, Image, Input, Model, Parameter, Size,
     ops::{dense, dense_parameters, layer_norm, layer_norm_parameters},
 };
-use crate::{Error, error::at_least_1};
+use crate::{Error, error::sizes_in_range};
 
 /// An MLP-Mixer (Tolstikhin et al. 2021, arXiv 2105.01601) on images. x has a row of `width`
 /// numbers for each patch, at first a linear function of its pixels; for each layer:
@@ -38,7 +38,7 @@ pub struct MlpMixerConfig {
 impl Architecture for MlpMixerConfig {
     fn of_size(size: Size) -> crate::Result<Self> {
         let (width, layers) = size.without_heads()?;
-        at_least_1("depth", &[layers])?;
+        sizes_in_range("depth", &[layers])?;
         Ok(Self {
             patch: 2,
             width,
@@ -47,9 +47,9 @@ impl Architecture for MlpMixerConfig {
     }
 
     fn build(&self, input: Input, outputs: usize, _: &Device) -> crate::Result<Box<dyn Model>> {
-        at_least_1("patch", &[self.patch])?;
-        at_least_1("width", &[self.width])?;
-        at_least_1("layers", &[self.layers])?;
+        sizes_in_range("patch", &[self.patch])?;
+        sizes_in_range("width", &[self.width])?;
+        sizes_in_range("layers", &[self.layers])?;
         let image = input.image()?;
         if !image.side.is_multiple_of(self.patch) {
             return Err(Error::Config(format!(

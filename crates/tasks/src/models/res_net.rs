@@ -9,7 +9,7 @@ use super::{
         layer_norm_parameters,
     },
 };
-use crate::error::{at_least_1, not_empty};
+use crate::error::{not_empty, sizes_in_range};
 
 /// A residual network with pre-activation (He et al. 2016, arXiv 1603.05027) on images. For each
 /// stage:
@@ -37,7 +37,7 @@ pub struct ResNetConfig {
 impl Architecture for ResNetConfig {
     fn of_size(size: Size) -> crate::Result<Self> {
         let (width, depth) = size.without_heads()?;
-        at_least_1("depth", &[depth])?;
+        sizes_in_range("depth", &[depth])?;
         Ok(Self {
             channels: vec![width; depth],
         })
@@ -50,7 +50,7 @@ impl Architecture for ResNetConfig {
         device: &Device,
     ) -> crate::Result<Box<dyn Model>> {
         not_empty("channels", &self.channels)?;
-        at_least_1("channels", &self.channels)?;
+        sizes_in_range("channels", &self.channels)?;
         let net = ResNet::new(input.image()?, &self.channels, outputs, device)?;
         Ok(Box::new(net))
     }

@@ -7,7 +7,7 @@ use super::{
     Architecture, Input, Model, Parameter, Size, Tokens,
     ops::{dense, dense_parameters, layer_norm, layer_norm_parameters},
 };
-use crate::{Error, error::at_least_1};
+use crate::{Error, error::sizes_in_range};
 
 /// A decoder-only transformer (Vaswani et al. 2017, arXiv 1706.03762; normalization first) that
 /// predicts the next byte of a text. x is the sum of a byte's embedding and its position's; for
@@ -46,7 +46,7 @@ pub struct TransformerConfig {
 
 impl Architecture for TransformerConfig {
     fn of_size(size: Size) -> crate::Result<Self> {
-        at_least_1("depth", &[size.depth])?;
+        sizes_in_range("depth", &[size.depth])?;
         let heads = size.heads.ok_or_else(|| {
             Error::Config("`heads` is missing; a transformer needs it, such as [4]".to_owned())
         });
@@ -64,9 +64,9 @@ impl Architecture for TransformerConfig {
         _outputs: usize,
         device: &Device,
     ) -> crate::Result<Box<dyn Model>> {
-        at_least_1("width", &[self.width])?;
-        at_least_1("heads", &[self.heads])?;
-        at_least_1("layers", &[self.layers])?;
+        sizes_in_range("width", &[self.width])?;
+        sizes_in_range("heads", &[self.heads])?;
+        sizes_in_range("layers", &[self.layers])?;
         if !self.width.is_multiple_of(self.heads) {
             return Err(Error::Config(format!(
                 "`width` {} cannot be divided among {} `heads`",

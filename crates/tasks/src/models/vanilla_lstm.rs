@@ -3,7 +3,7 @@ use lopt_core::{Params, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{Architecture, Input, Model, Parameter, Size, lstm::unroll, ops::embed_steps};
-use crate::error::at_least_1;
+use crate::error::sizes_in_range;
 
 /// The LSTM language model of candle-nn's `embedding`, `lstm` and `linear`, with their shapes and
 /// initial distributions. It differs from [`LstmConfig`](super::LstmConfig)'s in these: the gates
@@ -35,8 +35,8 @@ impl Architecture for VanillaLstmConfig {
     }
 
     fn build(&self, input: Input, _outputs: usize, _: &Device) -> crate::Result<Box<dyn Model>> {
-        at_least_1("embedding", &[self.embedding])?;
-        at_least_1("hidden", &[self.hidden])?;
+        sizes_in_range("embedding", &[self.embedding])?;
+        sizes_in_range("hidden", &[self.hidden])?;
         Ok(Box::new(VanillaLstm {
             vocabulary: input.tokens()?.vocabulary,
             embedding: self.embedding,
