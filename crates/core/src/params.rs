@@ -316,6 +316,8 @@ mod tests {
                 grad.to_dtype(DType::F64).unwrap(),
                 grad.to_dtype(DType::BF16).unwrap(),
             ] {
+                let typed = p.tensors()[0].to_dtype(grad.dtype()).unwrap();
+                let p = p.with_tensors(vec![typed]).unwrap();
                 let error = Grads::new(vec![Some(grad)]).check(&p).unwrap_err();
                 assert!(error.is_bad_gradient());
                 let text = error.to_string();
@@ -325,6 +327,17 @@ mod tests {
         let fine = Tensor::from_slice(&[1e18f32, -1e18], 2, &Device::Cpu).unwrap();
         Grads::new(vec![Some(fine)]).check(&p).unwrap();
         Grads::new(vec![None]).check(&p).unwrap();
+    }
+
+    #[test]
+    fn gradients_of_another_type_are_refused() {
+        let grad = Tensor::zeros(2, DType::F64, &Device::Cpu).unwrap();
+        let error = Grads::new(vec![Some(grad)]).check(&params(&[1.0, 2.0]));
+        let text = error.unwrap_err().to_string();
+        assert!(
+            text.contains("`w` has type F64") && text.contains("F32"),
+            "{text}"
+        );
     }
 
     #[test]
