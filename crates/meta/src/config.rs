@@ -469,7 +469,7 @@ mod tests {
         for kind in ["optimizer.kind=blackbox", "optimizer.kind=\"blackbox\""] {
             let config = parse(&[kind, "optimizer.last-layer-scale=1.0"]).unwrap();
             // It takes over the online scale.
-            assert_eq!(of_optimizer(&config, "online-scale")["initial"], 0.1);
+            assert_eq!(of_optimizer(&config, "online-scale")["initial"], 0.3);
             assert!(of_optimizer(&config, "time-limit").is_null());
         }
         let star = parse(&["optimizer.kind=star"]).unwrap();
