@@ -2,7 +2,6 @@ use std::{path::Path, sync::Arc};
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, file};
 
@@ -148,15 +147,18 @@ impl Theta {
 
     /// A digest of everything but the provenance: equal for optimizers that take the same steps.
     pub fn digest(&self) -> String {
-        let mut digest = Sha256::new();
-        digest.update(json!([self.kind(), self.config()]).to_string());
+        let mut about = json!([self.kind(), self.config()]).to_string();
         for (name, shape, _) in self.layout().parts() {
-            digest.update(json!([name, shape]).to_string());
+            about += &json!([name, shape]).to_string();
         }
-        let bits = self.values.iter().map(|value| value.to_le_bytes());
-        bits.for_each(|bytes| digest.update(bytes));
-        let digest = digest.finalize();
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        let values = self.values.iter().flat_map(|value| value.to_le_bytes());
+        file::sha256(
+            about
+                .into_bytes()
+                .into_iter()
+                .chain(values)
+                .collect::<Vec<_>>(),
+        )
     }
 
     /// Writes θ to a safetensors file atomically.

@@ -8,7 +8,6 @@ use candle_core::{Device, Tensor};
 use lopt_core::{Optimizer, file};
 use lopt_tasks::{TestScore, suite};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::{Contender, Curve, Error, Result, Settings};
 
@@ -148,8 +147,7 @@ fn describe(entry: &suite::Entry, runner: &Runner, seed: u64) -> Value {
 }
 
 fn name(description: &Value) -> String {
-    let digest = Sha256::digest(description.to_string());
-    let digits: String = digest[..16].iter().map(|b| format!("{b:02x}")).collect();
+    let digits = &file::sha256(description.to_string())[..32];
     format!("{digits}.safetensors")
 }
 

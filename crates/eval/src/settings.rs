@@ -1,10 +1,9 @@
 use std::{fmt::Debug, sync::Arc};
 
-use lopt_core::{LearnedOptimizer, Optimizer};
+use lopt_core::{LearnedOptimizer, Optimizer, file};
 use lopt_tasks::suite;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::{Baseline, Error, Result};
 
@@ -104,8 +103,7 @@ impl Settings {
 
     /// A folder name for the results: the suite and the start of the SHA-256 of the settings.
     pub fn folder_name(&self) -> String {
-        let digest = Sha256::digest(json!(self).to_string());
-        let short: String = digest[..4].iter().map(|b| format!("{b:02x}")).collect();
+        let short = &file::sha256(json!(self).to_string())[..8];
         format!("{}-{short}", self.suite.name())
     }
 

@@ -8,10 +8,9 @@ use std::{
     time::Instant,
 };
 
-use lopt_core::{LearnedOptimizer, Optimizer, Theta, Workers};
+use lopt_core::{LearnedOptimizer, Optimizer, Theta, Workers, file};
 use lopt_tasks::TaskFamily;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::{
     Alone, Checkpoint, Comm, Configuration, Error, Estimate, GradientEstimator, HeldOut,
@@ -440,6 +439,5 @@ fn identity(description: &Value) -> String {
     if let Some(sections) = fixed.as_object_mut() {
         sections.remove("checkpoint");
     }
-    let digest = Sha256::digest(fixed.to_string());
-    digest[..16].iter().map(|b| format!("{b:02x}")).collect()
+    file::sha256(fixed.to_string())[..32].to_owned()
 }
