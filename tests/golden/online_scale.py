@@ -29,7 +29,11 @@ def below(prefix):
 def optimizer():
     adam = optax.adam(CONFIG["lr"], CONFIG["b1"], CONFIG["b2"], CONFIG["eps"])
     return optax.contrib.mechanize(
-        adam, weight_decay=0.0, s_init=CONFIG["initial"], num_betas=CONFIG["learners"]
+        adam,
+        weight_decay=0.0,
+        eps=1e-12,
+        s_init=CONFIG["initial"],
+        num_betas=CONFIG["learners"],
     )
 
 

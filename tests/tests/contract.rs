@@ -68,7 +68,12 @@ pub fn learned() -> Vec<(String, Box<dyn LearnedOptimizer>)> {
         ),
         (
             "star with an online scale".to_owned(),
-            star(|c| c.online_scale = Some(OnlineScale::default())),
+            star(|c| {
+                c.online_scale = Some(OnlineScale {
+                    gradient_rms: Some(0.01),
+                    ..OnlineScale::default()
+                })
+            }),
         ),
         (
             "blackbox with an online scale".to_owned(),
@@ -356,7 +361,7 @@ fn settings_out_of_range_are_told() {
     }
     let var = Var::new(&[1f32, 2.0], &Device::Cpu).unwrap();
     type Spoil = fn(&mut Adam);
-    let adams: [(&str, Spoil); 6] = [
+    let adams: [(&str, Spoil); 8] = [
         ("β₁", |a| a.beta1 = 1.0),
         ("β₂", |a| a.beta2 = f64::NAN),
         ("β₂", |a| a.beta2 = -0.1),
@@ -366,6 +371,20 @@ fn settings_out_of_range_are_told() {
             let scale = OnlineScale::default();
             a.online_scale = Some(OnlineScale {
                 initial: 0.0,
+                ..scale
+            });
+        }),
+        ("online-scale.slope-limit", |a| {
+            let scale = OnlineScale::default();
+            a.online_scale = Some(OnlineScale {
+                slope_limit: 1.0,
+                ..scale
+            });
+        }),
+        ("online-scale.gradient-rms", |a| {
+            let scale = OnlineScale::default();
+            a.online_scale = Some(OnlineScale {
+                gradient_rms: Some(0.0),
                 ..scale
             });
         }),

@@ -129,6 +129,14 @@ fn all() -> Vec<(String, Box<dyn Optimizer>, ByIsa)> {
         star("with an online scale", |c| {
             c.online_scale = Some(OnlineScale::default())
         }),
+        star("with a unit of gradients", |c| {
+            let gradient_rms = Some(0.01);
+            let scale = OnlineScale::default();
+            c.online_scale = Some(OnlineScale {
+                gradient_rms,
+                ..scale
+            });
+        }),
         star("with a large online scale", |c| {
             let initial = 10.0;
             let scale = OnlineScale::default();

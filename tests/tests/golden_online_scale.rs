@@ -18,6 +18,9 @@ fn adam(golden: &Golden, tensor_weight: f64) -> Adam {
             initial: number("initial"),
             learners: number("learners") as usize,
             tensor_weight,
+            // Slopes of any size, as in optax.
+            slope_limit: 1e30,
+            gradient_rms: None,
         }),
     }
 }

@@ -15,6 +15,7 @@ mod golden_parts;
 mod inner_weight_decay;
 mod meta_gradient;
 mod models;
+mod online_scale;
 mod pretrained;
 mod stability;
 mod suites;

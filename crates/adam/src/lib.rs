@@ -183,6 +183,7 @@ impl FusedUpdate for FusedAdam {
     }
 
     fn update(&mut self, index: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]) {
+        let g = self.scale.gradient(g);
         let (target, slots) = self.scale.target(index, p, slots);
         if let [m, v] = slots {
             lopt_kernels::adam(self.isa, &self.constants, target, g, m, v);

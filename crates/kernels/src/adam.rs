@@ -1,5 +1,5 @@
 use crate::{
-    Target,
+    Gradient, Target,
     isa::dispatch,
     simd::{Simd, part, put},
 };
@@ -31,11 +31,11 @@ dispatch! {
     ///
     /// # Panics
     /// Panics if the slices differ in length.
-    pub fn adam = body(constants: &Adam, target: Target, g: &[f32], m: &mut [f32], v: &mut [f32])
+    pub fn adam = body(constants: &Adam, target: Target, g: Gradient, m: &mut [f32], v: &mut [f32])
 }
 
 #[inline(always)]
-fn body<S: Simd>(s: S, c: &Adam, mut target: Target, g: &[f32], m: &mut [f32], v: &mut [f32]) {
+fn body<S: Simd>(s: S, c: &Adam, mut target: Target, g: Gradient, m: &mut [f32], v: &mut [f32]) {
     let n = target.p.len();
     target.check();
     assert!(g.len() == n && m.len() == n && v.len() == n);
@@ -48,7 +48,7 @@ fn body<S: Simd>(s: S, c: &Adam, mut target: Target, g: &[f32], m: &mut [f32], v
             let (direction, new_m, new_v) = step(
                 s,
                 c,
-                part(s, g, at, count),
+                g.part(s, at, count),
                 part(s, m, at, count),
                 part(s, v, at, count),
             );

@@ -24,4 +24,4 @@ mod target;
 pub use adam::{Adam, adam};
 pub use isa::Isa;
 pub use rows::{gather, gather_pixels};
-pub use target::{Target, UpdateSum, inner_product};
+pub use target::{Gradient, Target, UpdateSum, inner_products};

@@ -24,7 +24,7 @@ pub use formula::{Exponent, Formula};
 pub use lines::Shape;
 pub use theta::Weights;
 
-use crate::{Isa, Target};
+use crate::{Gradient, Isa, Target};
 use scaled::Scaled;
 use side::{Side, sum_squares};
 
@@ -72,7 +72,7 @@ pub fn update<const H: usize>(
     bias: &[f32; H],
     shape: &Shape,
     target: Target,
-    g: &[f32],
+    g: Gradient,
     state: State,
     scratch: &mut Scratch,
 ) {

@@ -1,9 +1,43 @@
-//! Where the kernels put their updates, and the inner product that an online scale needs.
+//! What the kernels read and where they put their updates, and the sums that an online scale needs.
 
 use crate::{
     isa::dispatch,
     simd::{FLUSH, Simd, part, put},
 };
+
+/// The gradient of one tensor, which the kernels read multiplied by a factor.
+#[derive(Clone, Copy, Debug)]
+pub struct Gradient<'a> {
+    /// The values, as long as the parameters.
+    pub values: &'a [f32],
+    /// The factor.
+    pub factor: f32,
+}
+
+impl<'a> From<&'a [f32]> for Gradient<'a> {
+    /// Returns the gradient as it is.
+    fn from(values: &'a [f32]) -> Self {
+        let factor = 1.0;
+        Self { values, factor }
+    }
+}
+
+impl Gradient<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Reads `n` elements; the missing lanes are zeros.
+    ///
+    /// # Safety
+    /// `at + n` is at most the number of elements and `n` at most `LANES`.
+    #[inline(always)]
+    pub(crate) unsafe fn part<S: Simd>(&self, s: S, at: usize, n: usize) -> S::V {
+        // SAFETY: guaranteed by the caller.
+        let values = unsafe { part(s, self.values, at, n) };
+        s.mul(values, s.splat(self.factor))
+    }
+}
 
 /// The destination of an optimizer's update u, for one tensor.
 #[derive(Debug)]
@@ -76,29 +110,33 @@ impl<'a> Target<'a> {
 }
 
 dispatch! {
-    /// Returns the inner product ⟨a, b⟩, summed in f64 from f32 sums of 8192 elements.
+    /// Returns the inner products (⟨a, b⟩, ⟨b, b⟩), summed in f64 from f32 sums of 8192 elements.
     ///
     /// # Panics
     /// Panics if the slices differ in length.
-    pub fn inner_product = body(a: &[f32], b: &[f32]) -> f64
+    pub fn inner_products = body(a: &[f32], b: &[f32]) -> (f64, f64)
 }
 
 #[inline(always)]
-fn body<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f64 {
+fn body<S: Simd>(s: S, a: &[f32], b: &[f32]) -> (f64, f64) {
     let n = a.len();
     assert!(b.len() == n);
-    let mut total = 0.0;
+    let mut totals = (0.0, 0.0);
     let mut start = 0;
     while start < n {
         let end = n.min(start + FLUSH);
-        let mut sums = [s.splat(0.0); 2];
+        let (mut products, mut squares) = ([s.splat(0.0); 2], [s.splat(0.0); 2]);
         let mut at = start;
         while at + 2 * S::LANES <= end {
             // SAFETY: two vectors remain before `end`, which is at most the length of the slices.
             unsafe {
-                sums[0] = s.mul_add(s.load(a, at), s.load(b, at), sums[0]);
+                let b0 = s.load(b, at);
+                products[0] = s.mul_add(s.load(a, at), b0, products[0]);
+                squares[0] = s.mul_add(b0, b0, squares[0]);
                 let next = at + S::LANES;
-                sums[1] = s.mul_add(s.load(a, next), s.load(b, next), sums[1]);
+                let b1 = s.load(b, next);
+                products[1] = s.mul_add(s.load(a, next), b1, products[1]);
+                squares[1] = s.mul_add(b1, b1, squares[1]);
             }
             at += 2 * S::LANES;
         }
@@ -106,11 +144,13 @@ fn body<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f64 {
             let count = S::LANES.min(end - at);
             // SAFETY: `count` elements remain before `end`; the missing lanes are zeros.
             let (a, b) = unsafe { (part(s, a, at, count), part(s, b, at, count)) };
-            sums[0] = s.mul_add(a, b, sums[0]);
+            products[0] = s.mul_add(a, b, products[0]);
+            squares[0] = s.mul_add(b, b, squares[0]);
             at += count;
         }
-        total += f64::from(s.sum(s.add(sums[0], sums[1])));
+        totals.0 += f64::from(s.sum(s.add(products[0], products[1])));
+        totals.1 += f64::from(s.sum(s.add(squares[0], squares[1])));
         start = end;
     }
-    total
+    totals
 }

@@ -4,7 +4,7 @@
 //! instance, with `RUSTFLAGS=-Ctarget-feature=+avx2,+fma` that of AVX2 too.
 
 use lopt_kernels::{
-    Adam, Isa, Target, UpdateSum, adam, inner_product,
+    Adam, Gradient, Isa, Target, UpdateSum, adam, inner_products,
     mlp::{Activation, Layer, Mlp, Workspace},
     per_param::{Exponent, Factored, Formula, Scratch, Shape, State, Weights, update},
 };
@@ -74,7 +74,7 @@ fn adam_is_the_same_for_all() {
                 isa,
                 &constants,
                 Target::parameters(&mut p),
-                &g,
+                g[..].into(),
                 &mut m,
                 &mut v,
             );
@@ -168,7 +168,11 @@ fn steps<const H: usize>(
     let mut sum = Numbers(n as u64 + 1).vec(n, 0.01);
     let mut scratch = Scratch::default();
     for t in 0..2 {
-        let g = numbers.vec(n, 0.1);
+        let values = numbers.vec(n, 1.0);
+        let g = Gradient {
+            values: &values,
+            factor: 0.1,
+        };
         let factored = match factored {
             Some(_) => Factored::RowCol {
                 row: &mut row,
@@ -185,7 +189,7 @@ fn steps<const H: usize>(
         let scratch = &mut scratch;
         let target = target(&mut p, &mut sum, t);
         update(
-            isa, weights, formula, &bias, &shape, target, &g, state, scratch,
+            isa, weights, formula, &bias, &shape, target, g, state, scratch,
         );
     }
     // The sum with the parameters: a single small update has a larger relative error.
@@ -213,7 +217,7 @@ fn an_update_sum_collects_the_updates() {
         for isa in Isa::all() {
             let run = |target: Target| {
                 let (mut m, mut v) = (vec![0.0; n], vec![0.0; n]);
-                adam(isa, &constants, target, &g, &mut m, &mut v);
+                adam(isa, &constants, target, g[..].into(), &mut m, &mut v);
             };
             let (mut plain, mut p, mut sum) = (start.clone(), start.clone(), old.clone());
             run(Target::parameters(&mut plain));
@@ -235,17 +239,17 @@ fn inner_products_are_sums_of_products() {
         }
         let mut numbers = Numbers(n as u64);
         let (a, b) = (numbers.vec(n, 1.0), numbers.vec(n, 1.0));
-        let exact: f64 = a
-            .iter()
-            .zip(&b)
-            .map(|(a, b)| f64::from(*a) * f64::from(*b))
-            .sum();
+        let exact = |a: &[f32]| -> f64 {
+            let products = a.iter().zip(&b).map(|(&a, &b)| f64::from(a) * f64::from(b));
+            products.sum()
+        };
+        let exact = [exact(&a), exact(&b)];
         for isa in Isa::all() {
-            let ours = inner_product(isa, &a, &b);
-            assert!(
-                (ours - exact).abs() <= 1e-6 * (n as f64),
-                "{isa} {n}: {ours} {exact}"
-            );
+            let (of_a_and_b, of_b) = inner_products(isa, &a, &b);
+            for (ours, exact) in [of_a_and_b, of_b].into_iter().zip(exact) {
+                let error = (ours - exact).abs();
+                assert!(error <= 1e-6 * n as f64, "{isa} {n}: {ours} {exact}");
+            }
         }
     }
 }

@@ -1,19 +1,32 @@
 //! The online scale of a fused update.
 
-use lopt_kernels::{Isa, Target, UpdateSum, inner_product};
+use lopt_kernels::{Gradient, Isa, Target, UpdateSum, inner_products};
 
-use crate::{EPSILON, OnlineScale, TINY};
+use crate::{EPSILON, GRADIENT_DECAY, OnlineScale, TINY};
 
 /// The online scale of a [`FusedUpdate`](lopt_core::FusedUpdate), or none.
 #[derive(Clone, Debug)]
 pub struct FusedScale {
     isa: Isa,
     config: Option<OnlineScale>,
-    /// ⟨Δ, ∇⟩ of the tensors seen so far in this step.
-    slope: f64,
+    /// Of the tensors seen so far in this step.
+    seen: Seen,
+    /// The factor of the gradients in this step.
+    gradient_factor: f32,
     network: Moved,
     /// Of each tensor.
     tensors: Vec<Moved>,
+}
+
+/// Sums over the gradients of a network.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    /// ⟨Δ, ∇⟩
+    slope: f64,
+    /// ⟨∇, ∇⟩
+    square: f64,
+    /// The number of elements.
+    count: usize,
 }
 
 /// S′ − S and S′ of one step.
@@ -29,7 +42,8 @@ impl FusedScale {
         Self {
             isa,
             config: config.cloned(),
-            slope: 0.0,
+            seen: Seen::default(),
+            gradient_factor: 1.0,
             network: Moved::default(),
             tensors: vec![Moved::default(); parameters],
         }
@@ -41,18 +55,35 @@ impl FusedScale {
             return;
         }
         if let (Some(config), Some([learners, sum])) = (&self.config, slots.last_chunk_mut()) {
-            let slope = inner_product(self.isa, sum, g);
-            self.slope += slope;
+            let (slope, square) = inner_products(self.isa, sum, g);
+            self.seen.slope += slope;
+            self.seen.square += square;
+            self.seen.count += g.len();
             self.tensors[index] = config.advance(slope as f32, learners);
         }
     }
 
-    /// Updates the network's learners, whose slot is the last of the network.
+    /// Updates the slots of the network, which are its last.
     pub fn begin_step(&mut self, network: &mut [Vec<f32>]) {
-        let slope = std::mem::take(&mut self.slope);
-        if let (Some(config), Some(learners)) = (&self.config, network.last_mut()) {
-            self.network = config.advance(slope as f32, learners);
+        let seen = std::mem::take(&mut self.seen);
+        let Some(config) = &self.config else {
+            return;
+        };
+        if let Some(learners) = network.last_mut() {
+            self.network = config.advance(seen.slope as f32, learners);
         }
+        if let (Some(rms), Some([gradient, _])) = (config.gradient_rms, network.last_chunk_mut())
+            && seen.count > 0
+        {
+            let mean = seen.square / seen.count as f64;
+            self.gradient_factor = gradient_factor(rms, mean, gradient);
+        }
+    }
+
+    /// Returns the gradient as the optimizer reads it.
+    pub fn gradient<'a>(&self, values: &'a [f32]) -> Gradient<'a> {
+        let factor = self.gradient_factor;
+        Gradient { values, factor }
     }
 
     /// Splits the slots of a tensor into those of the scale, which become part of the target, and
@@ -81,6 +112,16 @@ impl FusedScale {
     }
 }
 
+/// Updates q and w with the mean square of a gradient; returns ρ/R.
+fn gradient_factor(rms: f64, mean: f64, q_and_w: &mut [f32]) -> f32 {
+    for (average, new) in q_and_w.iter_mut().zip([mean, 1.0]) {
+        let old = f64::from(*average);
+        *average = (GRADIENT_DECAY * old + (1.0 - GRADIENT_DECAY) * new) as f32;
+    }
+    let ratio = f64::from(q_and_w[0]) / f64::from(q_and_w[1]);
+    (rms / (ratio + TINY).sqrt()) as f32
+}
+
 impl OnlineScale {
     /// Updates the learners, \[4, K\], with the slope h.
     fn advance(&self, h: f32, learners: &mut [f32]) -> Moved {
@@ -92,6 +133,11 @@ impl OnlineScale {
         let start = (self.initial / self.learners as f64) as f32;
         for (i, beta) in self.decays().enumerate() {
             let beta = beta as f32;
+            let bound = match m[i] > epsilon {
+                true => self.slope_limit as f32 * m[i],
+                false => f32::INFINITY,
+            };
+            let h = h.max(-bound).min(bound);
             r[i] = beta * r[i] - s[i] * h.max(-m[i]).min(m[i]);
             m[i] = (beta * m[i]).max(h.abs() + epsilon);
             v[i] = beta * beta * v[i] + h * h;

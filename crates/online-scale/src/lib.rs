@@ -3,11 +3,12 @@
 //! Around an optimizer with the updates u, the scaled sum Δ of all updates moves the parameters φ.
 //! K learners observe the slope h = ⟨Δ, ∇⟩ of the loss in the scale of Δ, and bet on it:
 //!
-//! r_i ← β_i · r_i − s_i · clip(h, −m_i, m_i), \
-//! m_i ← max(β_i · m_i, |h| + ε), v_i ← β_i² · v_i + h², \
+//! h_i = clip(h, −κ·m_i, κ·m_i) if m_i > ε, else h, \
+//! r_i ← β_i · r_i − s_i · clip(h_i, −m_i, m_i), \
+//! m_i ← max(β_i · m_i, |h_i| + ε), v_i ← β_i² · v_i + h_i², \
 //! s_i ← (s₀/K · m_i + max(0, r_i)) / (√v_i + ε), S = Σ_i s_i,
 //!
-//! with β_i = 1 − 10^{−i}, i = 1 … K, and ε = 1e-8. There are K learners for the whole network,
+//! with β_i = 1 − 10^{−i}, i = 1 … K, and ε = 1e-12. There are K learners for the whole network,
 //! whose h is the sum over all parameters that have a gradient, and K for each tensor. The scale S
 //! of a tensor is (1 − w) · S_network + w · S_tensor, and a step is
 //!
@@ -23,14 +24,24 @@
 //! network's slope is the least noisy; those of the tensors find out which of them should move
 //! further than the others.
 //!
+//! One slope that is much larger than all before it would take S back to s₀ at once, and φ with it:
+//! an unusual minibatch could throw the network far from where it was. So a slope counts for at most
+//! κ times the largest that a learner remembers.
+//!
+//! With [`OnlineScale::gradient_rms`] the optimizer reads gradients in a unit of their own, ∇ · ρ/R
+//! with R the running root mean square of the gradients of the whole network: q ← 0.99·q +
+//! 0.01·mean ∇², w ← 0.99·w + 0.01, R = √(q/w). Training is then the same for a loss in any unit, and
+//! constants such as the 1e-6 in STAR's preconditioner mean the same for every network and
+//! throughout training. The slopes are not changed.
+//!
 //! [`OnlineScale`] is the configuration. Optimizers use it through [`init`] and [`step_each`] in candle ops,
 //! which is differentiable in the optimizer's meta-parameters, and through [`FusedScale`] on
-//! slices. The state is one slot of the network, \[4, K\] with the rows m, v, r and s, and two slots
-//! of each parameter: its own \[4, K\], and Δ.
+//! slices. The state is one slot of the network, \[4, K\] with the rows m, v, r and s, before it
+//! (q, w) if gradients are scaled, and two slots of each parameter: its own \[4, K\], and Δ.
 //!
 //! Source: Mechanic, Cutkosky, Defazio and Mehta 2023, arXiv 2306.00144, as in
-//! `optax.contrib.mechanize` without its weight decay. The learners of the tensors are not in the
-//! paper.
+//! `optax.contrib.mechanize` without its weight decay and with a smaller ε. The learners of the tensors, the bound of
+//! the slopes and the unit of the gradients are not in the paper.
 
 mod fused;
 mod ops;
@@ -51,12 +62,22 @@ pub struct OnlineScale {
     pub learners: usize,
     /// w, the weight of a tensor's own scale beside that of the network, from 0 to 1. Default: 0.5.
     pub tensor_weight: f64,
+    /// κ, the bound of a slope in multiples of the largest before it, more than 1. Default: 1.2.
+    pub slope_limit: f64,
+    /// ρ, the root mean square to which gradients are scaled; without, the optimizer reads them as
+    /// they are. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gradient_rms: Option<f64>,
 }
 
 /// ε
-const EPSILON: f64 = 1e-8;
-/// Added under square roots, whose derivative at 0 is infinite.
-const TINY: f64 = 1e-30;
+const EPSILON: f64 = 1e-12;
+/// Added under square roots: their derivative at 0 is infinite, and R a divisor.
+const TINY: f64 = 1e-36;
+/// The decay of q and w.
+const GRADIENT_DECAY: f64 = 0.99;
+/// The slot \[2\] of q and w.
+const GRADIENT: &str = "gradient-square";
 /// The slot \[4, K\] of m, v, r and s.
 const LEARNERS: &str = "scale-learners";
 /// The slot of Δ, the last of each parameter.
@@ -68,6 +89,8 @@ impl Default for OnlineScale {
             initial: 0.1,
             learners: 6,
             tensor_weight: 0.5,
+            slope_limit: 1.2,
+            gradient_rms: None,
         }
     }
 }
@@ -90,6 +113,15 @@ impl OnlineScale {
         }
         if !(0.0..=1.0).contains(&self.tensor_weight) {
             return problem("tensor-weight", "from 0 to 1");
+        }
+        if !(self.slope_limit > 1.0 && self.slope_limit.is_finite()) {
+            return problem("slope-limit", "more than 1 and finite");
+        }
+        if !self
+            .gradient_rms
+            .is_none_or(|rms| 1e-6 <= rms && rms <= 1e6)
+        {
+            return problem("gradient-rms", "from 1e-6 to 1e6");
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use lopt_core::{Error, Grads, Params, Result, Slot, State};
 
-use crate::{EPSILON, LEARNERS, OnlineScale, SUM, TINY};
+use crate::{EPSILON, GRADIENT, GRADIENT_DECAY, LEARNERS, OnlineScale, SUM, TINY};
 
 /// Adds the slots of the online scale, if there is one, to an optimizer's initial state.
 ///
@@ -37,10 +37,15 @@ pub fn step_each(
     };
     grads.check(params)?;
     let (learners, network) = scale.of_network(state, grads)?;
+    let (gradient, factor) = scale.gradient_factor(state, grads)?.unzip();
     state.step_each_checked(params, grads, |p, slots, g| {
         let (slots, old, sum) = split(slots)?;
         let (learners, tensor) = scale.advance_ops(old, &(sum * g)?.sum_all()?)?;
         let moved = network.mean(&tensor, scale.tensor_weight)?;
+        let g = match &factor {
+            Some(factor) => &g.broadcast_mul(&like(factor, g)?)?,
+            None => g,
+        };
         let (update, mut slots) = step(p, slots, g)?;
         let moved = (sum.broadcast_mul(&moved.change)? + update.broadcast_mul(&moved.scale)?)?;
         slots.extend([slot(LEARNERS, learners), slot(SUM, (sum + update)?)]);
@@ -49,7 +54,15 @@ pub fn step_each(
     if let Some(last) = state.network.last_mut() {
         last.value = learners;
     }
+    if let (Some(gradient), Some([old, _])) = (gradient, state.network.last_chunk_mut()) {
+        old.value = gradient;
+    }
     Ok(())
+}
+
+/// Returns a scalar with the type and device of `other`.
+fn like(scalar: &Tensor, other: &Tensor) -> Result<Tensor> {
+    Ok(scalar.to_device(other.device())?.to_dtype(other.dtype())?)
 }
 
 fn slot(name: &'static str, value: Tensor) -> Slot {
@@ -76,8 +89,7 @@ impl Moved {
     /// Returns (1 − w) · self + w · other, with the type and device of the other.
     fn mean(&self, other: &Self, w: f64) -> Result<Self> {
         let mean = |ours: &Tensor, others: &Tensor| -> Result<Tensor> {
-            let ours = ours.to_device(others.device())?.to_dtype(others.dtype())?;
-            Ok(((ours * (1.0 - w))? + (others * w)?)?)
+            Ok(((like(ours, others)? * (1.0 - w))? + (others * w)?)?)
         };
         Ok(Self {
             change: mean(&self.change, &other.change)?,
@@ -88,17 +100,22 @@ impl Moved {
 
 impl OnlineScale {
     fn add_slots(&self, mut state: State, params: &Params) -> Result<State> {
-        let zeros = |dtype, device: &Device| -> Result<Slot> {
+        let learners = |dtype, device: &Device| -> Result<Slot> {
             let value = Tensor::zeros((4, self.learners), dtype, device)?;
             Ok(slot(LEARNERS, value))
         };
         let first = params.tensors().first();
-        state.network.push(match first {
-            Some(p) => zeros(p.dtype(), p.device())?,
-            None => zeros(DType::F32, &Device::Cpu)?,
-        });
+        let (dtype, device) = match first {
+            Some(p) => (p.dtype(), p.device()),
+            None => (DType::F32, &Device::Cpu),
+        };
+        if self.gradient_rms.is_some() {
+            let gradient = Tensor::zeros(2, dtype, device)?;
+            state.network.push(slot(GRADIENT, gradient));
+        }
+        state.network.push(learners(dtype, device)?);
         for (slots, p) in state.slots.iter_mut().zip(params.tensors()) {
-            let learners = zeros(p.dtype(), p.device())?;
+            let learners = learners(p.dtype(), p.device())?;
             slots.extend([learners, slot(SUM, p.zeros_like()?)]);
         }
         Ok(state)
@@ -112,11 +129,36 @@ impl OnlineScale {
         for (slots, g) in state.slots.iter().zip(grads.tensors()) {
             if let Some(g) = g.as_ref().filter(|g| g.elem_count() > 0) {
                 let (_, _, sum) = split(slots)?;
-                let own = (sum * g)?.sum_all()?.to_dtype(slope.dtype())?;
-                slope = (&slope + own.to_device(slope.device())?)?;
+                slope = (&slope + like(&(sum * g)?.sum_all()?, &slope)?)?;
             }
         }
         self.advance_ops(learners, &slope)
+    }
+
+    /// Returns (q, w) after their update with the gradients, and ρ/R, if gradients are scaled.
+    fn gradient_factor(&self, state: &State, grads: &Grads) -> Result<Option<(Tensor, Tensor)>> {
+        let Some(rms) = self.gradient_rms else {
+            return Ok(None);
+        };
+        let old = match state.network.last_chunk() {
+            Some([gradient, _]) if gradient.name == GRADIENT => &gradient.value,
+            _ => return Err(Error::other_state()),
+        };
+        let mut sum = Tensor::zeros((), old.dtype(), old.device())?;
+        let mut count = 0;
+        for g in grads.tensors().iter().flatten() {
+            sum = (&sum + like(&g.sqr()?.sum_all()?, &sum)?)?;
+            count += g.elem_count();
+        }
+        if count == 0 {
+            return Ok(None);
+        }
+        let mean = (sum / count as f64)?;
+        let fresh = Tensor::stack(&[&mean, &mean.ones_like()?], 0)?;
+        let new = ((old * GRADIENT_DECAY)? + (fresh * (1.0 - GRADIENT_DECAY))?)?;
+        let ratio = (new.get(0)? / new.get(1)?)?;
+        let factor = ((ratio + TINY)?.sqrt()?.recip()? * rms)?;
+        Ok(Some((new, factor)))
     }
 
     /// Returns the learners, \[4, K\], after their update with the slope h, and the scale.
@@ -128,6 +170,10 @@ impl OnlineScale {
         let (m, v, r, s) = (row(0)?, row(1)?, row(2)?, row(3)?);
         let old = s.sum_all()?;
         let h = slope.broadcast_as(self.learners)?;
+        let bound = m
+            .gt(EPSILON)?
+            .where_cond(&(&m * self.slope_limit)?, &h.abs()?)?;
+        let h = h.maximum(&bound.neg()?)?.minimum(&bound)?;
         let decays: Vec<f64> = self.decays().collect();
         let betas = Tensor::new(decays, s.device())?.to_dtype(s.dtype())?;
         let clipped = h.maximum(&m.neg()?)?.minimum(&m)?;

@@ -112,6 +112,7 @@ impl<R: Rule, const H: usize> FusedUpdate for FusedRule<R, H> {
     }
 
     fn update(&mut self, index: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]) {
+        let g = self.scale.gradient(g);
         let (target, slots) = self.scale.target(index, p, slots);
         let (momentum, rms, factored) = match slots {
             [momentum, rms, row, col] => (momentum, rms, Factored::RowCol { row, col }),

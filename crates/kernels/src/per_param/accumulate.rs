@@ -1,6 +1,7 @@
 //! Second pass: updates the accumulators with the gradient and sums the features' squares.
 
 use crate::{
+    Gradient,
     isa::dispatch,
     simd::{FLUSH, Simd, part, put},
 };
@@ -16,7 +17,7 @@ dispatch! {
     /// Updates momenta and second moment, and returns the sums of squares of the 16 element
     /// features.
     pub(super) fn accumulate<const H: usize> = body(
-        weights: &Weights<H>, lines: &Lines, p: &[f32], g: &[f32],
+        weights: &Weights<H>, lines: &Lines, p: &[f32], g: Gradient,
         momentum: &mut [f32], rms: &mut [f32], rows: &Side, columns: &Side,
     ) -> [f64; ELEMENT]
 }
@@ -28,7 +29,7 @@ fn body<S: Simd, const H: usize>(
     weights: &Weights<H>,
     lines: &Lines,
     p: &[f32],
-    g: &[f32],
+    g: Gradient,
     momentum: &mut [f32],
     rms: &mut [f32],
     rows: &Side,
@@ -75,7 +76,7 @@ pub(super) fn flush<S: Simd, const N: usize>(s: S, sums: &mut [S::V; N], totals:
 /// The slices of one tensor of n elements.
 pub(super) struct Tensor<'a> {
     pub p: &'a [f32],
-    pub g: &'a [f32],
+    pub g: Gradient<'a>,
     pub m: [&'a mut [f32]; 3],
     pub v: &'a mut [f32],
 }
@@ -84,7 +85,7 @@ impl<'a> Tensor<'a> {
     /// # Panics
     /// Panics if the lengths differ.
     #[inline(always)]
-    pub fn new(p: &'a [f32], g: &'a [f32], momentum: &'a mut [f32], v: &'a mut [f32]) -> Self {
+    pub fn new(p: &'a [f32], g: Gradient<'a>, momentum: &'a mut [f32], v: &'a mut [f32]) -> Self {
         let n = p.len();
         assert!(g.len() == n && momentum.len() == 3 * n && v.len() == n);
         let (m0, rest) = momentum.split_at_mut(n);
@@ -208,7 +209,7 @@ impl<S: Simd> Accumulate<'_, S> {
         let s = self.s;
         // SAFETY: guaranteed by the caller.
         let (g, p, (m, v)) = unsafe {
-            let g = part(s, self.tensor.g, at, n);
+            let g = self.tensor.g.part(s, at, n);
             let p = part(s, self.tensor.p, at, n);
             (g, p, self.means.take(s, &mut self.tensor, at, n, g))
         };

@@ -1,7 +1,7 @@
 //! Third pass: evaluates the MLP on the features of each element and takes the step.
 
 use crate::{
-    Isa, Target,
+    Gradient, Isa, Target,
     isa::dispatch,
     simd::{Simd, Two, part},
 };
@@ -27,7 +27,7 @@ pub(super) fn apply<const H: usize>(
     scaled: &Scaled<H>,
     lines: &Lines,
     target: Target,
-    g: &[f32],
+    g: Gradient,
     momentum: &[f32],
     rms: &[f32],
     rows: &Side,
@@ -48,7 +48,7 @@ pub(super) fn apply<const H: usize>(
 dispatch! {
     fn step<const H: usize> = step_body(
         weights: &Weights<H>, scaled: &Scaled<H>, formula: &Formula, lines: &Lines, target: Target,
-        g: &[f32], momentum: &[f32], rms: &[f32], rows: &Side, columns: &Side,
+        g: Gradient, momentum: &[f32], rms: &[f32], rows: &Side, columns: &Side,
     )
 }
 
@@ -56,7 +56,7 @@ dispatch! {
     /// Returns the sums of the heads over the tensor.
     fn heads<const H: usize> = heads_body(
         weights: &Weights<H>, scaled: &Scaled<H>, lines: &Lines, p: &[f32],
-        g: &[f32], momentum: &[f32], rms: &[f32], rows: &Side, columns: &Side,
+        g: Gradient, momentum: &[f32], rms: &[f32], rows: &Side, columns: &Side,
     ) -> [f64; HEADS]
 }
 
@@ -69,7 +69,7 @@ fn step_body<S: Simd, const H: usize>(
     formula: &Formula,
     lines: &Lines,
     mut target: Target,
-    g: &[f32],
+    g: Gradient,
     momentum: &[f32],
     rms: &[f32],
     rows: &Side,
@@ -176,7 +176,7 @@ fn heads_body<S: Simd, const H: usize>(
     scaled: &Scaled<H>,
     lines: &Lines,
     p: &[f32],
-    g: &[f32],
+    g: Gradient,
     momentum: &[f32],
     rms: &[f32],
     rows: &Side,
@@ -231,7 +231,7 @@ pub(super) fn add_heads<S: Simd>(s: S, heads: [S::V; HEADS], n: usize, totals: &
 
 /// The gradient and the moments of a tensor, all of the same length.
 pub(super) struct Moments<'a> {
-    g: &'a [f32],
+    g: Gradient<'a>,
     m: [&'a [f32]; 3],
     v: &'a [f32],
 }
@@ -240,7 +240,7 @@ impl<'a> Moments<'a> {
     /// # Panics
     /// Panics if the lengths are not `n`.
     #[inline(always)]
-    pub fn new(n: usize, g: &'a [f32], momentum: &'a [f32], v: &'a [f32]) -> Self {
+    pub fn new(n: usize, g: Gradient<'a>, momentum: &'a [f32], v: &'a [f32]) -> Self {
         assert!(g.len() == n && momentum.len() == 3 * n && v.len() == n);
         let (m0, rest) = momentum.split_at(n);
         let (m1, m2) = rest.split_at(n);
@@ -259,7 +259,7 @@ impl<'a> Moments<'a> {
         unsafe {
             let v = part(s, self.v, at, n);
             Inputs {
-                g: part(s, self.g, at, n),
+                g: self.g.part(s, at, n),
                 m: [
                     part(s, self.m[0], at, n),
                     part(s, self.m[1], at, n),

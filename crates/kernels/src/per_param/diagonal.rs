@@ -1,7 +1,7 @@
 //! The update of tensors of rank 0 and 1, whose second moments are not factored.
 
 use crate::{
-    Isa, Target,
+    Gradient, Isa, Target,
     isa::dispatch,
     simd::{FLUSH, Simd, part, put},
 };
@@ -24,7 +24,7 @@ pub(super) fn update<const H: usize>(
     formula: &Formula,
     bias: &[f32; H],
     target: Target,
-    g: &[f32],
+    g: Gradient,
     momentum: &mut [f32],
     rms: &mut [f32],
     diagonal: &mut [f32],
@@ -46,7 +46,7 @@ dispatch! {
     /// Updates the accumulators, and returns the sums of squares of the element features, and of
     /// the three moments and their inverse roots.
     fn accumulate<const H: usize> = accumulate_body(
-        weights: &Weights<H>, p: &[f32], g: &[f32], momentum: &mut [f32], rms: &mut [f32],
+        weights: &Weights<H>, p: &[f32], g: Gradient, momentum: &mut [f32], rms: &mut [f32],
         diagonal: &mut [f32],
     ) -> ([f64; ELEMENT], [f64; 6])
 }
@@ -56,7 +56,7 @@ fn accumulate_body<S: Simd, const H: usize>(
     s: S,
     weights: &Weights<H>,
     p: &[f32],
-    g: &[f32],
+    g: Gradient,
     momentum: &mut [f32],
     rms: &mut [f32],
     diagonal: &mut [f32],
@@ -74,7 +74,7 @@ fn accumulate_body<S: Simd, const H: usize>(
         // SAFETY: `count` elements of the tensor remain, and its slices have `n` elements for each
         // decay.
         unsafe {
-            let g = part(s, tensor.g, at, count);
+            let g = tensor.g.part(s, at, count);
             let p = part(s, tensor.p, at, count);
             let (m, v) = means.take(s, &mut tensor, at, count, g);
             let fresh = s.mul_add(g, g, s.splat(epsilon::SQUARE as f32));
@@ -108,7 +108,7 @@ fn accumulate_body<S: Simd, const H: usize>(
 
 dispatch! {
     fn step<const H: usize> = step_body(
-        weights: &Weights<H>, scaled: &Scaled<H>, formula: &Formula, target: Target, g: &[f32],
+        weights: &Weights<H>, scaled: &Scaled<H>, formula: &Formula, target: Target, g: Gradient,
         momentum: &[f32], rms: &[f32], diagonal: &[f32],
     )
 }
@@ -121,7 +121,7 @@ fn step_body<S: Simd, const H: usize>(
     scaled: &Scaled<H>,
     formula: &Formula,
     mut target: Target,
-    g: &[f32],
+    g: Gradient,
     momentum: &[f32],
     rms: &[f32],
     diagonal: &[f32],
@@ -146,7 +146,7 @@ fn step_body<S: Simd, const H: usize>(
 dispatch! {
     /// Returns the sums of the heads over the tensor.
     fn heads<const H: usize> = heads_body(
-        weights: &Weights<H>, scaled: &Scaled<H>, p: &[f32], g: &[f32],
+        weights: &Weights<H>, scaled: &Scaled<H>, p: &[f32], g: Gradient,
         momentum: &[f32], rms: &[f32], diagonal: &[f32],
     ) -> [f64; HEADS]
 }
@@ -158,7 +158,7 @@ fn heads_body<S: Simd, const H: usize>(
     weights: &Weights<H>,
     scaled: &Scaled<H>,
     p: &[f32],
-    g: &[f32],
+    g: Gradient,
     momentum: &[f32],
     rms: &[f32],
     diagonal: &[f32],

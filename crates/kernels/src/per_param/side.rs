@@ -1,7 +1,7 @@
 //! The factored second moments of rows and columns. r(x) = 1/√max(x, 1e-9).
 
 use crate::{
-    Isa,
+    Gradient, Isa,
     isa::dispatch,
     math::rsqrt,
     simd::{Simd, part, put},
@@ -116,7 +116,13 @@ pub(super) fn sides<'a>(lines: &Lines, rows: &'a Side, columns: &'a Side) -> (&'
 }
 
 /// First pass: writes the sums of g² over each row and column to [`Side::sums`].
-pub(super) fn sum_squares(isa: Isa, lines: &Lines, g: &[f32], rows: &mut Side, columns: &mut Side) {
+pub(super) fn sum_squares(
+    isa: Isa,
+    lines: &Lines,
+    g: Gradient,
+    rows: &mut Side,
+    columns: &mut Side,
+) {
     let (no_x, no_y) = match lines.x_is_largest {
         true => (rows, columns),
         false => (columns, rows),
@@ -133,7 +139,7 @@ const LINES_PER_PART: usize = 128;
 
 dispatch! {
     fn square_sums = square_sums_body(
-        lines: &Lines, g: &[f32], no_x: &mut [f32], partial: &mut [f32], no_y: &mut [f32],
+        lines: &Lines, g: Gradient, no_x: &mut [f32], partial: &mut [f32], no_y: &mut [f32],
     )
 }
 
@@ -141,7 +147,7 @@ dispatch! {
 fn square_sums_body<S: Simd>(
     s: S,
     lines: &Lines,
-    g: &[f32],
+    g: Gradient,
     no_x: &mut [f32],
     partial: &mut [f32],
     no_y: &mut [f32],
@@ -160,7 +166,7 @@ fn square_sums_body<S: Simd>(
             // SAFETY: the line lies within `g` and its indices within the sides, whose lengths were
             // checked; `n` of its elements remain.
             unsafe {
-                let x = part(s, g, line.at + i, n);
+                let x = g.part(s, line.at + i, n);
                 let x2 = s.mul(x, x);
                 let old = part(s, partial, line.no_x + i, n);
                 put(s, partial, line.no_x + i, n, s.add(old, x2));
