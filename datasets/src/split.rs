@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::{DatasetName, Source};
+use sha2::{Digest, Sha256};
+
+use crate::{DatasetName, Source, verify::hexadecimal};
 
 /// The shape of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,4 +82,18 @@ pub struct Dataset {
     pub train: Split,
     /// Test set.
     pub test: Split,
+}
+
+impl Dataset {
+    /// The SHA-256 of all pixels and labels, in hexadecimal digits.
+    pub fn sha256(&self) -> String {
+        let mut digest = Sha256::new();
+        for split in [&self.train, &self.test] {
+            for bytes in [&split.pixels, &split.labels] {
+                digest.update((bytes.len() as u64).to_le_bytes());
+                digest.update(bytes);
+            }
+        }
+        hexadecimal(&digest.finalize())
+    }
 }

@@ -99,6 +99,7 @@ pub fn run(args: Args) -> Result<bool> {
         workers,
         comm: comm.clone(),
         provenance: provenance(),
+        ..Resources::default()
     };
     let (config, mut trainer) = match &args.resume {
         Some(path) => RunConfig::resume(path, &mut store, &device, resources)

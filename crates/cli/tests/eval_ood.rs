@@ -5,7 +5,7 @@ mod common;
 
 use std::{fs, path::Path, thread::sleep, time::Duration};
 
-use common::{both, fail, lopt, output, signal, succeed, tiny};
+use common::{both, fail, lopt, output, signal, succeed, tiny, write_cifar};
 
 /// Two tasks of the quick suite.
 const EVAL: [&str; 7] = [
@@ -203,6 +203,32 @@ fn an_interrupted_evaluation_keeps_what_is_finished() {
         .unwrap();
     assert_eq!(kept, after);
     assert_eq!(report(here)["tasks"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn results_on_other_data_are_not_mixed() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    trained(here);
+    write_cifar(&here.join("dark"), 30);
+    write_cifar(&here.join("bright"), 200);
+    let evaluate = |data_dir, out| {
+        let group = ["eval-ood", "--seeds", "1", "--group", "dataset"];
+        [&group[..], &["--data-dir", data_dir, "--out", out]].concat()
+    };
+    succeed(here, &evaluate("dark", "result"));
+    let text = fail(here, &evaluate("bright", "result"));
+    assert!(
+        text.contains("`cifar10` is another data set than before"),
+        "{text}"
+    );
+    succeed(here, &evaluate("dark", "result"));
+    let reuse = [evaluate("bright", "other"), vec!["--reuse", "result"]].concat();
+    let text = fail(here, &reuse);
+    assert!(
+        text.contains("`cifar10` is another data set than before"),
+        "{text}"
+    );
 }
 
 #[test]

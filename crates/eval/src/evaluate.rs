@@ -6,7 +6,7 @@ use std::{
 
 use candle_core::Device;
 use lopt_core::{Workers, file};
-use lopt_tasks::{DataStore, LoadedTask, suite};
+use lopt_tasks::{DataChecksums, DataStore, LoadedTask, suite};
 use serde::Serialize;
 
 use crate::{
@@ -67,6 +67,7 @@ pub fn evaluate(
     settings.check()?;
     let entries = settings.entries()?;
     claim(out, settings)?;
+    same_data(evaluation, &entries, store)?;
     let runs = Runs::new(out, evaluation.reuse)?;
     let runners = Runner::all(settings, evaluation.contenders);
     let cost = |entry: &suite::Entry| settings.steps(entry.horizon);
@@ -150,6 +151,44 @@ pub(crate) fn claim(out: &Path, settings: &Settings) -> Result<()> {
         return Ok(());
     }
     write_json(&path, settings)
+}
+
+/// Checks that the full data sets of the tasks are those of the results in the folders of this and
+/// of the other evaluation, and saves their checksums.
+pub(crate) fn same_data(
+    evaluation: Evaluation,
+    entries: &[suite::Entry],
+    store: &mut DataStore,
+) -> Result<()> {
+    for dataset in entries.iter().filter_map(|entry| entry.task.full_dataset()) {
+        match store.check(dataset) {
+            // Its tasks are skipped.
+            Err(error) if error.is_missing_data() => {}
+            checked => checked?,
+        }
+    }
+    if let Some(other) = evaluation.reuse {
+        read_data(&other.join(DATA))?.add(store.checksums())?;
+    }
+    let path = evaluation.out.join(DATA);
+    let mut data = read_data(&path)?;
+    data.add(store.checksums())?;
+    match data.is_empty() {
+        true => Ok(()),
+        false => write_json(&path, &data),
+    }
+}
+
+/// The file of the checksums of full data sets.
+const DATA: &str = "data.json";
+
+fn read_data(path: &Path) -> Result<DataChecksums> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(serde_json::from_str(&text)
+            .map_err(|error| lopt_core::Error::file(path, error.to_string()))?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(DataChecksums::default()),
+        Err(error) => Err(lopt_core::Error::io("read", path)(error).into()),
+    }
 }
 
 /// Reads a finished task; `None` if the file is missing, damaged or of another task.

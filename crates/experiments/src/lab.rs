@@ -1,6 +1,5 @@
 use std::{
     path::{Path, PathBuf},
-    rc::Rc,
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -10,7 +9,7 @@ use lopt_eval::{
     Baseline, Contender, ContenderResult, Curve, Evaluation, Outcome, Settings, SpeedUp, Tuning,
     evaluate, train_all,
 };
-use lopt_meta::{Alone, Observer, Preset, Progress, Provenance, Resources, RunConfig, registry};
+use lopt_meta::{Observer, Preset, Progress, Provenance, Resources, RunConfig, registry};
 use lopt_tasks::{
     DataStore, MlpTask, Task,
     suite::{Entry, Suite},
@@ -158,8 +157,8 @@ impl Lab<'_> {
     fn meta_train(&mut self, path: &Path, config: RunConfig, variant: &Variant) -> Result<()> {
         let resources = Resources {
             workers: self.workers,
-            comm: Rc::new(Alone),
             provenance: self.provenance.clone(),
+            ..Resources::default()
         };
         let (store, device) = (&mut self.store, &self.device);
         let trainer = match path.join("config.toml").exists() {

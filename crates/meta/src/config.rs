@@ -358,6 +358,8 @@ impl RunConfig {
         resources: Resources,
     ) -> Result<Trainer> {
         let family = self.task.load(store, device)?;
+        let data = store.checksums().clone();
+        let resources = Resources { data, ..resources };
         let optimizer = self.optimizer.initial(self.trainer.seed)?;
         Trainer::start(family, optimizer, self, path, resources)
     }
@@ -376,6 +378,8 @@ impl RunConfig {
         let saved = SavedRun::open(path, &*resources.comm)?;
         let config = Self::parse(saved.text(), "the run's configuration", None, &[])?;
         let family = config.task.load(store, device)?;
+        let data = store.checksums().clone();
+        let resources = Resources { data, ..resources };
         let optimizer = config.optimizer.initial(config.trainer.seed)?;
         let trainer = Trainer::resume(family, optimizer, &config, saved, resources)?;
         Ok((config, trainer))

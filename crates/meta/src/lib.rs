@@ -38,5 +38,5 @@ pub use estimator::{
 pub use grad_study::{GradStudy, STUDIED, StudyPoint};
 pub use held_out::{HELD_OUT_FINAL_FRACTION, HeldOut, HeldOutScore};
 pub use outer::{Clip, Decay, OuterConfig, OuterOptimizer, Schedule};
-pub use run_dir::{Checkpoint, Provenance, RunDir};
+pub use run_dir::{Checkpoint, Origin, Provenance, RunDir};
 pub use trainer::{Observer, Progress, Resources, SavedRun, Trainer};

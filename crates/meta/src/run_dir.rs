@@ -6,6 +6,7 @@ use std::{
 
 use candle_core::{Device, Tensor};
 use lopt_core::{Error as CoreError, LearnedOptimizer, Theta, file};
+use lopt_tasks::DataChecksums;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -33,11 +34,22 @@ impl Default for Provenance {
     }
 }
 
+/// Where a run comes from: the file `run.json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The program.
+    #[serde(flatten)]
+    pub provenance: Provenance,
+    /// The full data sets.
+    #[serde(default, skip_serializing_if = "DataChecksums::is_empty")]
+    pub data: DataChecksums,
+}
+
 /// A run directory.
 ///
 /// ```text
 /// config.toml       the whole configuration
-/// run.json          version and commit
+/// run.json          version and commit, checksums of full data sets
 /// metrics.jsonl     one line for each outer step
 /// checkpoints/      the newest checkpoints, from which the run can be resumed
 /// unusable/         damaged checkpoints that a resumed run has passed over
@@ -83,7 +95,7 @@ impl RunDir {
     ///
     /// # Errors
     /// Returns an error if the directory is not empty or cannot be written.
-    pub fn create(path: &Path, config: &str, provenance: &Provenance) -> Result<Self> {
+    pub fn create(path: &Path, config: &str, origin: &Origin) -> Result<Self> {
         fs::create_dir_all(path).map_err(CoreError::io("create", path))?;
         if !is_free(path)? {
             return Err(problem(
@@ -95,7 +107,7 @@ impl RunDir {
         let checkpoints = path.join("checkpoints");
         fs::create_dir_all(&checkpoints).map_err(CoreError::io("create", &checkpoints))?;
         let json =
-            serde_json::to_string_pretty(provenance).map_err(|e| problem(path, &e.to_string()))?;
+            serde_json::to_string_pretty(origin).map_err(|e| problem(path, &e.to_string()))?;
         file::write_atomically(&path.join("run.json"), json.as_bytes())?;
         // Written last: `open` considers a directory with this file complete.
         file::write_atomically(&path.join("config.toml"), config.as_bytes())?;
@@ -133,11 +145,11 @@ impl RunDir {
         &self.path
     }
 
-    /// Returns the program that created the run.
+    /// Returns the program that created the run, and its data.
     ///
     /// # Errors
     /// Returns an error if `run.json` cannot be read.
-    pub fn provenance(&self) -> Result<Provenance> {
+    pub fn origin(&self) -> Result<Origin> {
         let path = self.path.join("run.json");
         let text = fs::read_to_string(&path).map_err(CoreError::io("read", &path))?;
         serde_json::from_str(&text).map_err(|e| CoreError::file(&path, e.to_string()).into())

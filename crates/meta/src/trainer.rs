@@ -9,13 +9,13 @@ use std::{
 };
 
 use lopt_core::{LearnedOptimizer, Optimizer, Theta, Workers, file};
-use lopt_tasks::TaskFamily;
+use lopt_tasks::{DataChecksums, TaskFamily};
 use serde_json::{Value, json};
 
 use crate::{
     Alone, Checkpoint, Comm, Configuration, Error, Estimate, GradientEstimator, HeldOut,
-    HeldOutScore, OuterOptimizer, Provenance, Result, RunDir, TrainerConfig, config::to_toml,
-    outer::norm, run_dir::restore,
+    HeldOutScore, Origin, OuterOptimizer, Provenance, Result, RunDir, TrainerConfig,
+    config::to_toml, outer::norm, run_dir::restore,
 };
 
 /// The progress of a run after an outer step.
@@ -84,7 +84,7 @@ pub struct Trainer {
     /// The run directory, on rank 0 only.
     run: Option<RunDir>,
     comm: Rc<dyn Comm>,
-    provenance: Provenance,
+    origin: Origin,
     optimizer: Arc<dyn LearnedOptimizer>,
     outer: OuterOptimizer,
     estimator: Box<dyn GradientEstimator>,
@@ -102,6 +102,8 @@ pub struct Resources {
     pub comm: Rc<dyn Comm>,
     /// This program.
     pub provenance: Provenance,
+    /// The full data sets that the tasks use. A run is only resumed with the same.
+    pub data: DataChecksums,
 }
 
 impl Default for Resources {
@@ -110,6 +112,7 @@ impl Default for Resources {
             workers: Workers::new(None),
             comm: Rc::new(Alone),
             provenance: Provenance::default(),
+            data: DataChecksums::default(),
         }
     }
 }
@@ -159,9 +162,10 @@ impl Trainer {
         path: &Path,
         resources: Resources,
     ) -> Result<Self> {
+        agree(&*resources.comm, &resources.data, &resources.data)?;
         let mut trainer = Self::assemble(family, optimizer, config, path, resources)?;
         if trainer.comm.rank() == 0 {
-            let mut run = RunDir::create(path, &to_toml(config)?, &trainer.provenance)?;
+            let mut run = RunDir::create(path, &to_toml(config)?, &trainer.origin)?;
             run.open_metrics(0)?;
             trainer.run = Some(run);
         }
@@ -187,8 +191,11 @@ impl Trainer {
             let problem = "the run in it was started with another configuration".to_owned();
             return Err(Error::RunDir { path, problem });
         }
-        if let Some(run) = &run {
-            resources.provenance = run.provenance()?;
+        let origin = run.as_ref().map(RunDir::origin).transpose()?;
+        let data = origin.as_ref().map(|origin| origin.data.clone());
+        agree(&*resources.comm, &data.unwrap_or_default(), &resources.data)?;
+        if let Some(origin) = origin {
+            resources.provenance = origin.provenance;
         }
         let mut trainer = Self::assemble(family, optimizer, config, &path, resources)?;
         trainer.run = run;
@@ -246,6 +253,7 @@ impl Trainer {
             workers,
             comm,
             provenance,
+            data,
         } = resources;
         let config = described.trainer().clone();
         config.check()?;
@@ -265,7 +273,7 @@ impl Trainer {
             serde_json::to_value(described).map_err(|e| Error::Config(e.to_string()))?;
         let n = optimizer.theta().values().len();
         Ok(Self {
-            identity: identity(&description),
+            identity: identity(&description, &data)?,
             outer: OuterOptimizer::new(config.outer.clone(), n),
             inner_path: estimator.path(),
             estimator,
@@ -276,7 +284,7 @@ impl Trainer {
             path: path.to_owned(),
             run: None,
             comm,
-            provenance,
+            origin: Origin { provenance, data },
             best: None,
             inner_steps: 0,
         })
@@ -294,7 +302,7 @@ impl Trainer {
 
     /// The program that started the run.
     pub fn provenance(&self) -> &Provenance {
-        &self.provenance
+        &self.origin.provenance
     }
 
     /// The implementation of inner steps, such as "native loss, avx512 update".
@@ -406,8 +414,8 @@ impl Trainer {
     /// Returns θ with its provenance.
     fn theta(&self) -> Theta {
         let provenance = json!({
-            "version": self.provenance.version,
-            "commit": self.provenance.commit,
+            "version": self.origin.provenance.version,
+            "commit": self.origin.provenance.commit,
             "outer_step": self.outer.step,
             "inner_steps": self.inner_steps,
             "held_out_best": self.best,
@@ -433,11 +441,25 @@ impl Trainer {
     }
 }
 
-/// A digest of the configuration without the section `checkpoint`, which may change.
-fn identity(description: &Value) -> String {
+/// A digest of the full data sets and of the configuration without the section `checkpoint`, which
+/// may change.
+fn identity(description: &Value, data: &DataChecksums) -> Result<String> {
     let mut fixed = description.clone();
     if let Some(sections) = fixed.as_object_mut() {
         sections.remove("checkpoint");
+        if !data.is_empty() {
+            let data = serde_json::to_value(data).map_err(|e| Error::Config(e.to_string()))?;
+            sections.insert("data".to_owned(), data);
+        }
     }
-    file::sha256(fixed.to_string())[..32].to_owned()
+    Ok(file::sha256(fixed.to_string())[..32].to_owned())
+}
+
+/// Checks that the data sets of each rank are those of before; those of rank 0 count.
+fn agree(comm: &dyn Comm, before: &DataChecksums, now: &DataChecksums) -> Result<()> {
+    let json = serde_json::to_vec(before).map_err(|e| Error::Config(e.to_string()))?;
+    let before = comm.broadcast(json)?;
+    let mut before: DataChecksums =
+        serde_json::from_slice(&before).map_err(|e| Error::Ranks(e.to_string()))?;
+    Ok(before.add(now)?)
 }

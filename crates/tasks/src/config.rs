@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use candle_core::Device;
-use lopt_datasets::DatasetName;
+use lopt_datasets::{DatasetName, Source};
 use serde::{Deserialize, Serialize};
 
 use crate::{DataStore, MlpConfig, MlpTask, ModelTask, ModelTaskConfig, Result, Task};
@@ -61,6 +61,14 @@ impl TaskConfig {
         match self {
             TaskConfig::Mlp(config) => Some((config.dataset, config.image_size)),
             TaskConfig::Model(config) => config.data.images(),
+        }
+    }
+
+    /// The data set, if the full one is read from the user's disk.
+    pub fn full_dataset(&self) -> Option<DatasetName> {
+        match self {
+            TaskConfig::Mlp(config) => (config.source == Source::Full).then_some(config.dataset),
+            TaskConfig::Model(config) => config.data.full_dataset(),
         }
     }
 

@@ -160,6 +160,19 @@ impl DataConfig {
         }
     }
 
+    /// The data set, if the full one is read from the user's disk.
+    pub(crate) fn full_dataset(&self) -> Option<DatasetName> {
+        match *self {
+            Self::Images {
+                dataset, source, ..
+            }
+            | Self::Autoencoding {
+                dataset, source, ..
+            } => (source == Source::Full).then_some(dataset),
+            Self::Text { .. } | Self::Characters { .. } | Self::Tabular { .. } => None,
+        }
+    }
+
     /// The data set and the image size, if the data are images.
     pub(crate) fn images(&self) -> Option<(DatasetName, usize)> {
         match *self {

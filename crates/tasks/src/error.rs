@@ -16,6 +16,20 @@ pub enum Error {
     #[error("{0}")]
     Config(String),
 
+    /// A full data set is not the one that a run or evaluation was started with.
+    #[error(
+        "`{dataset}` is another data set than before: the SHA-256 of its images starts with \
+         {found}, not {expected}; use the data of before, or start anew in another folder"
+    )]
+    OtherData {
+        /// The data set.
+        dataset: lopt_datasets::DatasetName,
+        /// The start of the checksum of before.
+        expected: String,
+        /// The start of the checksum of now.
+        found: String,
+    },
+
     /// A tensor operation failed.
     #[error(transparent)]
     Core(#[from] lopt_core::Error),

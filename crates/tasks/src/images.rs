@@ -8,8 +8,9 @@ use lopt_core::{Purpose, Streams};
 use lopt_datasets::{DatasetName, Source, Text};
 use lopt_kernels::{Isa, gather, gather_pixels};
 use rand::RngExt;
+use serde::{Deserialize, Serialize};
 
-use crate::{Result, Split, target::Sums};
+use crate::{Error, Result, Split, target::Sums};
 
 /// The seed of [`Images::with_label_noise`].
 const LABEL_NOISE_SEED: u64 = 40;
@@ -128,6 +129,39 @@ pub struct DataStore {
     data_dir: Option<PathBuf>,
     images: BTreeMap<(DatasetName, bool, usize), Arc<Images>>,
     text: Option<Arc<Text>>,
+    checksums: DataChecksums,
+}
+
+/// The SHA-256 of full data sets, which come from the user's disk; see
+/// [`Dataset::sha256`](lopt_datasets::Dataset::sha256).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataChecksums(BTreeMap<DatasetName, String>);
+
+impl DataChecksums {
+    /// Whether there are none: only embedded data were used.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds those of data sets that are not among these yet.
+    ///
+    /// # Errors
+    /// Returns [`Error::OtherData`] with the first data set whose checksum differs.
+    pub fn add(&mut self, others: &Self) -> Result<()> {
+        for (&dataset, found) in &others.0 {
+            let expected = self.0.entry(dataset).or_insert_with(|| found.clone());
+            if expected != found {
+                let start = |digits: &String| digits.chars().take(8).collect();
+                let (expected, found) = (start(expected), start(found));
+                return Err(Error::OtherData {
+                    dataset,
+                    expected,
+                    found,
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
 impl DataStore {
@@ -136,8 +170,7 @@ impl DataStore {
     pub fn new(data_dir: Option<&Path>) -> Self {
         Self {
             data_dir: data_dir.map(Path::to_owned),
-            images: BTreeMap::new(),
-            text: None,
+            ..Self::default()
         }
     }
 
@@ -157,6 +190,10 @@ impl DataStore {
             return Ok(images.clone());
         }
         let data = lopt_datasets::load(dataset, source, self.data_dir.as_deref())?;
+        if source == Source::Full {
+            let digits = || data.sha256();
+            self.checksums.0.entry(dataset).or_insert_with(digits);
+        }
         let images = Arc::new(Images {
             features: size * size * data.train.shape.channels,
             classes: data.classes,
@@ -166,6 +203,23 @@ impl DataStore {
         });
         self.images.insert(key, images.clone());
         Ok(images)
+    }
+
+    /// Makes sure that [`DataStore::checksums`] has that of a full data set.
+    ///
+    /// # Errors
+    /// Returns an error if the data are missing or damaged.
+    pub fn check(&mut self, dataset: DatasetName) -> Result<()> {
+        if !self.checksums.0.contains_key(&dataset) {
+            let data = lopt_datasets::load(dataset, Source::Full, self.data_dir.as_deref())?;
+            self.checksums.0.insert(dataset, data.sha256());
+        }
+        Ok(())
+    }
+
+    /// The checksums of the full data sets that were loaded so far.
+    pub fn checksums(&self) -> &DataChecksums {
+        &self.checksums
     }
 
     /// The embedded text.

@@ -39,7 +39,7 @@ pub use family::{
     Mixture, MixtureConfig, MlpFamily, MlpFamilyConfig, ModelFamily, ModelFamilyConfig, TaskFamily,
     TaskFamilyConfig, Weighted,
 };
-pub use images::{DataStore, Images};
+pub use images::{DataChecksums, DataStore, Images};
 pub use initializer::Initializer;
 pub use mlp::{MlpConfig, MlpTask};
 pub use model_task::{ModelTask, ModelTaskConfig};

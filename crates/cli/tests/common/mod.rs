@@ -5,6 +5,8 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+use lopt_datasets::{cifar, files};
+
 /// A meta-training run of a second or two.
 pub const TINY: [&str; 11] = [
     "outer.steps=12",
@@ -94,4 +96,16 @@ pub fn signal(child: &Child, name: &str) {
         .args([&format!("-{name}"), &id])
         .status();
     assert!(status.expect("kill runs").success());
+}
+
+/// Writes a small CIFAR-10 whose pixels all have one value.
+#[allow(dead_code)]
+pub fn write_cifar(data_dir: &Path, pixel: u8) {
+    let folder = data_dir.join("cifar10");
+    std::fs::create_dir_all(&folder).unwrap();
+    let image = |label: u8| [vec![label], vec![pixel; cifar::ROW - 1]].concat();
+    let images: Vec<u8> = (0..10).flat_map(image).collect();
+    for name in files::CIFAR_FILES {
+        std::fs::write(folder.join(name), &images).unwrap();
+    }
 }

@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{TINY, fail, output, succeed, tiny};
+use common::{TINY, fail, output, succeed, tiny, write_cifar};
 use lopt_core::{LearnedOptimizer, Theta};
 use lopt_star::Star;
 use runs::{assert_same_run, checkpoints, metrics};
@@ -324,4 +324,53 @@ fn unwritable_run_directories_are_told() {
         "{text}"
     );
     assert_eq!(fs::read_dir(here.join("mine")).unwrap().count(), 1);
+}
+
+#[test]
+fn other_data_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    write_cifar(&here.join("dark"), 30);
+    write_cifar(&here.join("bright"), 200);
+    let cifar = [
+        "--set",
+        "task.dataset=[\"cifar10\"]",
+        "--set",
+        "task.source=full",
+        "--data-dir",
+        "dark",
+    ];
+    let run = reference(here, &cifar);
+    let origin = fs::read_to_string(run.join("run.json")).unwrap();
+    let origin: serde_json::Value = serde_json::from_str(&origin).unwrap();
+    assert_eq!(origin["data"]["cifar10"].as_str().unwrap().len(), 64);
+    let before = fs::read(run.join("metrics.jsonl")).unwrap();
+    let resume = |data_dir| {
+        [
+            "meta-train",
+            "--resume",
+            "reference",
+            "--data-dir",
+            data_dir,
+        ]
+    };
+    let text = fail(here, &resume("bright"));
+    assert!(
+        text.contains("`cifar10` is another data set than before"),
+        "{text}"
+    );
+    assert_eq!(before, fs::read(run.join("metrics.jsonl")).unwrap());
+    succeed(here, &resume("dark"));
+    // Neither are the checkpoints of a run on other data taken.
+    let mut bright = cifar;
+    bright[5] = "bright";
+    succeed(here, &tiny("other", &bright));
+    for name in checkpoints(&run).keys() {
+        let path = |run: &str| here.join(run).join("checkpoints").join(name);
+        fs::copy(path("reference"), path("other")).unwrap();
+    }
+    fail(
+        here,
+        &["meta-train", "--resume", "other", "--data-dir", "bright"],
+    );
 }
