@@ -20,17 +20,37 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     theta: Vec<PathBuf>,
     /// The task to train, by its name in the suite, such as "width 8".
-    #[arg(long, value_name = "NAME", default_value = "as meta-trained")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "as meta-trained",
+        requires = "theta"
+    )]
     task: String,
     /// The suite that contains the task.
-    #[arg(long, default_value = "quick", value_parser = one_of(Suite::ALL.map(|s| (s.name(), s))))]
+    #[arg(
+        long,
+        default_value = "quick",
+        requires = "theta",
+        value_parser = one_of(Suite::ALL.map(|s| (s.name(), s)))
+    )]
     suite: Suite,
     /// Numbers of inner steps after which to linearize. [default: 1, 2, 5, 10, … up to the horizon
     /// of the task]
-    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        requires = "theta",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     steps: Vec<u64>,
     /// Maximum number of products with the Jacobian at each point.
-    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=2000))]
+    #[arg(
+        long,
+        default_value_t = 120,
+        requires = "theta",
+        value_parser = clap::value_parser!(u64).range(1..=2000)
+    )]
     products: u64,
     /// Random seed.
     #[arg(long, default_value_t = 0)]

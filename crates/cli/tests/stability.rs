@@ -5,7 +5,7 @@ mod common;
 
 use std::{fs, path::Path};
 
-use common::{fail, succeed, tiny};
+use common::{both, fail, output, succeed, tiny};
 
 /// The lines of a table by their cells, the header first. All have the same number of cells.
 fn table(file: &Path) -> Vec<Vec<String>> {
@@ -101,6 +101,20 @@ fn bad_input_is_told() {
         text.contains("no task `width 9`") && text.contains("width 8"),
         "{text}"
     );
+    for option in [
+        ["--task", "width 8"],
+        ["--suite", "full"],
+        ["--steps", "4"],
+        ["--products", "9"],
+    ] {
+        let output = output(here, &["stability", option[0], option[1]]);
+        assert_eq!(output.status.code(), Some(2), "{option:?}");
+        assert!(
+            both(&output).contains("--theta <FILE>"),
+            "{}",
+            both(&output)
+        );
+    }
     let text = fail(here, &["stability", "--theta", "none.safetensors"]);
     assert!(text.contains("none.safetensors"), "{text}");
     let text = fail(here, &["stability", "--theta", star, "--steps", "4,4"]);
