@@ -173,3 +173,19 @@ mod with_a_script_for_cargo {
         assert!(by_mpi || last.starts_with("skipped"), "{out}");
     }
 }
+
+/// The build script of `lopt` looks at the commit, which must not make cargo compile it each time.
+#[test]
+fn a_second_build_compiles_nothing() {
+    let build = || {
+        let mut cargo = Command::new(env!("CARGO"));
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        cargo.args(["build", "--package", "lopt", "--message-format", "json"]);
+        let (code, out, errors) = run(cargo.current_dir(root));
+        assert_eq!(code, Some(0), "{errors}");
+        out
+    };
+    build();
+    let compiled = |line: &&str| line.contains("\"fresh\":false");
+    assert_eq!(build().lines().find(compiled), None);
+}
