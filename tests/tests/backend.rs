@@ -319,3 +319,27 @@ fn native_tasks_use_the_backend_of_the_optimizer() {
         assert_eq!(network.path(), path);
     }
 }
+
+/// A program can choose its optimizer while it runs: a box takes the same path, to the same bits.
+#[test]
+fn boxed_optimizers_are_optimizers() {
+    fn trained<O: Optimizer + Sync>(optimizer: O) -> (String, Vec<f32>) {
+        let var = Var::new(&[[1f32, -2.0], [0.5, 3.0]], &candle_core::Device::Cpu).unwrap();
+        let config = DropInConfig {
+            optimizer,
+            non_finite: NonFinite::Refuse,
+        };
+        let mut drop_in = DropIn::new(vec![var.clone()], config).unwrap();
+        for _ in 0..5 {
+            let loss = var.sqr().unwrap().sum_all().unwrap();
+            candle_nn::Optimizer::backward_step(&mut drop_in, &loss).unwrap();
+        }
+        fn shared<T: Sync>(_: &T) {}
+        shared(&drop_in);
+        let values = var.flatten_all().unwrap().to_vec1().unwrap();
+        (drop_in.path().to_owned(), values)
+    }
+    let boxed: Box<dyn Optimizer> = Box::new(Star::pretrained());
+    assert_eq!(boxed.as_learned().map(|o| o.kind()), Some("star"));
+    assert_eq!(trained(boxed), trained(Star::pretrained()));
+}

@@ -9,7 +9,7 @@ use crate::{CandleOps, Fused, Grads, Optimizer, Params, Result, State, StepConte
 /// A backend owns the slots: it loads and returns them as a [`State`], rejects invalid gradients
 /// before anything changes, and updates all tensors in one step. [`Fused`] runs the
 /// CPU kernels, [`CandleOps`] runs [`Optimizer::update`] on any device; [`Chosen::new`] chooses.
-pub trait Backend: Send {
+pub trait Backend: Send + Sync {
     /// The implementation in use: "avx512", "avx2", "portable" or "candle ops".
     fn path(&self) -> &'static str;
 

@@ -14,7 +14,7 @@ use crate::{
 /// It computes the same function as [`Optimizer::update`] up to rounding. A step calls
 /// [`FusedUpdate::observe`] for each tensor with a gradient, [`FusedUpdate::begin_step`] once, and
 /// [`FusedUpdate::update`] for each of these tensors.
-pub trait FusedUpdate: Send {
+pub trait FusedUpdate: Send + Sync {
     /// The instruction set of its kernels: "avx512", "avx2" or "portable".
     fn kernel(&self) -> &'static str;
 

@@ -76,6 +76,51 @@ pub trait Optimizer: Send + Sync {
     }
 }
 
+/// So that a program can choose its optimizer while it runs.
+impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
+    fn kind(&self) -> &'static str {
+        (**self).kind()
+    }
+
+    fn init(&self, params: &Params) -> Result<State> {
+        (**self).init(params)
+    }
+
+    fn update(
+        &self,
+        context: &StepContext,
+        state: &mut State,
+        params: &mut Params,
+        grads: &Grads,
+    ) -> Result<()> {
+        (**self).update(context, state, params, grads)
+    }
+
+    fn step(&self, state: &mut State, params: &mut Params, grads: &Grads) -> Result<()> {
+        (**self).step(state, params, grads)
+    }
+
+    fn fused(&self, shapes: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {
+        (**self).fused(shapes)
+    }
+
+    fn backend(&self, params: &Params) -> Result<Option<Box<dyn Backend>>> {
+        (**self).backend(params)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        (**self).learning_rate()
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) {
+        (**self).set_learning_rate(learning_rate);
+    }
+
+    fn as_learned(&self) -> Option<&dyn LearnedOptimizer> {
+        (**self).as_learned()
+    }
+}
+
 /// An [`Optimizer`] with meta-parameters θ.
 pub trait LearnedOptimizer: Optimizer {
     /// The meta-parameters.
