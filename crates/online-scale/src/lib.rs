@@ -119,7 +119,7 @@ impl OnlineScale {
         }
         if !self
             .gradient_rms
-            .is_none_or(|rms| 1e-6 <= rms && rms <= 1e6)
+            .is_none_or(|rms| (1e-6..=1e6).contains(&rms))
         {
             return problem("gradient-rms", "from 1e-6 to 1e6");
         }

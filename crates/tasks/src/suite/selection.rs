@@ -28,6 +28,7 @@ pub(super) fn entries() -> Vec<Entry> {
     ];
     all.extend(models());
     all.push(lstm());
+    all.push(autoencoder());
     all.push(mlp_entry("horizon", "MLP, 5,000 steps", 5000, own));
     all
 }
@@ -35,10 +36,7 @@ pub(super) fn entries() -> Vec<Entry> {
 fn models() -> [Entry; 5] {
     let entry =
         |name, data, model, batch| model_entry("architecture", name, STEPS, data, model, batch);
-    let feed_forward = ModelConfig::FeedForward(FeedForwardConfig {
-        hidden: vec![48, 48],
-        activation: Activation::Relu,
-    });
+    let feed_forward = feed_forward(&[48, 48]);
     let layer_norm = ModelConfig::LayerNormMlp(LayerNormMlpConfig {
         hidden: vec![40, 40],
     });
@@ -69,6 +67,25 @@ fn models() -> [Entry; 5] {
         entry("ResNet", embedded(Mnist, 10), res_net, 32),
         entry("transformer", characters, transformer, 16),
     ]
+}
+
+fn feed_forward(hidden: &[usize]) -> ModelConfig {
+    ModelConfig::FeedForward(FeedForwardConfig {
+        hidden: hidden.to_vec(),
+        activation: Activation::Relu,
+    })
+}
+
+/// Its gradients are small and some of its pixels rarely lit: an earlier θ lost all that it had
+/// learned after a thousand steps, as on the autoencoder of the suite `held-out`.
+fn autoencoder() -> Entry {
+    let data = DataConfig::Autoencoding {
+        dataset: FashionMnist,
+        source: Source::Embedded,
+        image_size: 20,
+    };
+    let model = feed_forward(&[96, 24, 96]);
+    model_entry("horizon", "autoencoder, 3,000 steps", 3000, data, model, 48)
 }
 
 /// The network of candle-nn's own layers, on which another θ undid its progress: its loss rose from
