@@ -1,5 +1,4 @@
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -13,7 +12,8 @@ use lopt_eval::{
 };
 use lopt_experiments::program;
 use lopt_meta::registry;
-use lopt_tasks::suite::Suite;
+use lopt_tasks::{TaskFamilyConfig, suite::Suite};
+use serde_json::Value;
 
 use crate::{
     common::{Compute, one_of, provenance, thetas},
@@ -25,8 +25,8 @@ use crate::{
 
 #[derive(ClapArgs)]
 pub struct Args {
-    /// A θ file to evaluate, of any kind of optimizer; may be repeated. [default for each kind:
-    /// best.safetensors of its newest run in runs/, else the shipped θ]
+    /// A θ file to evaluate, of any kind of optimizer; may be repeated. [default: the shipped STAR
+    /// and blackbox]
     #[arg(long, value_name = "FILE")]
     theta: Vec<PathBuf>,
     /// `quick`: variations of an MLP on 8×8 images, 500 steps, embedded data. `full`: the same on
@@ -147,61 +147,51 @@ fn announcement(estimate: &Estimate, threads: usize) -> String {
     )
 }
 
-/// The optimizers in the given θ files, else in the newest runs, else the shipped ones.
+/// The optimizers in the given θ files, else the shipped ones.
 fn contenders(args: &Args) -> Result<Vec<Contender>> {
-    let runs = newest_runs(Path::new("runs"));
-    let mut contenders = vec![];
+    let mut chosen = vec![];
     let mut given = thetas(&args.theta)?;
     for kind in registry::LEARNED {
-        let name = kind.name();
-        let mut optimizer = match (given.remove(name), runs.get(name), kind.pretrained()) {
-            (Some((path, optimizer)), ..) => {
-                eprintln!("{name}: {}", path.display());
-                optimizer
-            }
-            (None, Some(path), _) => {
-                eprintln!("{name}: {}", path.display());
-                registry::load(path)?
-            }
-            (None, None, Some(optimizer)) => {
-                eprintln!("{name}: the shipped θ, because runs/ has no run of this kind");
-                optimizer
-            }
-            (None, None, None) => continue,
+        let (source, optimizer) = match given.remove(kind.name()) {
+            Some((path, optimizer)) => (path.display().to_string(), optimizer),
+            None if args.theta.is_empty() => match kind.pretrained() {
+                Some(optimizer) => ("the shipped θ".to_owned(), optimizer),
+                None => continue,
+            },
+            None => continue,
         };
-        optimizer.set_learning_rate(args.learning_rate);
-        contenders.push(Contender::learned(name, optimizer.into()));
+        let tasks = meta_training_tasks(optimizer.theta());
+        let tasks = tasks.map_or_else(String::new, |tasks| format!(", meta-trained on {tasks}"));
+        eprintln!("{}: {source}{tasks}", kind.name());
+        chosen.push((kind.name(), optimizer));
     }
-    Ok(contenders)
+    let trainings = chosen.iter().map(|(_, o)| meta_training(o.theta()));
+    if trainings
+        .collect::<Vec<_>>()
+        .windows(2)
+        .any(|pair| pair[0] != pair[1])
+    {
+        eprintln!(
+            "warning: these optimizers were meta-trained on different tasks or with different \
+             settings; a difference between them need not come from the optimizers"
+        );
+    }
+    let contenders = chosen.into_iter().map(|(name, mut optimizer)| {
+        optimizer.set_learning_rate(args.learning_rate);
+        Contender::learned(name, optimizer.into())
+    });
+    Ok(contenders.collect())
 }
 
-/// The newest `best.safetensors` of each kind in the run directories of a folder.
-fn newest_runs(folder: &Path) -> BTreeMap<String, PathBuf> {
-    let mut newest: BTreeMap<String, (std::time::SystemTime, PathBuf)> = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path().join("best.safetensors");
-        let Ok(modified) = path.metadata().and_then(|metadata| metadata.modified()) else {
-            continue;
-        };
-        let theta = match Theta::load(&path) {
-            Ok(theta) => theta,
-            Err(error) => {
-                eprintln!("warning: skipping a θ that cannot be used: {error}");
-                continue;
-            }
-        };
-        let found = (modified, path);
-        let kept = newest
-            .entry(theta.kind().to_owned())
-            .or_insert_with(|| found.clone());
-        if found > *kept {
-            *kept = found;
-        }
-    }
-    newest
-        .into_iter()
-        .map(|(kind, (_, path))| (kind, path))
-        .collect()
+/// The tasks that θ was meta-trained on, if its file says so.
+fn meta_training_tasks(theta: &Theta) -> Option<TaskFamilyConfig> {
+    serde_json::from_value(theta.provenance()["configuration"]["task"].clone()).ok()
+}
+
+/// The tasks, estimator and outer optimizer that θ was meta-trained with.
+fn meta_training(theta: &Theta) -> [Value; 3] {
+    let configuration = &theta.provenance()["configuration"];
+    ["task", "estimator", "outer"].map(|section| configuration[section].clone())
 }
 
 /// A line about a finished task.

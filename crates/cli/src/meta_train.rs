@@ -340,7 +340,8 @@ fn compare(
         difference(ours_mean, mean_loss),
         difference(ours_final, final_loss),
     );
-    println!("to evaluate it on other tasks: lopt eval-ood");
+    let theta = quoted(&found_theta(path).display().to_string());
+    println!("to evaluate it on other tasks: lopt eval-ood --theta {theta}");
     Ok(true)
 }
 

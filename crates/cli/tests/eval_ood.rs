@@ -18,6 +18,14 @@ const EVAL: [&str; 7] = [
     "result",
 ];
 
+/// The θ of [`trained`].
+const TRAINED: [&str; 4] = [
+    "--theta",
+    "runs/star/best.safetensors",
+    "--theta",
+    "runs/blackbox/best.safetensors",
+];
+
 /// The optimizers of a report.
 const OPTIMIZERS: [&str; 7] = [
     "star",
@@ -39,16 +47,19 @@ fn report(folder: &Path) -> serde_json::Value {
 }
 
 #[test]
-fn an_evaluation_finds_the_newest_runs_and_writes_its_reports() {
+fn an_evaluation_writes_its_reports() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
     trained(here);
-    let text = succeed(here, &EVAL);
-    assert!(text.contains("star: runs/star/best.safetensors"), "{text}");
+    let arguments = [&EVAL[..], &TRAINED].concat();
+    let text = succeed(here, &arguments);
+    let star = "star: runs/star/best.safetensors, meta-trained on mlp on fashion-mnist";
+    assert!(text.contains(star), "{text}");
     assert!(
         text.contains("blackbox: runs/blackbox/best.safetensors"),
         "{text}"
     );
+    assert!(!text.contains("warning"), "{text}");
     assert!(text.contains("speed-up"), "{text}");
     let report = report(here);
     let results = report["tasks"][0]["outcome"]["done"]["results"]
@@ -106,7 +117,7 @@ fn an_evaluation_finds_the_newest_runs_and_writes_its_reports() {
     // The same settings again: nothing is computed twice, the report is the same.
     let before = fs::read(here.join("result/report.json")).unwrap();
     fs::write(here.join("result/report.json"), b"").unwrap();
-    let text = succeed(here, &EVAL);
+    let text = succeed(here, &arguments);
     assert!(text.contains("no training run is left to do"), "{text}");
     assert!(before == fs::read(here.join("result/report.json")).unwrap());
     // Other settings do not mix with it.
@@ -119,18 +130,19 @@ fn an_evaluation_finds_the_newest_runs_and_writes_its_reports() {
         "--out",
         "result",
     ];
-    let text = fail(here, &other);
+    let text = fail(here, &[&other[..], &TRAINED].concat());
     assert!(text.contains("other settings"), "{text}");
     // From nothing, with another number of threads: the same bytes.
     fs::remove_dir_all(here.join("result")).unwrap();
-    succeed(here, &[&EVAL[..], &["--threads", "1"]].concat());
+    succeed(here, &[&arguments[..], &["--threads", "1"]].concat());
     assert!(before == fs::read(here.join("result/report.json")).unwrap());
 }
 
 #[test]
-fn without_runs_the_shipped_optimizers_are_evaluated() {
+fn the_shipped_optimizers_are_evaluated_unless_others_are_given() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
+    trained(here);
     let text = succeed(
         here,
         &[&EVAL[..], &["--adam-learning-rate", "1e-2"]].concat(),
@@ -141,6 +153,30 @@ fn without_runs_the_shipped_optimizers_are_evaluated() {
     assert_eq!(done["tuned"][0]["learning-rate"], 1e-2);
     assert_eq!(done["tuned"][1]["grid"].as_array().unwrap().len(), 8);
     assert_eq!(done["results"].as_array().unwrap().len(), OPTIMIZERS.len());
+
+    // One θ is compared with the baselines only, and two of different trainings with a warning.
+    fs::remove_dir_all(here.join("result")).unwrap();
+    let star = &TRAINED[..2];
+    let quick = ["--adam-learning-rate", "1e-2"];
+    let text = succeed(here, &[&EVAL[..], star, &quick].concat());
+    assert!(
+        !text.contains("blackbox: ") && !text.contains("warning"),
+        "{text}"
+    );
+    let done = &report(here)["tasks"][0]["outcome"]["done"];
+    assert_eq!(
+        done["results"].as_array().unwrap().len(),
+        OPTIMIZERS.len() - 1
+    );
+    fs::remove_dir_all(here.join("result")).unwrap();
+    let weights = "../blackbox/weights/blackbox.safetensors";
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join(weights);
+    let shipped = ["--theta", shipped.to_str().unwrap()];
+    let text = succeed(here, &[&EVAL[..], star, &shipped, &quick].concat());
+    assert!(
+        text.contains("warning: these optimizers were meta-trained on different"),
+        "{text}"
+    );
 }
 
 #[test]
