@@ -1,8 +1,8 @@
 //! What the online scale promises: units do not matter, and one bad minibatch does no harm.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use lopt_adam::Adam;
-use lopt_core::{Grads, Optimizer, Params, State};
+use lopt_core::{Backend, CandleOps, Chosen, Grads, Optimizer, Params, State, StepContext};
 use lopt_online_scale::OnlineScale;
 use lopt_star::{Config, Star};
 
@@ -11,7 +11,7 @@ const MINIMUM: f32 = 0.5;
 
 fn start() -> Params {
     let named = [("a", 12), ("b", 5)].map(|(name, n)| {
-        let values = Tensor::zeros(n, candle_core::DType::F32, &Device::Cpu).unwrap();
+        let values = Tensor::zeros(n, DType::F32, &Device::Cpu).unwrap();
         (name.to_owned(), values)
     });
     Params::new(named).unwrap()
@@ -99,6 +99,56 @@ fn one_large_gradient_does_not_reset_the_scale() {
     let (limited, unlimited) = (moved(1.2), moved(1e30));
     assert!(limited < 0.4, "{limited}");
     assert!(unlimited > 0.8, "{unlimited}");
+}
+
+/// Gradients that are just accepted, whose squares overflow in f32, leave finite numbers, on both
+/// paths.
+#[test]
+fn the_largest_gradients_leave_finite_numbers() {
+    let adam = Adam {
+        online_scale: Some(OnlineScale {
+            gradient_rms: Some(0.01),
+            ..OnlineScale::default()
+        }),
+        ..Adam::default()
+    };
+    let params = Params::new([(
+        "w".to_owned(),
+        Tensor::zeros(4096, DType::F32, &Device::Cpu).unwrap(),
+    )])
+    .unwrap();
+    let Chosen::Fused(fused) = Chosen::new(&adam, &params).unwrap() else {
+        panic!("no fused update");
+    };
+    let ops = CandleOps::new(&adam, &params).unwrap();
+    for mut backend in [fused as Box<dyn Backend>, Box::new(ops)] {
+        let mut params = Params::new([(
+            "w".to_owned(),
+            Tensor::zeros(4096, DType::F32, &Device::Cpu).unwrap(),
+        )])
+        .unwrap();
+        for (t, size) in [1e18f32, 1.0, 1e18].into_iter().enumerate() {
+            let g = Tensor::full(size, 4096, &Device::Cpu).unwrap();
+            let context = StepContext::new(t as u64, 1e-3);
+            let new = backend
+                .step(&adam, &context, &params, &Grads::new(vec![Some(g)]))
+                .unwrap();
+            params = new.unwrap_or(params);
+        }
+        let state = backend.state().unwrap();
+        let slots = state
+            .all_slots()
+            .map(|slot| slot.value.flatten_all().unwrap());
+        for tensor in slots.chain(params.tensors().iter().cloned()) {
+            assert!(
+                tensor
+                    .to_vec1::<f32>()
+                    .unwrap()
+                    .iter()
+                    .all(|x| x.is_finite())
+            );
+        }
+    }
 }
 
 /// The learners of one number against the formulas, in f64.

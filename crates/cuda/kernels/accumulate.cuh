@@ -11,7 +11,7 @@ DEVICE void accumulate_group(const Plan &plan, const Tensor &tensor, const Point
                              const Tile &tile, u32 row, u32 column, u32 count, float *sums) {
     const Decays &decays = decays_of(plan);
     const u64 n = tensor.elements, from = tile.at + (u64)row * tensor.columns + column;
-    const Group<GROUP> g = read_any<GROUP, PACKED>(at.g, tensor.type, from, count);
+    const Group<GROUP> g = read_gradients<GROUP, PACKED>(plan, tensor, at, from, count);
     const Group<GROUP> p = read_parameters<GROUP, PACKED>(tensor, at, from, count);
     Group<GROUP> m[3], v = read<GROUP, PACKED>(tensor.rms + from, count);
     UNROLL for (u32 k = 0; k < 3; ++k) {

@@ -24,7 +24,7 @@ DEVICE void adam(const Arguments &arguments) {
                 constexpr bool PACKED = decltype(packed)::value;
                 each_group<GROUP>(t, tile, [&](u32 row, u32 column, u32 count) {
                     const u64 from = tile.at + (u64)row * tensor.columns + column;
-                    const auto g = read_any<GROUP, PACKED>(at.g, tensor.type, from, count);
+                    const auto g = read_gradients<GROUP, PACKED>(plan, tensor, at, from, count);
                     const auto p = read_parameters<GROUP, PACKED>(tensor, at, from, count);
                     auto m = read<GROUP, PACKED>(tensor.momentum + from, count);
                     auto v = read<GROUP, PACKED>(tensor.rms + from, count);

@@ -38,7 +38,7 @@ template <u32 H> DEVICE void heads(const Arguments &arguments) {
             choose(is_packed(tensor, at, tile), [&](auto packed) {
                 constexpr bool PACKED = decltype(packed)::value;
                 each_group<N>(t, tile, [&](u32 row, u32 column, u32 count) {
-                    evaluate<H, N, PACKED>(tensor, at, layers, tile, row, column, count, add);
+                    evaluate<H, N, PACKED>(plan, tensor, at, layers, tile, row, column, count, add);
                 });
             });
         }
@@ -158,7 +158,8 @@ template <u32 H> DEVICE void apply(const Arguments &arguments) {
                                        -arguments.learning_rate, count);
                 };
                 each_group<N>(t, tile, [&](u32 row, u32 column, u32 count) {
-                    evaluate<H, N, PACKED>(tensor, at, layers, tile, row, column, count, move);
+                    evaluate<H, N, PACKED>(plan, tensor, at, layers, tile, row, column, count,
+                                           move);
                 });
             });
         }

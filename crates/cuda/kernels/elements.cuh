@@ -182,6 +182,21 @@ DEVICE void write_any(void *to, u32 type, u64 at, const Group<N> &from, u32 coun
     write<PACKED>(static_cast<u16 *>(to) + at, half, count);
 }
 
+// The factor of the gradients in this step.
+DEVICE float gradient_factor(const Plan &plan) {
+    return plan.gradient_square ? plan.control->gradient_factor : 1.0f;
+}
+
+// The gradients that the arithmetic uses: multiplied by their factor.
+template <u32 N, bool PACKED>
+DEVICE Group<N> read_gradients(const Plan &plan, const Tensor &tensor, const Pointers &at, u64 from,
+                               u32 count) {
+    Group<N> g = read_any<N, PACKED>(at.g, tensor.type, from, count);
+    const float factor = gradient_factor(plan);
+    UNROLL for (u32 i = 0; i < N; ++i) g[i] *= factor;
+    return g;
+}
+
 // The parameters that the arithmetic uses: the master copy if there is one.
 template <u32 N, bool PACKED>
 DEVICE Group<N> read_parameters(const Tensor &tensor, const Pointers &at, u64 from, u32 count) {

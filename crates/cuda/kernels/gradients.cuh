@@ -1,7 +1,9 @@
-// First pass: checks the gradients and sums ⟨Δ, g⟩, and g² over the lines of each tile.
+// First pass: checks the gradients and sums ⟨Δ, g⟩, g², and g² over the lines of each tile. The
+// last block sets the factor of the gradients.
 #pragma once
 #include "elements.cuh"
 #include "reduce.cuh"
+#include "scale.cuh"
 
 namespace lopt {
 
@@ -69,10 +71,53 @@ DEVICE void sum_tile(const Tensor &tensor, const Tile &tile, const float *square
         });
 }
 
+// Sets the factor of the gradients when the step's last unit has finished.
+DEVICE void set_gradient_factor(const Arguments &arguments) {
+    SHARED BlockSums<double, 2, THREADS> sums;
+    SHARED u32 is_last;
+    const Plan &plan = arguments.plan;
+    const Settings &settings = *plan.settings;
+    Control &control = *plan.control;
+    EACH_THREAD(t, THREADS) {
+        if (t == 0) {
+            FENCE;
+            is_last = add_atomically(&control.finished, 1) + 1 == settings.units;
+            if (is_last)
+                control.finished = 0;
+        }
+    }
+    BARRIER;
+    if (!is_last)
+        return;
+    FENCE;
+    if (fresh(&control.bad[arguments.parity]))
+        return;
+    EACH_THREAD(t, THREADS) {
+        double square = 0.0, elements = 0.0;
+        for (u32 unit = t; unit < settings.units; unit += THREADS)
+            square += fresh(plan.squares + unit);
+        for (u32 index = t; index < settings.tensors; index += THREADS) {
+            if (fresh(&plan.outcomes[index].present))
+                elements += plan.tensors[index].elements;
+        }
+        sums.values[0][t] = square;
+        sums.values[1][t] = elements;
+    }
+    sums.reduce();
+    EACH_THREAD(t, THREADS) {
+        const double square = sums.totals[0], elements = sums.totals[1];
+        if (t == 0 && elements > 0.0) {
+            const double mean_square = fmin(square / elements, LARGEST_SQUARE);
+            control.gradient_factor = advance_square(settings, mean_square, plan.gradient_square);
+        }
+    }
+}
+
 DEVICE void gradients(const Arguments &arguments) {
+    constexpr u32 SLOPE = 0, SQUARE = 1;
     SHARED float squares[TILE + TILE / 32];
     SHARED float slices[THREADS];
-    SHARED BlockSums<float, 1, THREADS> slope;
+    SHARED BlockSums<float, 2, THREADS> sums;
     SHARED Tensor tensor;
     const Plan &plan = arguments.plan;
     const Unit unit = unit_of(arguments);
@@ -80,7 +125,7 @@ DEVICE void gradients(const Arguments &arguments) {
     Outcome &outcome = plan.outcomes[unit.tensor];
     share(tensor, plan.tensors[unit.tensor]);
     EACH_THREAD(t, THREADS) {
-        slope.values[0][t] = 0.0f;
+        sums.values[SLOPE][t] = sums.values[SQUARE][t] = 0.0f;
         if (t == 0 && unit.index == tensor.first_unit)
             outcome.present = at.g != nullptr;
     }
@@ -89,7 +134,7 @@ DEVICE void gradients(const Arguments &arguments) {
         const Tile tile = tile_of(tensor, index);
         const u32 stride = stride_of(tile);
         EACH_THREAD(t, THREADS) {
-            float products = 0.0f;
+            float products = 0.0f, of_squares = 0.0f;
             u32 bad = 0;
             choose(is_packed(tensor, at, tile), [&](auto packed) {
                 constexpr bool PACKED = decltype(packed)::value;
@@ -97,9 +142,11 @@ DEVICE void gradients(const Arguments &arguments) {
                     const u64 from = tile.at + (u64)row * tensor.columns + column;
                     const auto g = read_any<GROUP, PACKED>(at.g, tensor.type, from, count);
                     UNROLL for (u32 i = 0; i < GROUP; ++i) {
+                        const float square = g[i] * g[i];
                         bad += !(fabsf(g[i]) <= LARGEST_GRADIENT);
+                        of_squares += square;
                         if (has_lines && i < count)
-                            squares[row * stride + column + i] = g[i] * g[i];
+                            squares[row * stride + column + i] = square;
                     }
                     if (tensor.sum) {
                         const auto sum = read<GROUP, PACKED>(tensor.sum + from, count);
@@ -109,7 +156,8 @@ DEVICE void gradients(const Arguments &arguments) {
                     }
                 });
             });
-            slope.values[0][t] += products;
+            sums.values[SLOPE][t] += products;
+            sums.values[SQUARE][t] += of_squares;
             if (bad) {
                 add_atomically(&outcome.bad[arguments.parity], bad);
                 raise(&plan.control->bad[arguments.parity]);
@@ -119,11 +167,15 @@ DEVICE void gradients(const Arguments &arguments) {
         if (has_lines)
             sum_tile(tensor, tile, squares, slices);
     }
-    slope.reduce();
+    sums.reduce();
     EACH_THREAD(t, THREADS) {
-        if (t == 0)
-            plan.slopes[unit.index] = slope.totals[0];
+        if (t == 0) {
+            plan.slopes[unit.index] = sums.totals[SLOPE];
+            plan.squares[unit.index] = sums.totals[SQUARE];
+        }
     }
+    if (plan.gradient_square)
+        set_gradient_factor(arguments);
 }
 
 } // namespace lopt

@@ -19,7 +19,7 @@ KERNEL(THREADS, 2) lopt_accumulate(ARGUMENT Arguments arguments) { lopt::accumul
 
 KERNEL(THREADS, 2) lopt_finish(ARGUMENT Arguments arguments) { lopt::finish<0>(arguments); }
 
-KERNEL(THREADS, 2) lopt_adam(ARGUMENT Arguments arguments) { lopt::adam(arguments); }
+KERNEL(THREADS, 3) lopt_adam(ARGUMENT Arguments arguments) { lopt::adam(arguments); }
 
 #define OF_WIDTH(name, H)                                                                         \
     KERNEL(THREADS, 2) lopt_##name##_##H(ARGUMENT Arguments arguments) {                          \

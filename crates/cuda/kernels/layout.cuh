@@ -133,6 +133,8 @@ struct Settings {
     double nominal[4];
     double beta1;
     double beta2;
+    // ρ, the root mean square to which gradients are scaled.
+    double gradient_rms;
     // The step from which on step features are constant and the blackbox term fades.
     u64 time_limit;
     Exponent nominal_exponent;
@@ -145,14 +147,14 @@ struct Settings {
     float one_minus_beta1;
     float one_minus_beta2;
     float epsilon;
-    // The online scale: K or 0, w, s₀/K, and β_i.
+    // The online scale: K or 0, w, κ, s₀/K, and β_i.
     u32 learners;
     float tensor_weight;
+    float slope_limit;
     float start;
     float betas[LEARNERS];
     u32 tensors;
     u32 units;
-    u32 unused;
 };
 
 // The state of the whole network that is no slot, and the values of the current step.
@@ -162,6 +164,10 @@ struct Control {
     u64 skipped;
     // Whether a gradient is invalid, for steps with even and with odd parity.
     u32 bad[2];
+    // Units whose gradients have been read.
+    u32 finished;
+    // The factor of the gradients, if they are scaled.
+    float gradient_factor;
     // S′ − S and S′ of the network.
     float change;
     float scale;
@@ -204,6 +210,8 @@ struct Plan {
     const Lines *lines;
     const Lines *folds;
     Control *control;
+    // The slot of q and w, or null if gradients are not scaled.
+    float *gradient_square;
     // The slot of the network's learners, [4, K], or null.
     float *learners;
     Outcome *outcomes;
@@ -211,6 +219,8 @@ struct Plan {
     u32 *counters;
     // ⟨Δ, g⟩ of each unit.
     float *slopes;
+    // Σg² of each unit.
+    float *squares;
     // The sums of each unit, [units, SUMS].
     float *sums;
     // The sums of the heads of each unit, [units, HEADS].
@@ -242,10 +252,10 @@ struct Arguments {
 static_assert(sizeof(Side) == 80);
 static_assert(sizeof(Tensor) == 280);
 static_assert(sizeof(Lines) == 16);
-static_assert(sizeof(Settings) == 160);
-static_assert(sizeof(Control) == 192);
+static_assert(sizeof(Settings) == 168);
+static_assert(sizeof(Control) == 200);
 static_assert(sizeof(Outcome) == 128);
-static_assert(sizeof(Plan) == 112);
+static_assert(sizeof(Plan) == 128);
 static_assert(sizeof(Arguments) <= 4096);
 
 // θ of an optimizer with two hidden layers of width H, decoded.

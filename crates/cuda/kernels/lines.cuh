@@ -88,6 +88,9 @@ DEVICE void lines(const Arguments &arguments) {
             double sum = slices[t];
             for (u32 slice = 1; slice < share; ++slice)
                 sum += slices[slice * side.block_lines + t];
+            // The parts are sums of squares of the gradients as they are.
+            const double factor = gradient_factor(plan);
+            sum *= factor * factor;
             const u32 line = line_in_group(side, block.group, block.first + t);
             update_line(decays_of(plan), side, line, (float)sum, sums, t);
         }

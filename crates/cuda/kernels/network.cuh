@@ -152,11 +152,12 @@ template <u32 H> constexpr u32 TOGETHER = H == 4 ? 4 : 2;
 
 // Calls `use(from, count, inputs, heads)` for a group of elements; `from` is the index of the first.
 template <u32 H, u32 N, bool PACKED, class Use>
-DEVICE void evaluate(const Tensor &tensor, const Pointers &at, const Layers<H> &layers,
-                     const Tile &tile, u32 row, u32 column, u32 count, Use use) {
+DEVICE void evaluate(const Plan &plan, const Tensor &tensor, const Pointers &at,
+                     const Layers<H> &layers, const Tile &tile, u32 row, u32 column, u32 count,
+                     Use use) {
     const u64 n = tensor.elements, from = tile.at + (u64)row * tensor.columns + column;
     Inputs<N> inputs;
-    inputs.g = read_any<N, PACKED>(at.g, tensor.type, from, count);
+    inputs.g = read_gradients<N, PACKED>(plan, tensor, at, from, count);
     inputs.p = read_parameters<N, PACKED>(tensor, at, from, count);
     inputs.v = read<N, PACKED>(tensor.rms + from, count);
     UNROLL for (u32 i = 0; i < N; ++i) inputs.r[i] = inverse_root(inputs.v[i]);

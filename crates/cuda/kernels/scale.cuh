@@ -5,12 +5,26 @@
 namespace lopt {
 
 // Added under square roots.
-constexpr float TINY = 1e-30f;
+constexpr double TINY = 1e-36;
 // ε of the learners.
-constexpr float LEARNER_EPSILON = 1e-8f;
+constexpr float LEARNER_EPSILON = 1e-12f;
+// The decay of q and w.
+constexpr double GRADIENT_DECAY = 0.99;
+// The largest mean square of a gradient.
+constexpr double LARGEST_SQUARE = 1e36;
 
-// Updates the learners [4, K] with the slope h; writes S′ − S and S′.
-DEVICE void advance(const Settings &settings, float h, float *learners, float &change,
+// Updates q and w with the mean square of the gradients; returns ρ/R.
+DEVICE float advance_square(const Settings &settings, double mean_square, float *q_and_w) {
+    constexpr double NEW = 1.0 - GRADIENT_DECAY;
+    const float q = (float)(GRADIENT_DECAY * q_and_w[0] + NEW * mean_square);
+    const float w = (float)(GRADIENT_DECAY * q_and_w[1] + NEW);
+    q_and_w[0] = q;
+    q_and_w[1] = w;
+    return (float)(settings.gradient_rms / sqrt((double)q / (double)w + TINY));
+}
+
+// Updates the learners [4, K] with a slope; writes S′ − S and S′.
+DEVICE void advance(const Settings &settings, float slope, float *learners, float &change,
                     float &scale) {
     const u32 count = settings.learners;
     float *m = learners, *v = m + count, *r = v + count, *s = r + count;
@@ -18,10 +32,16 @@ DEVICE void advance(const Settings &settings, float h, float *learners, float &c
     for (u32 i = 0; i < count; ++i) {
         const float beta = settings.betas[i];
         before += s[i];
+        float h = slope;
+        if (m[i] > LEARNER_EPSILON) {
+            const float bound = settings.slope_limit * m[i];
+            h = fminf(fmaxf(h, -bound), bound);
+        }
         r[i] = beta * r[i] - s[i] * fminf(fmaxf(h, -m[i]), m[i]);
         m[i] = fmaxf(beta * m[i], fabsf(h) + LEARNER_EPSILON);
         v[i] = beta * beta * v[i] + h * h;
-        s[i] = (m[i] * settings.start + fmaxf(r[i], 0.0f)) / (sqrtf(v[i] + TINY) + LEARNER_EPSILON);
+        const float root = sqrtf(v[i] + (float)TINY);
+        s[i] = (m[i] * settings.start + fmaxf(r[i], 0.0f)) / (root + LEARNER_EPSILON);
         after += s[i];
     }
     change = after - before;

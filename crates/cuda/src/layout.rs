@@ -155,13 +155,15 @@ device_structure! {
 device_structure! {
     /// The optimizer.
     #[derive(Default)]
-    Settings, 160 bytes {
+    Settings, 168 bytes {
         /// The coefficients of g, m₁, m₂, m₃ before the growth.
         nominal: [f64; 4],
         /// Adam's β₁.
         beta1: f64,
         /// Adam's β₂.
         beta2: f64,
+        /// ρ, the root mean square to which gradients are scaled.
+        gradient_rms: f64,
         /// The step from which on step features are constant and the blackbox term fades.
         time_limit: u64,
         /// The exponent of the nominal term.
@@ -186,6 +188,8 @@ device_structure! {
         learners: u32,
         /// w
         tensor_weight: f32,
+        /// κ
+        slope_limit: f32,
         /// s₀/K
         start: f32,
         /// β_i
@@ -194,15 +198,13 @@ device_structure! {
         tensors: u32,
         /// The number of units.
         units: u32,
-        /// Padding.
-        unused: u32,
     }
 }
 
 device_structure! {
     /// Where everything is, the same in each launch.
     #[derive(Default)]
-    Plan, 112 bytes {
+    Plan, 128 bytes {
         /// [`Settings`]
         settings: Address,
         /// The decoded θ; see [`theta`](crate::theta).
@@ -217,6 +219,8 @@ device_structure! {
         folds: Address,
         /// [`control`]
         control: Address,
+        /// The slot of q and w, or null if gradients are not scaled.
+        gradient_square: Address,
         /// The slot of the network's learners, or null.
         learners: Address,
         /// [`outcome`]s
@@ -225,6 +229,8 @@ device_structure! {
         counters: Address,
         /// ⟨Δ, g⟩ of each unit, f32.
         slopes: Address,
+        /// Σg² of each unit, f32.
+        squares: Address,
         /// The sums of each unit, f32 \[units, SUMS\].
         sums: Address,
         /// The sums of the heads of each unit, f32 \[units, HEADS\].
@@ -247,7 +253,7 @@ device_structure! {
 
 device_structure! {
     /// The argument of every kernel.
-    Arguments, 3712 bytes {
+    Arguments, 3728 bytes {
         /// Where everything is.
         plan: Plan,
         /// η, or Adam's learning rate.
@@ -268,7 +274,7 @@ const _: () = assert!(Arguments::SIZE <= LARGEST_ARGUMENT);
 /// Offsets in the state of the network that is no slot. It starts as zeros.
 pub mod control {
     /// The size in bytes.
-    pub const SIZE: usize = 192;
+    pub const SIZE: usize = 200;
     /// The number of steps taken, u64.
     pub const STEP: usize = 0;
     /// The number of steps skipped, u64.

@@ -4,7 +4,7 @@
 //! A step of STAR, the blackbox or Adam is at most 6 launches for up to 224 tensors:
 //!
 //! 1. `lopt_gradients` checks the gradients, and sums ⟨Δ, g⟩ for the online scale and g² over rows
-//!    and columns;
+//!    and columns; if gradients are scaled, its last block sets their factor;
 //! 2. `lopt_lines` updates the row and column moments and computes their factors;
 //! 3. `lopt_accumulate` updates momenta and second moments, and sums the squares of the features;
 //! 4. `lopt_finish` sums over blocks: normalizers, the learners of the online scale, the values of
@@ -34,5 +34,5 @@ pub mod theta;
 pub mod tiling;
 
 pub use optimizer::{Adam, Hidden, Optimizer, PerParameter, Rule, Scale};
-pub use plan::{Launch, Number, Plan, Slots, Spec, Unplanned};
+pub use plan::{Launch, NetworkSlots, Number, Plan, Slots, Spec, Unplanned};
 pub use sources::{OPTIONS, RUNTIME_OPTION, source};

@@ -71,6 +71,10 @@ pub struct Scale {
     pub learners: usize,
     /// w, the weight of a tensor's own scale.
     pub tensor_weight: f64,
+    /// κ, the bound of a slope in multiples of the largest before it.
+    pub slope_limit: f64,
+    /// ρ, the root mean square to which gradients are scaled, or none.
+    pub gradient_rms: Option<f64>,
 }
 
 fn exponent(of: &per_param::Exponent) -> Exponent {
@@ -100,6 +104,12 @@ impl Optimizer {
         }
     }
 
+    /// Whether gradients are scaled.
+    pub(crate) fn scales_gradients(&self) -> bool {
+        let scale = self.scale.as_ref();
+        scale.is_some_and(|scale| scale.gradient_rms.is_some())
+    }
+
     pub(crate) fn settings(&self) -> Settings {
         let mut settings = match &self.rule {
             Rule::PerParameter(rule) => Settings {
@@ -127,6 +137,8 @@ impl Optimizer {
             let count = scale.learners.min(LEARNERS);
             settings.learners = count as u32;
             settings.tensor_weight = scale.tensor_weight as f32;
+            settings.slope_limit = scale.slope_limit as f32;
+            settings.gradient_rms = scale.gradient_rms.unwrap_or(0.0);
             settings.start = (scale.initial / count as f64) as f32;
             for (i, beta) in settings.betas[..count].iter_mut().enumerate() {
                 *beta = (1.0 - 0.1f64.powi(i as i32 + 1)) as f32;

@@ -58,6 +58,15 @@ pub struct Slots {
     pub master: Address,
 }
 
+/// The addresses of the network's slots; 0 for those that it does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetworkSlots {
+    /// q and w of the online scale, if gradients are scaled.
+    pub gradient_square: Address,
+    /// The learners of the online scale, \[4, K\].
+    pub learners: Address,
+}
+
 /// Why there is no plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unplanned {
@@ -127,6 +136,7 @@ struct Scratch {
     outcomes: usize,
     counters: usize,
     slopes: usize,
+    squares: usize,
     sums: usize,
     heads: usize,
     line_sums: usize,
@@ -339,8 +349,17 @@ impl Plan {
         }
     }
 
-    /// Returns where everything is; `learners` is the slot of the network's learners, or 0.
-    pub fn places(&self, constants: Address, scratch: Address, learners: Address) -> layout::Plan {
+    /// Returns where everything is.
+    ///
+    /// # Panics
+    /// Panics if the network has q and w but gradients are not scaled, or the reverse.
+    pub fn places(
+        &self,
+        constants: Address,
+        scratch: Address,
+        network: NetworkSlots,
+    ) -> layout::Plan {
+        assert!((network.gradient_square != 0) == self.optimizer.scales_gradients());
         let constant = |at: usize| constants + at as Address;
         let written = |at: usize| scratch + at as Address;
         layout::Plan {
@@ -351,10 +370,12 @@ impl Plan {
             lines: constant(self.constants.lines),
             folds: constant(self.constants.folds),
             control: scratch,
-            learners,
+            gradient_square: network.gradient_square,
+            learners: network.learners,
             outcomes: written(self.scratch.outcomes),
             counters: written(self.scratch.counters),
             slopes: written(self.scratch.slopes),
+            squares: written(self.scratch.squares),
             sums: written(self.scratch.sums),
             heads: written(self.scratch.heads),
             line_sums: written(self.scratch.line_sums),
@@ -464,6 +485,7 @@ fn scratch_of(hidden: usize, tensors: &[Tensor], lines: usize, counters: usize) 
         outcomes: region.add(tensors.len() * outcome::SIZE),
         counters: region.add(counters * u32::SIZE),
         slopes: region.add_floats(units),
+        squares: region.add_floats(units),
         sums: region.add_floats(units * SUMS),
         heads: region.add_floats(units * HEADS),
         line_sums: region.add(lines * LINE_SUMS * f64::SIZE),

@@ -42,6 +42,8 @@ fn optimizer(hidden: Option<Hidden>, per_tensor: bool) -> Optimizer {
             initial: 0.1,
             learners: 6,
             tensor_weight: 0.5,
+            slope_limit: 1.2,
+            gradient_rms: Some(0.01),
         }),
     }
 }

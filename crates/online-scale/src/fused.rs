@@ -2,7 +2,7 @@
 
 use lopt_kernels::{Gradient, Isa, Target, UpdateSum, inner_products};
 
-use crate::{EPSILON, GRADIENT_DECAY, OnlineScale, TINY};
+use crate::{EPSILON, GRADIENT_DECAY, LARGEST_SQUARE, OnlineScale, TINY};
 
 /// The online scale of a [`FusedUpdate`](lopt_core::FusedUpdate), or none.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ impl FusedScale {
             && seen.count > 0
         {
             let mean = seen.square / seen.count as f64;
-            self.gradient_factor = gradient_factor(rms, mean, gradient);
+            self.gradient_factor = gradient_factor(rms, mean.min(LARGEST_SQUARE), gradient);
         }
     }
 

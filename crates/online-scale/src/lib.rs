@@ -30,7 +30,7 @@
 //!
 //! With [`OnlineScale::gradient_rms`] the optimizer reads gradients in a unit of their own, ∇ · ρ/R
 //! with R the running root mean square of the gradients of the whole network: q ← 0.99·q +
-//! 0.01·mean ∇², w ← 0.99·w + 0.01, R = √(q/w). Training is then the same for a loss in any unit, and
+//! 0.01·mean ∇² with the mean at most 1e36, w ← 0.99·w + 0.01, R = √(q/w). Training is then the same for a loss in any unit, and
 //! constants such as the 1e-6 in STAR's preconditioner mean the same for every network and
 //! throughout training. The slopes are not changed.
 //!
@@ -76,6 +76,8 @@ const EPSILON: f64 = 1e-12;
 const TINY: f64 = 1e-36;
 /// The decay of q and w.
 const GRADIENT_DECAY: f64 = 0.99;
+/// The largest mean square of a gradient; the sum of squares of accepted gradients can overflow.
+const LARGEST_SQUARE: f64 = 1e36;
 /// The slot \[2\] of q and w.
 const GRADIENT: &str = "gradient-square";
 /// The slot \[4, K\] of m, v, r and s.

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use lopt_core::{Error, Grads, Params, Result, Slot, State};
 
-use crate::{EPSILON, GRADIENT, GRADIENT_DECAY, LEARNERS, OnlineScale, SUM, TINY};
+use crate::{EPSILON, GRADIENT, GRADIENT_DECAY, LARGEST_SQUARE, LEARNERS, OnlineScale, SUM, TINY};
 
 /// Adds the slots of the online scale, if there is one, to an optimizer's initial state.
 ///
@@ -153,7 +153,7 @@ impl OnlineScale {
         if count == 0 {
             return Ok(None);
         }
-        let mean = (sum / count as f64)?;
+        let mean = (sum / count as f64)?.minimum(LARGEST_SQUARE)?;
         let fresh = Tensor::stack(&[&mean, &mean.ones_like()?], 0)?;
         let new = ((old * GRADIENT_DECAY)? + (fresh * (1.0 - GRADIENT_DECAY))?)?;
         let ratio = (new.get(0)? / new.get(1)?)?;

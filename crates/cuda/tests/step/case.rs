@@ -3,12 +3,16 @@
 use std::fmt::Debug;
 
 use lopt_cuda::{
-    Number, Optimizer, Plan, Rule, Slots, Spec,
+    NetworkSlots, Number, Optimizer, Plan, Rule, Scale, Slots, Spec,
     bytes::bytes_of,
     layout::{Address, Pointers, control},
     theta,
 };
-use lopt_kernels::per_param::{Shape, Weights};
+use lopt_kernels::{
+    Isa,
+    per_param::{Shape, Weights},
+};
+use lopt_online_scale::{FusedScale, OnlineScale};
 
 use crate::{
     machine::{Machine, Memory, Threads},
@@ -82,6 +86,7 @@ pub fn weights<const H: usize>() -> Weights<H> {
 pub struct Errors {
     /// Of parameters and sums of updates together.
     pub parameters: f32,
+    /// Of the moments of tensors, and of q and w.
     pub moments: f32,
     pub learners: f32,
 }
@@ -102,12 +107,31 @@ fn difference(what: &dyn Debug, ours: &[f32], theirs: &[f32], least: f32) -> f32
     worst
 }
 
+/// Returns the largest difference of rows of the same length, whose largest entries are at least
+/// `least`.
+fn difference_of_rows(what: &dyn Debug, ours: &[f32], theirs: &[f32], least: &[f32]) -> f32 {
+    let size = theirs.len().div_ceil(least.len()).max(1);
+    let pairs = ours.chunks(size).zip(theirs.chunks(size));
+    let rows = pairs.zip(least).enumerate();
+    let differences =
+        rows.map(|(row, ((ours, theirs), least))| difference(&(what, row), ours, theirs, *least));
+    differences.fold(0.0, f32::max)
+}
+
+/// Returns the largest difference of m, v, r and s after some steps.
+fn difference_of_learners(what: &dyn Debug, steps: usize, ours: &[f32], theirs: &[f32]) -> f32 {
+    let (m, s) = (theirs.iter(), theirs.iter().skip(theirs.len() / 4 * 3));
+    // r is a sum of wins and losses, one for each step.
+    let largest = m.zip(s).fold(0f32, |max, (m, s)| max.max(m * s));
+    let least = [0.0, 0.0, steps as f32 * largest, 0.0];
+    difference_of_rows(what, ours, theirs, &least)
+}
+
 /// Where everything of a run is.
 struct Places {
     plan: Plan,
     tensors: Vec<Place>,
-    /// The network's learners.
-    learners: Address,
+    network: NetworkSlots,
     scratch: Address,
 }
 
@@ -127,6 +151,26 @@ fn moments<'a>(at: &Slots, values: &'a Values) -> [(&'static str, Address, &'a [
         ("col", at.col, &values.col),
         ("diagonal", at.diagonal, &values.diagonal),
     ]
+}
+
+/// The slots of the network.
+fn network<const H: usize>(
+    places: &Places,
+    memory: &Memory,
+    reference: &Reference<H>,
+) -> [Vec<f32>; 2] {
+    let at = [places.network.gradient_square, places.network.learners];
+    [0, 1].map(|slot| memory.floats(at[slot], reference.network[slot].len()))
+}
+
+fn online_scale(of: &Scale) -> OnlineScale {
+    OnlineScale {
+        initial: of.initial,
+        learners: of.learners,
+        tensor_weight: of.tensor_weight,
+        slope_limit: of.slope_limit,
+        gradient_rms: of.gradient_rms,
+    }
 }
 
 impl Case {
@@ -159,15 +203,16 @@ impl Case {
                     let own = difference(&(what, name), &ours, values, 0.0);
                     errors.moments = errors.moments.max(own);
                 }
-                let ours = memory.floats(at.learners, values.learners.len());
-                let own = difference(&(what, "learners"), &ours, &values.learners, 0.0);
+                let [learners, sum] = &values.scale;
+                let ours = memory.floats(at.learners, learners.len());
+                let own = difference_of_learners(&(what, "learners"), step + 1, &ours, learners);
                 errors.learners = errors.learners.max(own);
                 // A single update may be a small difference of two terms.
                 let ours = [
                     memory.floats(self.parameters(place), values.p.len()),
-                    memory.floats(at.sum, values.sum.len()),
+                    memory.floats(at.sum, sum.len()),
                 ];
-                let theirs = [&values.p[..], &values.sum].concat();
+                let theirs = [&values.p[..], sum].concat();
                 let least = start[index].p.iter().fold(0f32, |max, p| max.max(p.abs()));
                 let own = difference(&(what, "p and sum"), &ours.concat(), &theirs, least);
                 errors.parameters = errors.parameters.max(own);
@@ -177,8 +222,12 @@ impl Case {
                     assert_eq!(memory.u16s(place.p, values.p.len()), expected, "{what:?}");
                 }
             }
-            let network = memory.floats(places.learners, reference.learners.len());
-            let own = difference(&(what, step), &network, &reference.learners, 0.0);
+            let [square, learners] = network(&places, memory, &reference);
+            let expected = &reference.network;
+            let what = (what, step, "network");
+            let own = difference_of_rows(&what, &square, &expected[0], &[0.0, 0.0]);
+            errors.moments = errors.moments.max(own);
+            let own = difference_of_learners(&what, step + 1, &learners, &expected[1]);
             errors.learners = errors.learners.max(own);
         }
         errors
@@ -191,6 +240,16 @@ impl Case {
         let (expected, _) = self.run(&start, Threads::Forwards);
         let (concurrent, _) = self.run(&start, Threads::Concurrent);
         assert!(expected == concurrent);
+    }
+
+    /// Returns the network's learners after the run by `lopt-kernels`.
+    pub fn learners<const H: usize>(&self) -> Vec<f32> {
+        let mut reference = self.reference::<H>();
+        for grads in &self.grads {
+            reference.step(self.learning_rate, grads);
+        }
+        let [_, learners] = reference.network;
+        learners
     }
 
     /// The address of the parameters in f32.
@@ -236,24 +295,24 @@ impl Case {
         memory: &Memory,
         reference: &Reference<H>,
     ) -> Vec<Vec<f32>> {
-        let mut all = vec![memory.floats(places.learners, reference.learners.len())];
+        let mut all = network(places, memory, reference).to_vec();
         for (place, values) in places.tensors.iter().zip(&reference.values) {
             let at = &place.slots;
             let moments = moments(at, values);
             all.extend(moments.map(|(_, at, values)| memory.floats(at, values.len())));
             all.push(memory.floats(self.parameters(place), values.p.len()));
-            all.push(memory.floats(at.sum, values.sum.len()));
-            all.push(memory.floats(at.learners, values.learners.len()));
+            let scale = [at.learners, at.sum].into_iter().zip(&values.scale);
+            all.extend(scale.map(|(at, values)| memory.floats(at, values.len())));
         }
         all
     }
 
     fn reference<const H: usize>(&self) -> Reference<H> {
-        let learners = self
-            .optimizer
-            .scale
+        let scale = self.optimizer.scale.as_ref().map(online_scale);
+        let learners = scale.as_ref().map_or(0, |scale| scale.learners);
+        let scales_gradients = scale
             .as_ref()
-            .map_or(0, |scale| scale.learners);
+            .is_some_and(|scale| scale.gradient_rms.is_some());
         let (update, is_adam) = match &self.optimizer.rule {
             Rule::Adam(adam) => (Update::Adam(adam.clone()), true),
             Rule::PerParameter(rule) => (
@@ -281,8 +340,10 @@ impl Case {
                 row: slot(if is_adam { 0 } else { 3 * shape.rows() }, 1e-2),
                 col: slot(if is_adam { 0 } else { 3 * shape.columns() }, 1e-2),
                 diagonal: slot(diagonal, 1e-2),
-                learners: vec![0.0; 4 * learners],
-                sum: slot(if learners > 0 { n } else { 0 }, 0.01),
+                scale: [
+                    vec![0.0; 4 * learners],
+                    slot(if learners > 0 { n } else { 0 }, 0.01),
+                ],
             };
             p.p = numbers.vec(n, 0.3);
             if self.number != Number::F32 {
@@ -293,10 +354,13 @@ impl Case {
         });
         Reference {
             update,
-            scale: self.optimizer.scale.clone(),
+            scale: FusedScale::new(Isa::best(), scale.as_ref(), shapes.len()),
             values: values.collect(),
             shapes,
-            learners: vec![0.0; 4 * learners],
+            network: [
+                vec![0.0; if scales_gradients { 2 } else { 0 }],
+                vec![0.0; 4 * learners],
+            ],
             step: self.start,
             skipped: 0,
         }
@@ -337,8 +401,8 @@ impl Case {
                 row: floats(&values.row),
                 col: floats(&values.col),
                 diagonal: floats(&values.diagonal),
-                learners: floats(&values.learners),
-                sum: floats(&values.sum),
+                learners: floats(&values.scale[0]),
+                sum: floats(&values.scale[1]),
                 master: match self.number {
                     Number::F32 => 0,
                     _ => floats(&values.p),
@@ -352,9 +416,13 @@ impl Case {
             let p = machine.put(&self.typed(&values.p), self.skew);
             tensors.push(Place { p, slots, grads });
         }
-        let learners = match start.learners.is_empty() {
+        let [gradient_square, learners] = [0, 1].map(|slot| match start.network[slot].is_empty() {
             true => 0,
-            false => machine.put(&bytes_of(&start.learners), 0),
+            false => machine.put(&bytes_of(&start.network[slot]), 0),
+        });
+        let network = NetworkSlots {
+            gradient_square,
+            learners,
         };
         let theta = match &start.update {
             Update::PerParameter(weights, _) => theta::values(weights),
@@ -362,7 +430,7 @@ impl Case {
         };
         let slots: Vec<Slots> = tensors.iter().map(|place| place.slots).collect();
         let constants = machine.put(&plan.constants(scratch, &theta, &slots), 0);
-        let places = plan.places(constants, scratch, learners);
+        let places = plan.places(constants, scratch, network);
         for step in 0..self.grads.len() {
             let pointers = tensors.iter().map(|place: &Place| Pointers {
                 p: place.p,
@@ -380,7 +448,7 @@ impl Case {
         let places = Places {
             plan,
             tensors,
-            learners,
+            network,
             scratch,
         };
         (machine.run(), places)

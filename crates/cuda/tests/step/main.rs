@@ -51,12 +51,25 @@ fn few_shapes() -> Vec<Vec<usize>> {
     shapes(&[&[], &[37], &[17, 33], &[5, 19, 3], &[64, 48], &[300, 20]])
 }
 
-fn scale() -> Option<Scale> {
+fn scale(gradient_rms: Option<f64>) -> Option<Scale> {
     Some(Scale {
         initial: 0.1,
         learners: 6,
         tensor_weight: 0.5,
+        slope_limit: 1.2,
+        gradient_rms,
     })
+}
+
+fn scales() -> [Option<Scale>; 3] {
+    [None, scale(None), scale(Some(0.01))]
+}
+
+fn named(scale: &Option<Scale>) -> String {
+    match scale {
+        Some(scale) => format!("scale with gradients {:?}", scale.gradient_rms),
+        None => "no scale".into(),
+    }
 }
 
 fn per_parameter(hidden: Hidden) -> PerParameter {
@@ -127,7 +140,7 @@ const WIDTHS: [Hidden; 4] = [Hidden::H4, Hidden::H8, Hidden::H16, Hidden::H32];
 
 #[test]
 fn every_shape_is_the_same() {
-    for scale in [None, scale()] {
+    for scale in scales() {
         for fresh in [false, true] {
             let optimizer = Optimizer {
                 scale: scale.clone(),
@@ -143,7 +156,7 @@ fn every_shape_is_the_same() {
                 fresh,
                 ..case(optimizer, shapes)
             };
-            let what = format!("every shape, fresh {fresh}, scale {}", scale.is_some());
+            let what = format!("every shape, fresh {fresh}, {}", named(&scale));
             check(&what, Hidden::H4, &case);
         }
     }
@@ -152,12 +165,12 @@ fn every_shape_is_the_same() {
 #[test]
 fn every_width_is_the_same() {
     for hidden in WIDTHS {
-        for scale in [None, scale()] {
+        for scale in scales() {
             let optimizer = Optimizer {
                 scale,
                 ..star(hidden)
             };
-            let what = format!("{hidden:?}, scale {}", optimizer.scale.is_some());
+            let what = format!("{hidden:?}, {}", named(&optimizer.scale));
             check(&what, hidden, &case(optimizer, few_shapes()));
         }
     }
@@ -179,7 +192,7 @@ fn switched(hidden: Hidden, bits: u32) -> Optimizer {
     }
     Optimizer {
         rule: Rule::PerParameter(rule),
-        scale: if on(6) { scale() } else { None },
+        scale: if on(6) { scale(Some(1.0)) } else { None },
     }
 }
 
@@ -209,7 +222,7 @@ fn steps_beyond_the_time_limit_are_the_same() {
         (rule.time_limit, rule.grows) = (Some(limit), grows);
         let optimizer = Optimizer {
             rule: Rule::PerParameter(rule),
-            scale: scale(),
+            scale: scale(Some(1.0)),
         };
         let what = format!("time limit {limit}, grows {grows}");
         check(&what, Hidden::H4, &case(optimizer, few_shapes()));
@@ -218,18 +231,25 @@ fn steps_beyond_the_time_limit_are_the_same() {
 
 #[test]
 fn every_online_scale_is_the_same() {
-    for (learners, tensor_weight) in [(1, 0.5), (7, 0.25), (6, 0.0), (6, 1.0)] {
+    for (learners, tensor_weight, slope_limit, gradient_rms) in [
+        (1, 0.5, 1.2, None),
+        (7, 0.25, 1.01, Some(1e-6)),
+        (6, 0.0, 3.0, Some(1e6)),
+        (6, 1.0, 1.2, None),
+    ] {
         let scale = Some(Scale {
             initial: 0.3,
             learners,
             tensor_weight,
+            slope_limit,
+            gradient_rms,
         });
         for rule in [star(Hidden::H4).rule, adam().rule] {
             let optimizer = Optimizer {
                 rule,
                 scale: scale.clone(),
             };
-            let what = format!("{learners} learners, w {tensor_weight}");
+            let what = format!("{learners} learners, w {tensor_weight}, {}", named(&scale));
             check(&what, Hidden::H4, &case(optimizer, few_shapes()));
         }
     }
@@ -237,7 +257,7 @@ fn every_online_scale_is_the_same() {
 
 #[test]
 fn adam_is_the_same() {
-    for scale in [None, scale()] {
+    for scale in scales() {
         for number in [Number::F32, Number::F16, Number::BF16] {
             for start in [0, 5, 1000] {
                 let optimizer = Optimizer {
@@ -251,7 +271,7 @@ fn adam_is_the_same() {
                     ..case(optimizer, every_shape())
                 };
                 round(&mut case);
-                let what = format!("Adam, {number:?}, start {start}, scale {}", scale.is_some());
+                let what = format!("Adam, {number:?}, start {start}, {}", named(&scale));
                 check(&what, Hidden::H4, &case);
             }
         }
@@ -269,52 +289,108 @@ fn round(case: &mut Case) {
 #[test]
 fn types_of_16_bits_have_a_master_copy() {
     for number in [Number::F16, Number::BF16] {
-        for (hidden, skew) in [(Hidden::H4, 0), (Hidden::H4, 2), (Hidden::H32, 0)] {
-            let optimizer = Optimizer {
-                scale: scale(),
-                ..star(hidden)
-            };
-            let mut case = Case {
-                number,
-                ..case(optimizer, few_shapes())
-            };
-            case.skew = 2 * skew;
-            round(&mut case);
-            check(
-                &format!("{number:?}, {hidden:?}, skew {skew}"),
-                hidden,
-                &case,
-            );
+        for gradient_rms in [None, Some(0.01), Some(1.0)] {
+            for (hidden, skew) in [(Hidden::H4, 0), (Hidden::H4, 2), (Hidden::H32, 0)] {
+                let optimizer = Optimizer {
+                    scale: scale(gradient_rms),
+                    ..star(hidden)
+                };
+                let mut case = Case {
+                    number,
+                    ..case(optimizer, few_shapes())
+                };
+                case.skew = 2 * skew;
+                round(&mut case);
+                let what =
+                    format!("{number:?}, {hidden:?}, skew {skew}, gradients {gradient_rms:?}");
+                check(&what, hidden, &case);
+            }
         }
     }
 }
 
 #[test]
 fn addresses_need_no_alignment() {
-    let aligned = case(star(Hidden::H4), every_shape());
-    let case = Case {
-        skew: 4,
-        ..case(star(Hidden::H4), every_shape())
-    };
-    check("aligned", Hidden::H4, &aligned);
-    check("not aligned", Hidden::H4, &case);
+    for scale in scales() {
+        for skew in [0, 4] {
+            let optimizer = Optimizer {
+                scale: scale.clone(),
+                ..star(Hidden::H4)
+            };
+            let case = Case {
+                skew,
+                ..case(optimizer, every_shape())
+            };
+            let what = format!("skew {skew}, {}", named(&scale));
+            check(&what, Hidden::H4, &case);
+        }
+    }
 }
 
 #[test]
 fn gradients_of_any_size_are_the_same() {
-    for scale_of_g in [0.0, 1e-30, 1e-20, 1e-6, 1e3, 1e9, 1e17] {
-        for optimizer in [star(Hidden::H4), adam()] {
-            for fresh in [false, true] {
-                let case = Case {
-                    grads: gradients(&few_shapes(), 3, scale_of_g),
-                    fresh,
-                    ..case(optimizer.clone(), few_shapes())
+    for scale_of_g in [0.0, 1e-30, 1e-20, 1e-18, 1e-6, 1e3, 1e9, 1e17] {
+        for rule in [star(Hidden::H4).rule, adam().rule] {
+            for scale in [None, scale(Some(1.0))] {
+                // The sums over lines are those of g² before it is scaled, which may be too small
+                // for an f32.
+                if scale.is_some() && (1e-30..1e-18).contains(&scale_of_g) {
+                    continue;
+                }
+                for fresh in [false, true] {
+                    let optimizer = Optimizer {
+                        rule: rule.clone(),
+                        scale: scale.clone(),
+                    };
+                    let what = format!(
+                        "gradients {scale_of_g:e}, fresh {fresh}, {:?}, {}",
+                        optimizer.hidden(),
+                        named(&scale)
+                    );
+                    let case = Case {
+                        grads: gradients(&few_shapes(), 3, scale_of_g),
+                        fresh,
+                        ..case(optimizer, few_shapes())
+                    };
+                    check(&what, Hidden::H4, &case);
+                }
+            }
+        }
+    }
+}
+
+/// Gradients that are much larger or smaller than those before them.
+#[test]
+fn gradients_of_changing_size_are_the_same() {
+    let sizes = [1.0, 1.0, 300.0, 1e-4, 2.0, -1e5, 1.0, 1e-9, -3.0];
+    for number in [Number::F32, Number::F16, Number::BF16] {
+        for gradient_rms in [None, Some(0.01), Some(1.0)] {
+            for rule in [star(Hidden::H4).rule, adam().rule] {
+                let limited = |slope_limit| {
+                    let optimizer = Optimizer {
+                        rule: rule.clone(),
+                        scale: scale(gradient_rms).map(|scale| Scale {
+                            slope_limit,
+                            ..scale
+                        }),
+                    };
+                    let mut case = Case {
+                        number,
+                        fresh: true,
+                        ..case(optimizer, few_shapes())
+                    };
+                    case.grads = gradients(&few_shapes(), sizes.len() as u64, 0.1);
+                    for (grads, size) in case.grads.iter_mut().zip(sizes) {
+                        let all = grads.iter_mut().flatten().flatten();
+                        all.for_each(|g| *g *= size);
+                    }
+                    round(&mut case);
+                    case
                 };
-                let what = format!(
-                    "gradients {scale_of_g:e}, fresh {fresh}, {:?}",
-                    optimizer.hidden()
-                );
+                let case = limited(1.2);
+                let what = format!("{number:?}, gradients {gradient_rms:?}");
                 check(&what, Hidden::H4, &case);
+                assert_ne!(case.learners::<4>(), limited(1e6).learners::<4>(), "{what}");
             }
         }
     }
@@ -322,27 +398,44 @@ fn gradients_of_any_size_are_the_same() {
 
 #[test]
 fn missing_gradients_change_nothing() {
-    for optimizer in [star(Hidden::H4), switched(Hidden::H4, 0b1001100), adam()] {
-        let mut case = case(optimizer, few_shapes());
-        case.grads[0][1] = None;
-        case.grads[0][3] = None;
-        case.grads[1].fill(None);
-        case.grads[2][0] = None;
-        case.grads[2][4] = None;
-        check("missing gradients", Hidden::H4, &case);
+    for scale in scales() {
+        for rule in [star(Hidden::H4), switched(Hidden::H4, 0b0001100), adam()] {
+            for first in [0, 1] {
+                let optimizer = Optimizer {
+                    scale: scale.clone(),
+                    ..rule.clone()
+                };
+                let mut case = case(optimizer, few_shapes());
+                case.grads = gradients(&few_shapes(), 4, 0.1);
+                case.grads[first].fill(None);
+                case.grads[1 - first][1] = None;
+                case.grads[1 - first][3] = None;
+                case.grads[2][0] = None;
+                case.grads[2][4] = None;
+                let what = format!("missing gradients, {}", named(&scale));
+                check(&what, Hidden::H4, &case);
+            }
+        }
     }
 }
 
 #[test]
 fn invalid_gradients_skip_the_step() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1.1e18] {
-        for bits in [0b0000011, 0b1001111] {
-            let mut case = case(switched(Hidden::H4, bits), few_shapes());
-            case.grads = gradients(&few_shapes(), 6, 0.1);
-            for (step, tensor, at) in [(1, 3, 284), (2, 0, 0), (4, 4, 77), (4, 5, 5)] {
-                case.grads[step][tensor].as_mut().unwrap()[at] = bad;
+        for bits in [0b0000011, 0b0001111] {
+            for scale in scales() {
+                let optimizer = Optimizer {
+                    scale,
+                    ..switched(Hidden::H4, bits)
+                };
+                let what = format!("{bad} in gradients, {}", named(&optimizer.scale));
+                let mut case = case(optimizer, few_shapes());
+                case.grads = gradients(&few_shapes(), 6, 0.1);
+                for (step, tensor, at) in [(1, 3, 284), (2, 0, 0), (4, 4, 77), (4, 5, 5)] {
+                    case.grads[step][tensor].as_mut().unwrap()[at] = bad;
+                }
+                check(&what, Hidden::H4, &case);
             }
-            check(&format!("{bad} in gradients"), Hidden::H4, &case);
         }
     }
 }
@@ -350,14 +443,36 @@ fn invalid_gradients_skip_the_step() {
 #[test]
 fn any_number_of_tensors_is_the_same() {
     for count in [1, 60, 300] {
-        for optimizer in [switched(Hidden::H4, 0b1000111), adam()] {
-            let all = few_shapes().into_iter().cycle().take(count).collect();
-            check(
-                &format!("{count} tensors"),
-                Hidden::H4,
-                &case(optimizer, all),
-            );
+        for rule in [switched(Hidden::H4, 0b0000111), adam()] {
+            for scale in scales() {
+                let optimizer = Optimizer {
+                    scale,
+                    ..rule.clone()
+                };
+                let what = format!("{count} tensors, {}", named(&optimizer.scale));
+                let all: Vec<_> = few_shapes().into_iter().cycle().take(count).collect();
+                check(&what, Hidden::H4, &case(optimizer, all));
+            }
         }
+    }
+}
+
+/// An invalid gradient among the tensors of one launch stops those of the other too.
+#[test]
+fn several_launches_are_one_step() {
+    for rule in [switched(Hidden::H4, 0b0000111), adam()] {
+        let optimizer = Optimizer {
+            scale: scale(Some(1.0)),
+            ..rule
+        };
+        let all: Vec<_> = few_shapes().into_iter().cycle().take(300).collect();
+        let mut case = case(optimizer, all);
+        case.grads = gradients(&case.shapes, 5, 0.1);
+        case.grads[1][299].as_mut().unwrap()[7] = f32::NAN;
+        case.grads[2][..224].fill(None);
+        case.grads[3][0].as_mut().unwrap()[0] = f32::NAN;
+        case.grads[4][224..].fill(None);
+        check("several launches", Hidden::H4, &case);
     }
 }
 
@@ -376,7 +491,11 @@ fn barriers_suffice() {
     if !machine::can_watch_threads() {
         return;
     }
-    for optimizer in [switched(Hidden::H4, 0b1001111), adam()] {
+    for rule in [switched(Hidden::H4, 0b0001111), adam()] {
+        let optimizer = Optimizer {
+            scale: scale(Some(1.0)),
+            ..rule
+        };
         let mut case = case(optimizer, shapes(&[&[37], &[5, 19, 3], &[300, 20]]));
         case.grads.truncate(1);
         case.check_barriers::<4>();

@@ -1,10 +1,11 @@
-//! The step by the CPU kernels of `lopt-kernels`.
+//! The step by the CPU kernels of `lopt-kernels` and the fused online scale.
 
-use lopt_cuda::{Adam, PerParameter, Scale};
+use lopt_cuda::{Adam, PerParameter};
 use lopt_kernels::{
-    Isa, Target, UpdateSum, adam, inner_product,
+    Isa, adam,
     per_param::{Factored, Formula, Scratch, Shape, State, Weights, update},
 };
+use lopt_online_scale::FusedScale;
 
 /// The values and slots of one tensor. Slots that it does not have are empty.
 #[derive(Clone)]
@@ -15,8 +16,8 @@ pub struct Values {
     pub row: Vec<f32>,
     pub col: Vec<f32>,
     pub diagonal: Vec<f32>,
-    pub learners: Vec<f32>,
-    pub sum: Vec<f32>,
+    /// The learners and the sum of updates.
+    pub scale: [Vec<f32>; 2],
 }
 
 /// An optimizer with its θ.
@@ -28,19 +29,13 @@ pub enum Update<const H: usize> {
 /// A network in training.
 pub struct Reference<const H: usize> {
     pub update: Update<H>,
-    pub scale: Option<Scale>,
+    pub scale: FusedScale,
     pub shapes: Vec<Shape>,
     pub values: Vec<Values>,
-    pub learners: Vec<f32>,
+    /// q and w, and the learners.
+    pub network: [Vec<f32>; 2],
     pub step: u64,
     pub skipped: u64,
-}
-
-/// S′ − S and S′.
-#[derive(Clone, Copy, Default)]
-struct Moved {
-    change: f32,
-    scale: f32,
 }
 
 impl<const H: usize> Reference<H> {
@@ -51,33 +46,18 @@ impl<const H: usize> Reference<H> {
             return;
         }
         let isa = Isa::best();
-        let (mut slope, mut of_tensors) = (0.0, vec![Moved::default(); grads.len()]);
-        let mut network = Moved::default();
-        if let Some(scale) = &self.scale {
-            for (index, (values, g)) in self.values.iter_mut().zip(grads).enumerate() {
-                if let Some(g) = g.as_ref().filter(|g| !g.is_empty()) {
-                    let own = inner_product(isa, &values.sum, g);
-                    slope += own;
-                    of_tensors[index] = advance(scale, own as f32, &mut values.learners);
-                }
+        for (index, (values, g)) in self.values.iter_mut().zip(grads).enumerate() {
+            if let Some(g) = g {
+                self.scale.observe(index, g, &mut values.scale);
             }
-            network = advance(scale, slope as f32, &mut self.learners);
         }
+        self.scale.begin_step(&mut self.network);
         let mut scratch = Scratch::default();
         for (index, (values, g)) in self.values.iter_mut().zip(grads).enumerate() {
             let Some(g) = g else { continue };
-            let sum = self.scale.as_ref().map(|scale| {
-                let (w, tensor) = (scale.tensor_weight as f32, of_tensors[index]);
-                UpdateSum {
-                    sum: &mut values.sum,
-                    change: (1.0 - w) * network.change + w * tensor.change,
-                    scale: (1.0 - w) * network.scale + w * tensor.scale,
-                }
-            });
-            let target = Target {
-                p: &mut values.p,
-                sum,
-            };
+            let g = self.scale.gradient(g);
+            let (p, slots) = (&mut values.p, &mut values.scale);
+            let (target, _) = self.scale.target(index, p, slots);
             match &self.update {
                 Update::Adam(constants) => {
                     let constants = adam_at(constants, self.step, learning_rate);
@@ -145,26 +125,4 @@ fn formula_at(rule: &PerParameter, step: u64, learning_rate: f32) -> (Formula, u
         ..rule.formula
     };
     (formula, step.min(limit))
-}
-
-/// Updates the learners, \[4, K\], with the slope h, as in `lopt-online-scale`.
-fn advance(scale: &Scale, h: f32, learners: &mut [f32]) -> Moved {
-    let (epsilon, tiny) = (1e-8f32, 1e-30f32);
-    let (m, rest) = learners.split_at_mut(scale.learners);
-    let (v, rest) = rest.split_at_mut(scale.learners);
-    let (r, s) = rest.split_at_mut(scale.learners);
-    let old: f32 = s.iter().sum();
-    let start = (scale.initial / scale.learners as f64) as f32;
-    for i in 0..scale.learners {
-        let beta = (1.0 - 0.1f64.powi(i as i32 + 1)) as f32;
-        r[i] = beta * r[i] - s[i] * h.max(-m[i]).min(m[i]);
-        m[i] = (beta * m[i]).max(h.abs() + epsilon);
-        v[i] = beta * beta * v[i] + h * h;
-        s[i] = (m[i] * start + r[i].max(0.0)) / ((v[i] + tiny).sqrt() + epsilon);
-    }
-    let scale = s.iter().sum();
-    Moved {
-        change: scale - old,
-        scale,
-    }
 }
