@@ -5,7 +5,7 @@ mod common;
 
 use std::{fs, path::Path};
 
-use common::{both, fail, output, succeed, tiny};
+use common::{both, fail, lopt, output, succeed, tiny};
 
 /// The lines of a table by their cells, the header first. All have the same number of cells.
 fn table(file: &Path) -> Vec<Vec<String>> {
@@ -120,4 +120,22 @@ fn bad_input_is_told() {
     let text = fail(here, &["stability", "--theta", star, "--steps", "4,4"]);
     assert!(text.contains("ascend"), "{text}");
     assert!(!here.join("stability").exists());
+}
+
+/// In a terminal of 80 columns, help fits.
+#[test]
+fn help_is_wrapped() {
+    for command in [
+        "meta-train",
+        "eval-ood",
+        "grad-study",
+        "reproduce",
+        "stability",
+    ] {
+        let mut help = lopt(Path::new("."), &[command, "--help"]);
+        let output = help.env("COLUMNS", "80").output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let long = text.lines().find(|line| line.chars().count() > 80);
+        assert_eq!(long, None, "{command}");
+    }
 }
