@@ -34,7 +34,8 @@ pub struct Args {
     #[arg(long, default_value = "quick", conflicts_with_all = ["config", "resume"],
         value_parser = one_of(Preset::ALL.map(|preset| (preset.name(), preset))))]
     preset: Preset,
-    /// A configuration file (TOML) instead of a preset.
+    /// A configuration file (TOML) instead of a preset. With `extends = "quick"` at its top, it needs
+    /// only what differs from that preset.
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
     /// Set a value of the configuration, such as outer.steps=500; an empty value removes the key.

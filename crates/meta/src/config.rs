@@ -1,5 +1,6 @@
 //! The configuration of a meta-training run.
 
+mod extends;
 mod optimizer;
 mod overrides;
 
@@ -266,6 +267,9 @@ impl RunConfig {
     /// Parses TOML, replaces the estimator by one of the kind `estimator` if given, and applies
     /// `overrides`.
     ///
+    /// With the key `extends`, the name of a [`Preset`], the text needs only what differs from it. A
+    /// section with another `kind` than the preset's must be complete.
+    ///
     /// An override has the form `key.path=value` with a TOML value. A value that is not valid TOML
     /// is taken as a string, and an empty value removes the key. If an override sets
     /// `optimizer.kind`, the text's sections of other optimizers are dropped, except for an online
@@ -284,6 +288,7 @@ impl RunConfig {
         let mut table: toml::Table = text
             .parse()
             .map_err(|e| Error::Config(format!("{origin} is not valid TOML: {e}")))?;
+        extends::apply(&mut table, origin)?;
         if let Some(kind) = estimator {
             let problem = |e: &dyn std::fmt::Display| Error::Config(format!("{origin}: {e}"));
             let given = table
@@ -318,7 +323,12 @@ impl RunConfig {
             } else {
                 " with its overrides"
             };
-            Error::Config(format!("{origin}{with}: {}", e.message()))
+            let message = e.message();
+            let advice = match message.starts_with("missing field") {
+                true => "; `extends = \"quick\"` at the top takes what is missing from a preset",
+                false => "",
+            };
+            Error::Config(format!("{origin}{with}: {message}{advice}"))
         })?;
         config.trainer.check()?;
         config.optimizer.check()?;
