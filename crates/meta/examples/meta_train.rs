@@ -52,6 +52,8 @@ pub fn meta_train(folder: &Path) -> Result<(u64, HeldOutScore), Box<dyn std::err
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // The trainer has threads; candle's own would get in their way.
+    lopt_core::one_candle_thread()?;
     let folder = std::env::args().nth(1).unwrap_or("own-task".into());
     let (step, best) = meta_train(Path::new(&folder))?;
     println!("outer step {step}: held-out loss {:.3}", best.mean_loss);

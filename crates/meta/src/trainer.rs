@@ -56,6 +56,9 @@ impl Observer for () {
 /// With several ranks, each has a trainer and calls the same functions; rank 0 writes the run
 /// directory. If a rank returns an error, the others wait for it, so the caller must end them all.
 ///
+/// Call [`lopt_core::one_candle_thread`] at the start of `main`. Candle has a pool of threads of its
+/// own, in which the threads of the trainer wait for one another: a run can take four times as long.
+///
 /// ```
 /// use std::sync::atomic::AtomicBool;
 ///
