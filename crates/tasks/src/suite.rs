@@ -9,7 +9,8 @@ use lopt_datasets::{DatasetName, Source};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Activation, DataConfig, Initializer, MlpConfig, ModelConfig, ModelTaskConfig, TaskConfig,
+    Activation, DataConfig, FeedForwardConfig, Initializer, MlpConfig, ModelConfig,
+    ModelTaskConfig, TaskConfig,
 };
 
 /// A list of tasks.
@@ -237,6 +238,13 @@ fn images(dataset: DatasetName, source: Source, image_size: usize) -> DataConfig
         source,
         image_size,
     }
+}
+
+fn feed_forward(hidden: &[usize]) -> ModelConfig {
+    ModelConfig::FeedForward(FeedForwardConfig {
+        hidden: hidden.to_vec(),
+        activation: Activation::Relu,
+    })
 }
 
 fn model_entry(

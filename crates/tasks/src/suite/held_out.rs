@@ -3,10 +3,10 @@ use lopt_datasets::{
     Source,
 };
 
-use super::{Entry, images, mlp, mlp_entry, model_entry};
+use super::{Entry, feed_forward, images, mlp, mlp_entry, model_entry};
 use crate::{
-    Activation, ConvNetConfig, DataConfig, EmbeddingBagConfig, FeedForwardConfig, GruConfig,
-    Initializer, MlpConfig, MlpMixerConfig, ModelConfig, Padding, TransformerConfig,
+    Activation, ConvNetConfig, DataConfig, EmbeddingBagConfig, GruConfig, Initializer, MlpConfig,
+    MlpMixerConfig, ModelConfig, Padding, TransformerConfig,
 };
 
 const STEPS: u64 = 500;
@@ -113,13 +113,6 @@ fn long() -> [(&'static str, Entry); 5] {
         ("GRU", gru()),
         ("transformer", transformer()),
     ]
-}
-
-fn feed_forward(hidden: &[usize]) -> ModelConfig {
-    ModelConfig::FeedForward(FeedForwardConfig {
-        hidden: hidden.to_vec(),
-        activation: Activation::Relu,
-    })
 }
 
 fn autoencoder() -> Entry {

@@ -3,10 +3,10 @@ use lopt_datasets::{
     Source,
 };
 
-use super::{Entry, images, mlp, mlp_entry, model_entry};
+use super::{Entry, feed_forward, images, mlp, mlp_entry, model_entry};
 use crate::{
-    Activation, ConvNetConfig, DataConfig, FeedForwardConfig, LayerNormMlpConfig, MlpConfig,
-    ModelConfig, Padding, ResNetConfig, TransformerConfig, VanillaLstmConfig,
+    Activation, ConvNetConfig, DataConfig, LayerNormMlpConfig, MlpConfig, ModelConfig, Padding,
+    ResNetConfig, TransformerConfig, VanillaLstmConfig,
 };
 
 const STEPS: u64 = 500;
@@ -67,13 +67,6 @@ fn models() -> [Entry; 5] {
         entry("ResNet", embedded(Mnist, 10), res_net, 32),
         entry("transformer", characters, transformer, 16),
     ]
-}
-
-fn feed_forward(hidden: &[usize]) -> ModelConfig {
-    ModelConfig::FeedForward(FeedForwardConfig {
-        hidden: hidden.to_vec(),
-        activation: Activation::Relu,
-    })
 }
 
 /// Its gradients are small and some of its pixels rarely lit: an earlier θ lost all that it had
