@@ -30,9 +30,9 @@
 //!
 //! With [`OnlineScale::gradient_rms`] the optimizer reads gradients in a unit of their own, ∇ · ρ/R
 //! with R the running root mean square of the gradients of the whole network: q ← 0.99·q +
-//! 0.01·mean ∇² with the mean at most 1e36, w ← 0.99·w + 0.01, R = √(q/w). Training is then the same for a loss in any unit, and
-//! constants such as the 1e-6 in STAR's preconditioner mean the same for every network and
-//! throughout training. The slopes are not changed.
+//! 0.01·mean ∇² with the mean at most 1e36, w ← 0.99·w + 0.01, R = √(q/w). Training is then the same
+//! for a loss in any unit, and constants such as the 1e-6 in STAR's preconditioner mean the same for
+//! every network and throughout training. The slopes are not changed.
 //!
 //! [`OnlineScale`] is the configuration. Optimizers use it through [`init`] and [`step_each`] in candle ops,
 //! which is differentiable in the optimizer's meta-parameters, and through [`FusedScale`] on
@@ -40,8 +40,8 @@
 //! (q, w) if gradients are scaled, and two slots of each parameter: its own \[4, K\], and Δ.
 //!
 //! Source: Mechanic, Cutkosky, Defazio and Mehta 2023, arXiv 2306.00144, as in
-//! `optax.contrib.mechanize` without its weight decay and with a smaller ε. The learners of the tensors, the bound of
-//! the slopes and the unit of the gradients are not in the paper.
+//! `optax.contrib.mechanize` without its weight decay and with a smaller ε. The learners of the
+//! tensors, the bound of the slopes and the unit of the gradients are not in the paper.
 
 mod fused;
 mod ops;
