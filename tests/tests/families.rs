@@ -12,6 +12,7 @@ use std::{
 
 use candle_core::{Device, Tensor};
 use lopt_core::{Purpose, Rng, Streams, Workers};
+use lopt_datasets::{DatasetName, cifar, files};
 use lopt_meta::{Observer, Preset, Progress, Resources, RunConfig, Trainer};
 use lopt_tasks::{DataStore, Split, Task, TaskConfig, TaskFamily, TaskFamilyConfig};
 use lopt_tests::{flat, relative_error};
@@ -415,4 +416,29 @@ fn resources(threads: usize) -> Resources {
 fn start(config: &RunConfig, path: &Path, threads: usize) -> Trainer {
     let (store, resources) = (&mut DataStore::default(), resources(threads));
     config.start(path, store, &Device::Cpu, resources).unwrap()
+}
+
+/// Only the data of its tasks belong to a run, whatever else was loaded before.
+#[test]
+fn other_loaded_data_do_not_matter() {
+    let folder = tempfile::tempdir().unwrap();
+    let cifar = folder.path().join("cifar10");
+    fs::create_dir(&cifar).unwrap();
+    for name in files::CIFAR_FILES {
+        fs::write(cifar.join(name), vec![1; 20 * cifar::ROW]).unwrap();
+    }
+    let mut store = DataStore::new(Some(folder.path()));
+    let loaded = store.checksums([DatasetName::Cifar10, DatasetName::Mnist]);
+    assert!(!loaded.unwrap().is_empty());
+    let config = RunConfig::parse(
+        Preset::Quick.text(),
+        "quick",
+        None,
+        &["outer.steps=2".to_owned(), "held-out.unrolls=1".to_owned()],
+    );
+    let (config, path) = (config.unwrap(), folder.path().join("run"));
+    let run = config.start(&path, &mut store, &Device::Cpu, resources(1));
+    drop(run.unwrap());
+    let store = &mut DataStore::default();
+    RunConfig::resume(&path, store, &Device::Cpu, resources(1)).unwrap();
 }

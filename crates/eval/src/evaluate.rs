@@ -155,24 +155,18 @@ pub(crate) fn claim(out: &Path, settings: &Settings) -> Result<()> {
 
 /// Checks that the full data sets of the tasks are those of the results in the folders of this and
 /// of the other evaluation, and saves their checksums.
-pub(crate) fn same_data(
+fn same_data(
     evaluation: Evaluation,
     entries: &[suite::Entry],
     store: &mut DataStore,
 ) -> Result<()> {
-    for dataset in entries.iter().filter_map(|entry| entry.task.full_dataset()) {
-        match store.check(dataset) {
-            // Its tasks are skipped.
-            Err(error) if error.is_missing_data() => {}
-            checked => checked?,
-        }
-    }
+    let found = store.checksums(entries.iter().filter_map(|entry| entry.task.full_dataset()))?;
     if let Some(other) = evaluation.reuse {
-        read_data(&other.join(DATA))?.add(store.checksums())?;
+        read_data(&other.join(DATA))?.add(&found)?;
     }
     let path = evaluation.out.join(DATA);
     let mut data = read_data(&path)?;
-    data.add(store.checksums())?;
+    data.add(&found)?;
     match data.is_empty() {
         true => Ok(()),
         false => write_json(&path, &data),
@@ -183,24 +177,27 @@ pub(crate) fn same_data(
 const DATA: &str = "data.json";
 
 fn read_data(path: &Path) -> Result<DataChecksums> {
+    let Some(text) = read_text(path)? else {
+        return Ok(DataChecksums::default());
+    };
+    let parsed = serde_json::from_str(&text);
+    Ok(parsed.map_err(|error| lopt_core::Error::file(path, error.to_string()))?)
+}
+
+/// Reads a text file; `None` if it does not exist.
+fn read_text(path: &Path) -> Result<Option<String>> {
     match fs::read_to_string(path) {
-        Ok(text) => Ok(serde_json::from_str(&text)
-            .map_err(|error| lopt_core::Error::file(path, error.to_string()))?),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(DataChecksums::default()),
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(lopt_core::Error::io("read", path)(error).into()),
     }
 }
 
 /// Reads a finished task; `None` if the file is missing, damaged or of another task.
 pub(crate) fn read_report(path: &Path, entry: &suite::Entry) -> Result<Option<TaskReport>> {
-    match fs::read_to_string(path) {
-        Ok(text) => {
-            let report: Option<TaskReport> = serde_json::from_str(&text).ok();
-            Ok(report.filter(|report| report.entry == *entry))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(lopt_core::Error::io("read", path)(error).into()),
-    }
+    let text = read_text(path)?;
+    let report: Option<TaskReport> = text.and_then(|text| serde_json::from_str(&text).ok());
+    Ok(report.filter(|report| report.entry == *entry))
 }
 
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {

@@ -4,11 +4,11 @@ mod extends;
 mod optimizer;
 mod overrides;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use candle_core::Device;
 use lopt_core::{Rng, log_uniform};
-use lopt_tasks::{DataStore, TaskFamilyConfig};
+use lopt_tasks::{DataStore, TaskFamily, TaskFamilyConfig};
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned, de::Error as _};
 
 use crate::{
@@ -367,11 +367,21 @@ impl RunConfig {
         device: &Device,
         resources: Resources,
     ) -> Result<Trainer> {
-        let family = self.task.load(store, device)?;
-        let data = store.checksums().clone();
-        let resources = Resources { data, ..resources };
+        let (family, resources) = self.prepare(store, device, resources)?;
         let optimizer = self.optimizer.initial(self.trainer.seed)?;
         Trainer::start(family, optimizer, self, path, resources)
+    }
+
+    /// Loads the tasks, and adds the checksums of their data to the resources.
+    fn prepare(
+        &self,
+        store: &mut DataStore,
+        device: &Device,
+        resources: Resources,
+    ) -> Result<(Arc<dyn TaskFamily>, Resources)> {
+        let family = self.task.load(store, device)?;
+        let data = store.checksums(self.task.full_datasets())?;
+        Ok((family, Resources { data, ..resources }))
     }
 
     /// Resumes the run in a directory with the configuration stored there; see [`Trainer::resume`].
@@ -387,9 +397,7 @@ impl RunConfig {
     ) -> Result<(Self, Trainer)> {
         let saved = SavedRun::open(path, &*resources.comm)?;
         let config = Self::parse(saved.text(), "the run's configuration", None, &[])?;
-        let family = config.task.load(store, device)?;
-        let data = store.checksums().clone();
-        let resources = Resources { data, ..resources };
+        let (family, resources) = config.prepare(store, device, resources)?;
         let optimizer = config.optimizer.initial(config.trainer.seed)?;
         let trainer = Trainer::resume(family, optimizer, &config, saved, resources)?;
         Ok((config, trainer))

@@ -129,7 +129,8 @@ pub struct DataStore {
     data_dir: Option<PathBuf>,
     images: BTreeMap<(DatasetName, bool, usize), Arc<Images>>,
     text: Option<Arc<Text>>,
-    checksums: DataChecksums,
+    /// Of the full data sets that were loaded.
+    checksums: BTreeMap<DatasetName, String>,
 }
 
 /// The SHA-256 of full data sets, which come from the user's disk; see
@@ -192,7 +193,7 @@ impl DataStore {
         let data = lopt_datasets::load(dataset, source, self.data_dir.as_deref())?;
         if source == Source::Full {
             let digits = || data.sha256();
-            self.checksums.0.entry(dataset).or_insert_with(digits);
+            self.checksums.entry(dataset).or_insert_with(digits);
         }
         let images = Arc::new(Images {
             features: size * size * data.train.shape.channels,
@@ -205,21 +206,27 @@ impl DataStore {
         Ok(images)
     }
 
-    /// Makes sure that [`DataStore::checksums`] has that of a full data set.
+    /// The checksums of those of these full data sets that are installed.
     ///
     /// # Errors
-    /// Returns an error if the data are missing or damaged.
-    pub fn check(&mut self, dataset: DatasetName) -> Result<()> {
-        if !self.checksums.0.contains_key(&dataset) {
-            let data = lopt_datasets::load(dataset, Source::Full, self.data_dir.as_deref())?;
-            self.checksums.0.insert(dataset, data.sha256());
+    /// Returns an error if data are damaged.
+    pub fn checksums(
+        &mut self,
+        datasets: impl IntoIterator<Item = DatasetName>,
+    ) -> Result<DataChecksums> {
+        let mut checksums = DataChecksums::default();
+        for dataset in datasets {
+            if !self.checksums.contains_key(&dataset) {
+                match lopt_datasets::load(dataset, Source::Full, self.data_dir.as_deref()) {
+                    Err(error) if error.is_missing() => continue,
+                    data => self.checksums.insert(dataset, data?.sha256()),
+                };
+            }
+            checksums
+                .0
+                .insert(dataset, self.checksums[&dataset].clone());
         }
-        Ok(())
-    }
-
-    /// The checksums of the full data sets that were loaded so far.
-    pub fn checksums(&self) -> &DataChecksums {
-        &self.checksums
+        Ok(checksums)
     }
 
     /// The embedded text.

@@ -1,12 +1,15 @@
 use std::{fmt, sync::Arc};
 
 use candle_core::Device;
+use lopt_datasets::{DatasetName, Source};
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned, de::Error as _};
 
 use super::{
     MixtureConfig, MlpFamily, MlpFamilyConfig, ModelFamily, ModelFamilyConfig, TaskFamily,
 };
-use crate::{DataStore, ModelKind, Reparametrize, Result, TaskConfig, error::not_empty};
+use crate::{
+    DataConfig, DataStore, ModelKind, Reparametrize, Result, TaskConfig, error::not_empty,
+};
 
 /// A task family, as the section `[task]` of a run's configuration describes it.
 ///
@@ -78,6 +81,24 @@ impl TaskFamilyConfig {
             Self::Mixture(config) => {
                 not_empty("families", &config.families)?;
                 config.families[0].task.first_task()
+            }
+        }
+    }
+
+    /// The data sets of which the full ones are read from the user's disk.
+    pub fn full_datasets(&self) -> Vec<DatasetName> {
+        match self {
+            Self::Mlp(config) if config.source == Source::Full => config.dataset.clone(),
+            Self::Mlp(_) => vec![],
+            Self::Model(config) => {
+                let data = config.data.iter();
+                data.filter_map(DataConfig::full_dataset).collect()
+            }
+            Self::Mixture(config) => {
+                let families = config.families.iter();
+                families
+                    .flat_map(|family| family.task.full_datasets())
+                    .collect()
             }
         }
     }
