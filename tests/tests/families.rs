@@ -391,7 +391,8 @@ fn meta_training_on_a_mixture() {
     assert!(!first.run(&stop, &mut StopAtOnce(&stop)).unwrap());
     drop(first);
     let (store, resources) = (&mut DataStore::default(), resources(1));
-    let (resumed, mut rest) = RunConfig::resume(&parts, store, &Device::Cpu, resources).unwrap();
+    let (resumed, mut rest) =
+        RunConfig::resume(&parts, None, store, &Device::Cpu, resources).unwrap();
     assert_eq!(resumed, config);
     assert!(rest.outer_step() == 1 && rest.run(&never, &mut ()).unwrap());
     let name = "theta.safetensors";
@@ -440,5 +441,5 @@ fn other_loaded_data_do_not_matter() {
     let run = config.start(&path, &mut store, &Device::Cpu, resources(1));
     drop(run.unwrap());
     let store = &mut DataStore::default();
-    RunConfig::resume(&path, store, &Device::Cpu, resources(1)).unwrap();
+    RunConfig::resume(&path, None, store, &Device::Cpu, resources(1)).unwrap();
 }

@@ -16,6 +16,7 @@ mod inner_weight_decay;
 mod meta_gradient;
 mod models;
 mod online_scale;
+mod outside;
 mod pretrained;
 mod stability;
 mod suites;

@@ -9,6 +9,7 @@ mod embed;
 mod fetch;
 mod import;
 mod lopt;
+mod release;
 mod scaling;
 mod store;
 mod verify;
@@ -59,6 +60,8 @@ enum Command {
     Data(data::Command),
     /// Run all checks and tests, cheapest first.
     Ci,
+    /// Check what publishing to crates.io needs; see RELEASING.md.
+    Release(release::Args),
 }
 
 /// Arguments that are passed to `lopt` unchanged.
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Command::Scaling(args) => scaling::run(&args),
         Command::Data(command) => data::run(command),
         Command::Ci => ci::run(),
+        Command::Release(args) => release::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -2,12 +2,13 @@
 //! extrapolates to more.
 
 use std::{
-    fs,
-    path::Path,
+    env, fs,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
+    time::Instant,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::lopt::built;
@@ -48,6 +49,7 @@ const LONG_BYTES: u64 = 1 << 20;
 
 /// Builds `lopt` with MPI, measures it, and prints two tables.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    check_tools()?;
     let with_mpi = ["--package", "lopt", "--features", "mpi"];
     let lopt = match built(&with_mpi, &["lopt"])? {
         Ok(programs) => programs[0].clone(),
@@ -63,8 +65,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     println!("| ranks | seconds/outer step | inner steps/s | efficiency |");
     println!("|------:|-------------------:|--------------:|-----------:|");
     let mut alone: Option<Measured> = None;
-    for &ranks in &counts {
+    for (index, &ranks) in counts.iter().enumerate() {
+        let started = Instant::now();
         let run = meta_train(&lopt, args, ranks)?;
+        let left = counts.len() - index - 1;
+        if left > 0 {
+            // Each rank has as much to do as in this run.
+            let seconds = started.elapsed().as_secs_f64();
+            eprintln!("{left} runs left, about {:.0} s", seconds * left as f64);
+        }
         let seconds_alone = alone.as_ref().map_or(run.seconds, |alone| alone.seconds);
         println!(
             "| {ranks} | {:.5} | {:.0} | {:.2} |",
@@ -79,6 +88,49 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     println!();
     print_model(args, &alone, &link);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns an error that says what to install if a tool for building with MPI is missing.
+fn check_tools() -> Result<()> {
+    const PACKAGES: &str = "on Debian and Ubuntu: apt-get install libopenmpi-dev openmpi-bin \
+                            libclang-dev; on macOS: brew install open-mpi llvm";
+    for tool in ["mpirun", "mpicc"] {
+        let found = Command::new(tool).arg("--version").output().is_ok();
+        ensure!(found, "cannot run `{tool}`; install an MPI, {PACKAGES}");
+    }
+    ensure!(
+        env::var_os("LIBCLANG_PATH").is_some() || has_libclang(),
+        "found no libclang, which building with MPI needs; install it, {PACKAGES}; or set \
+         LIBCLANG_PATH to the folder that contains it"
+    );
+    Ok(())
+}
+
+/// Whether libclang is in a usual place.
+fn has_libclang() -> bool {
+    let mut folders: Vec<PathBuf> = [
+        "/usr/lib",
+        "/usr/lib64",
+        "/usr/local/lib",
+        "/opt/homebrew/opt/llvm/lib",
+        "/usr/local/opt/llvm/lib",
+        "/Library/Developer/CommandLineTools/usr/lib",
+    ]
+    .map(PathBuf::from)
+    .into();
+    let inside = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten();
+    folders.extend(inside("/usr/lib").map(|entry| entry.path()));
+    folders.extend(inside("/usr/lib").map(|entry| entry.path().join("lib")));
+    let files = folders.iter().flat_map(fs::read_dir).flatten().flatten();
+    let is_it = |name: &str| {
+        let rest = name.strip_prefix("libclang").unwrap_or_default();
+        let version = rest.strip_prefix('-').unwrap_or_default();
+        [".so", ".dylib"].iter().any(|end| rest.starts_with(end))
+            || version.starts_with(|c: char| c.is_ascii_digit())
+    };
+    files
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .any(|name| is_it(&name))
 }
 
 /// The cost of a message.
@@ -115,22 +167,16 @@ impl Link {
 fn print_model(args: &Args, alone: &Measured, link: &Link) {
     let sum_bytes = alone.sum_bytes;
     println!(
-        "model: an outer step takes {:.5} s for the tasks of a rank + ⌈log₂ R⌉·({:.1} µs + \
-         {sum_bytes} bytes·{:.3} ns/byte);\nfor a checkpoint, rank 0 receives {:.3} MB per task \
-         of the other ranks. Not modeled: waiting for the slowest rank, and the disk.",
+        "model: an outer step takes {:.5} s for the tasks of a rank + ⌈log₂ R⌉·({:.1} µs +\n\
+         {sum_bytes} bytes·{:.3} ns/byte); for a checkpoint, rank 0 receives {:.3} MB per task\nof \
+         the other ranks. Not modeled: waiting for the slowest rank, and the disk.",
         alone.seconds,
         1e6 * link.latency,
         1e9 * link.per_byte,
         alone.checkpoint / 1e6
     );
-    println!(
-        "| ranks | tasks | bytes/rank and sum | seconds/outer step | efficiency \
-         | checkpoint, MB | seconds to rank 0 |"
-    );
-    println!(
-        "|------:|------:|-------------------:|-------------------:|-----------:\
-         |---------------:|------------------:|"
-    );
+    println!("| ranks | tasks | s/outer step | efficiency | checkpoint, MB | s to rank 0 |");
+    println!("|------:|------:|-------------:|-----------:|---------------:|------------:|");
     for ranks in [1u64, 2, 4, 8, 16, 64, 256, 1024, 4096, 10_000] {
         let stages = f64::from(u64::BITS - (ranks - 1).leading_zeros());
         let seconds = alone.seconds + stages * link.seconds(sum_bytes as f64);
@@ -138,8 +184,7 @@ fn print_model(args: &Args, alone: &Measured, link: &Link) {
         let checkpoint = alone.checkpoint * tasks as f64;
         let others = checkpoint * (ranks - 1) as f64 / ranks as f64;
         println!(
-            "| {ranks} | {tasks} | {} | {seconds:.5} | {:.3} | {:.1} | {:.3} |",
-            if ranks == 1 { 0 } else { sum_bytes },
+            "| {ranks} | {tasks} | {seconds:.5} | {:.3} | {:.1} | {:.3} |",
             alone.seconds / seconds,
             checkpoint / 1e6,
             (ranks - 1) as f64 * link.latency + others * link.per_byte

@@ -13,8 +13,7 @@
 //! ```
 //! use candle_core::{Device, Tensor, Var};
 //! use candle_nn::Optimizer;
-//! use lopt_adam::{Adam, AdamOptimizer};
-//! use lopt_core::DropInConfig;
+//! use lopt_adam::{Adam, AdamOptimizer, DropInConfig};
 //!
 //! let w = Var::from_tensor(&Tensor::new(&[1f32, -2.0], &Device::Cpu)?)?;
 //! let config = DropInConfig {
@@ -30,11 +29,12 @@
 //! Source: Kingma and Ba 2015, arXiv 1412.6980.
 
 use candle_core::Tensor;
-use lopt_core::{
-    DropIn, Error, FusedUpdate, Grads, Optimizer, Params, Result, Slot, State, StepContext,
-};
+use lopt_core::{Error, FusedUpdate, Grads, Optimizer, Params, Result, Slot, State, StepContext};
 use lopt_kernels::Isa;
-use lopt_online_scale::{FusedScale, OnlineScale, step_each};
+use lopt_online_scale::{FusedScale, step_each};
+
+pub use lopt_core::{DropIn, DropInConfig, NonFinite};
+pub use lopt_online_scale::OnlineScale;
 
 /// The name of the optimizer in state files.
 pub const KIND: &str = "adam";

@@ -26,6 +26,8 @@ mod adamw;
 mod schedule;
 mod sgd;
 
+pub use lopt_core::{DropIn, DropInConfig, NonFinite};
+
 pub use adamw::{ADAMW_GRID, AdamW, AdamWOptimizer};
 pub use schedule::Schedule;
 pub use sgd::{SGD_GRID, Sgd, SgdOptimizer};

@@ -22,10 +22,12 @@
 //! Source: `small_fc_lopt` of Metz et al. 2022, arXiv 2203.11860.
 
 use candle_core::Tensor;
-use lopt_core::{DropIn, Result, StepContext};
-use lopt_online_scale::OnlineScale;
+use lopt_core::{Result, StepContext};
 use lopt_per_param::{Evaluation, Exponent, Formula, Learned, Pretrained, Rule};
 use serde::{Deserialize, Serialize};
+
+pub use lopt_core::{DropIn, DropInConfig, NonFinite, Theta};
+pub use lopt_online_scale::OnlineScale;
 
 /// The blackbox optimizer with its θ.
 pub type Blackbox = Learned<Config>;

@@ -106,6 +106,7 @@ pub fn run(args: Args) -> Result<bool> {
         estimate => estimate?,
     };
     eprintln!("{}", announcement(&estimate, workers.threads()));
+    eprintln!("final training losses, with those of Adam at its best learning rate:");
     let bar = Mutex::new(EvaluationBar::new(&estimate));
     let reports = evaluate(evaluation, &mut store, &|event| {
         let mut bar = bar.lock().unwrap_or_else(PoisonError::into_inner);
@@ -194,19 +195,17 @@ fn meta_training(theta: &Theta) -> [Value; 3] {
     ["task", "estimator", "outer"].map(|section| configuration[section].clone())
 }
 
-/// A line about a finished task.
+/// A line about a finished task: the final losses of the learned optimizers and of tuned Adam.
 fn line(report: &TaskReport) -> String {
-    let start = format!("{}: {}", report.entry.group, report.entry.name);
+    let title = table::title(report);
     match &report.outcome {
-        Outcome::Skipped { reason } => format!("{start} skipped: {reason}"),
+        Outcome::Skipped { reason } => format!("{title} skipped: {reason}"),
         Outcome::Done { results, .. } => {
-            let losses = results
-                .iter()
-                .map(|r| format!("{} {:.4}", r.name, r.final_loss()));
-            format!(
-                "{start}, final training loss: {}",
-                losses.collect::<Vec<_>>().join(", ")
-            )
+            let learned = registry::LEARNED.iter().map(|kind| kind.name());
+            let shown: Vec<&str> = learned.chain([Baseline::Adam.name()]).collect();
+            let losses = results.iter().filter(|r| shown.contains(&&*r.name));
+            let losses = losses.map(|r| format!("{} {:.4}", r.name, r.final_loss()));
+            format!("{title}: {}", losses.collect::<Vec<_>>().join(", "))
         }
     }
 }

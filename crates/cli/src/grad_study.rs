@@ -13,6 +13,7 @@ use lopt_meta::{GradStudy, OptimizerConfig, Preset, RunConfig, registry};
 
 use crate::{
     common::{Compute, save_figure, save_table, thetas},
+    progress::Bar,
     ranks::one_process,
     stop::stop_flag,
 };
@@ -68,16 +69,27 @@ pub fn run(args: Args) -> Result<bool> {
     let family = config.task.load(&mut args.compute.store(), &device)?;
     let stop = stop_flag()?;
     let workers = args.compute.workers();
-    let mut on_length = |name: &str, length| eprintln!("{name}: unrolls of {length} steps done");
+    let total = optimizers.len() as u64 * args.lengths.iter().sum::<u64>();
+    let mut bar = Bar::new(0, total, "inner steps of each sample");
+    let mut done = 0;
+    let mut on_length = |name: &str, length| {
+        done += length;
+        eprintln!("{name}: unrolls of {length} steps done");
+        bar.set(done, "");
+    };
     let studied = grad_study::run(&study, &optimizers, &family, workers, &stop, &mut on_length)?;
+    drop(bar);
     let numbers = grad_study::numbers(&studied);
     save_table(&args.out, "grad-study", &numbers)?;
-    println!("{}", grad_study::table(&studied));
+    for of in &studied {
+        println!("{}\n{}\n", of.optimizer, grad_study::table(of));
+    }
     println!(
-        "Estimates of the gradient of the mean loss of an unroll, each from one unroll of one \
-         network\n(one antithetic pair), the mean over its truncations of {} steps; {} unrolls \
-         each, σ {}.\ncosine: with the mean exact gradient. deviation: square root of the \
-         total variance over θ.",
+        "Estimates of the gradient of the mean loss of an unroll, each from one unroll of\none \
+         network (one antithetic pair), the mean over its truncations of {} steps;\n{} unrolls \
+         each, σ {}. norm, cosine: of the mean estimate, with the mean exact\ngradient. single \
+         cosine: the mean cosine of an estimate with it. deviation: square\nroot of the total \
+         variance over θ. largest: the largest norm of an estimate.",
         args.truncation, args.samples, args.sigma
     );
     for of in &studied {
@@ -107,6 +119,7 @@ fn optimizers(
                 let reference = OptimizerConfig {
                     kind,
                     last_layer_scale: 1.0,
+                    init: None,
                     config: None,
                 };
                 reference.initial(seed)?

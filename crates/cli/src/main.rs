@@ -81,7 +81,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(|| progress::Stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .with_target(false)

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, bail};
 use clap::Args as ClapArgs;
 use lopt_core::{LearnedOptimizer, Workers};
 use lopt_eval::{Score, compare_with_adam};
@@ -39,9 +39,12 @@ pub struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
     /// Set a value of the configuration, such as outer.steps=500; an empty value removes the key.
-    /// May be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "resume")]
+    /// May be repeated. With --resume only outer.steps, to take more outer steps than planned.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
+    /// Start from the θ in this file instead of a random one.
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    init: Option<PathBuf>,
     /// The optimizer to meta-train. [default: from the configuration]
     #[arg(long, conflicts_with = "resume",
         value_parser = one_of(LEARNED.iter().map(|&kind| (kind.name(), kind))))]
@@ -84,9 +87,13 @@ impl Args {
 
 /// Returns whether the run is complete.
 pub fn run(args: Args) -> Result<bool> {
+    let outer_steps = match &args.resume {
+        Some(_) => outer_steps(&args.overrides)?,
+        None => None,
+    };
     if args.print_config {
         let config = match &args.resume {
-            Some(path) => RunConfig::load(&path.join("config.toml"), None, &[])?,
+            Some(path) => RunConfig::load(&path.join("config.toml"), None, &args.overrides)?,
             None => configuration(&args)?.0,
         };
         print!("{}", config.to_toml()?);
@@ -103,7 +110,7 @@ pub fn run(args: Args) -> Result<bool> {
         ..Resources::default()
     };
     let (config, mut trainer) = match &args.resume {
-        Some(path) => RunConfig::resume(path, &mut store, &device, resources)
+        Some(path) => RunConfig::resume(path, outer_steps, &mut store, &device, resources)
             .with_context(|| format!("cannot resume {}", path.display()))?,
         None => {
             let (config, name) = configuration(&args)?;
@@ -138,6 +145,22 @@ pub fn run(args: Args) -> Result<bool> {
     train(&config, &mut trainer, own_task, workers, comm.size())
 }
 
+/// The number of outer steps that a resumed run is set to.
+fn outer_steps(overrides: &[String]) -> Result<Option<u64>> {
+    let Some(last) = overrides.last() else {
+        return Ok(None);
+    };
+    let steps = |text: &String| {
+        let (key, value) = text.split_once('=')?;
+        let steps = value.trim().parse::<u64>().ok()?;
+        (key.trim() == "outer.steps").then_some(steps)
+    };
+    match overrides.iter().find(|text| steps(text).is_none()) {
+        Some(other) => bail!("`--set {other}`: with --resume only outer.steps=NUMBER can be set"),
+        None => Ok(steps(last)),
+    }
+}
+
 /// The configuration and its name: that of the preset or of the file.
 fn configuration(args: &Args) -> Result<(RunConfig, String)> {
     let mut overrides = vec![];
@@ -151,6 +174,12 @@ fn configuration(args: &Args) -> Result<(RunConfig, String)> {
         }
     }
     overrides.extend(args.seed.map(|seed| format!("seed={seed}")));
+    if let Some(path) = &args.init {
+        let path = path
+            .to_str()
+            .context("the path of --init is not valid UTF-8")?;
+        overrides.push(format!("optimizer.init={path:?}"));
+    }
     overrides.extend(args.overrides.iter().cloned());
     match &args.config {
         Some(path) => {
@@ -250,7 +279,8 @@ fn train(
     let mut view = View::new(trainer);
     let (started, before) = (Instant::now(), trainer.outer_step());
     let result = trainer.run(&stop, &mut view);
-    view.bar.finish();
+    let speed = view.speed;
+    drop(view);
     let over = match result {
         Err(error @ lopt_meta::Error::Diverged { .. }) => {
             return Err(error).context("meta-training failed");
@@ -268,12 +298,13 @@ fn train(
     }
     let steps = trainer.outer_step();
     let seconds = duration(started.elapsed().as_secs_f64());
+    let speed = speed.map_or_else(String::new, |speed| format!(", {speed:.0} inner steps/s"));
     println!(
         "{}",
         match steps - before {
             0 => format!("the run was complete after {steps} outer steps"),
-            taken if before == 0 => format!("{taken} outer steps in {seconds}"),
-            taken => format!("{steps} outer steps, the last {taken} in {seconds}"),
+            taken if before == 0 => format!("{taken} outer steps in {seconds}{speed}"),
+            taken => format!("{steps} outer steps, the last {taken} in {seconds}{speed}"),
         }
     );
     conclude(config, trainer, &path)?;
@@ -372,6 +403,8 @@ struct View {
     smoothed: Option<f64>,
     started: Instant,
     inner_steps: Option<u64>,
+    /// Inner steps per second since the end of the first outer step.
+    speed: Option<f64>,
 }
 
 impl View {
@@ -385,16 +418,8 @@ impl View {
             smoothed: None,
             started: Instant::now(),
             inner_steps: None,
+            speed: None,
         }
-    }
-
-    /// Inner steps per second since the end of the first outer step.
-    fn speed(&mut self, inner_steps: u64) -> f64 {
-        let start = *self.inner_steps.get_or_insert_with(|| {
-            self.started = Instant::now();
-            inner_steps
-        });
-        (inner_steps - start) as f64 / self.started.elapsed().as_secs_f64().max(1e-9)
     }
 }
 
@@ -406,14 +431,23 @@ impl Observer for View {
         };
         self.smoothed = Some(smoothed);
         if let Some(score) = progress.held_out {
-            self.bar.line(&format!(
+            eprintln!(
                 "outer step {}: held-out training loss {:.4} mean, {:.4} final",
                 progress.outer_step, score.mean_loss, score.final_loss
-            ));
+            );
         }
-        let speed = self.speed(progress.inner_steps);
-        let message = format!("meta-loss {smoothed:.4}, {speed:.0} inner steps/s");
-        self.bar.set(progress.outer_step, message);
+        match self.inner_steps {
+            None => {
+                self.started = Instant::now();
+                self.inner_steps = Some(progress.inner_steps);
+            }
+            Some(start) => {
+                let seconds = self.started.elapsed().as_secs_f64().max(1e-9);
+                self.speed = Some((progress.inner_steps - start) as f64 / seconds);
+            }
+        }
+        let message = format!("meta-loss {smoothed:.4}");
+        self.bar.set(progress.outer_step, &message);
     }
 }
 

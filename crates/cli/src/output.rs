@@ -1,26 +1,23 @@
-//! `println!` and its relatives, which drop what cannot be written: a closed pipe or a full disk must
-//! not end a long run.
+//! `println!` and its relatives, which print above the progress bar and drop what cannot be written: a
+//! closed pipe or a full disk must not end a long run.
 
 /// Prints to standard output.
 macro_rules! print {
-    ($($text:tt)*) => {{
-        use std::io::Write;
-        drop(write!(std::io::stdout(), $($text)*));
-    }};
+    ($($text:tt)*) => {
+        $crate::progress::print(std::io::stdout(), &format!($($text)*))
+    };
 }
 
 /// Prints a line to standard output.
 macro_rules! println {
-    ($($text:tt)*) => {{
-        use std::io::Write;
-        drop(writeln!(std::io::stdout(), $($text)*));
-    }};
+    ($($text:tt)*) => {
+        $crate::progress::print(std::io::stdout(), &(format!($($text)*) + "\n"))
+    };
 }
 
 /// Prints a line to standard error.
 macro_rules! eprintln {
-    ($($text:tt)*) => {{
-        use std::io::Write;
-        drop(writeln!(std::io::stderr(), $($text)*));
-    }};
+    ($($text:tt)*) => {
+        $crate::progress::print(std::io::stderr(), &(format!($($text)*) + "\n"))
+    };
 }

@@ -1,14 +1,50 @@
 //! Progress on a terminal and in log files.
 
 use std::{
-    io::IsTerminal,
+    io::{self, IsTerminal, Write},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
 use lopt_eval::{Estimate, Event, TaskReport};
 
-/// A progress bar on a terminal; elsewhere a line at intervals.
+/// The bar on the terminal, which must not be drawn while something is printed.
+static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+fn shown(change: impl FnOnce(&mut Option<ProgressBar>)) -> Option<ProgressBar> {
+    let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    change(&mut shown);
+    shown.clone()
+}
+
+/// Prints above the bar, if there is one. What cannot be written is dropped.
+pub fn print(mut stream: impl Write, text: &str) {
+    drop(above_bar(|| stream.write_all(text.as_bytes())));
+}
+
+fn above_bar<T>(print: impl FnOnce() -> T) -> T {
+    match shown(|_| ()) {
+        Some(bar) => bar.suspend(print),
+        None => print(),
+    }
+}
+
+/// Standard error, above the bar.
+pub struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        above_bar(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// A progress bar on a terminal, which disappears when it is dropped; elsewhere a line at intervals.
+/// There is at most one at a time.
 pub struct Bar {
     bar: ProgressBar,
     /// The lines, if there is no terminal.
@@ -16,6 +52,7 @@ pub struct Bar {
 }
 
 struct Lines {
+    unit: String,
     started: Instant,
     start: u64,
     last: Instant,
@@ -29,8 +66,8 @@ impl Bar {
     pub fn new(start: u64, total: u64, unit: &str) -> Self {
         let bar = ProgressBar::new(total);
         let template = format!(
-            "{{elapsed_precise}} [{{bar:30}}] {{human_pos}}/{{human_len}} {unit}, {{eta}} left  \
-             {{msg}}"
+            "{{elapsed_precise}} [{{wide_bar}}] {{human_pos}}/{{human_len}} {unit}, {{eta}} \
+             left{{msg}}"
         );
         // The template is valid; indicatif's default style is a fine substitute.
         let style = ProgressStyle::with_template(&template)
@@ -39,11 +76,15 @@ impl Bar {
         bar.set_position(start);
         bar.reset_eta();
         let now = Instant::now();
-        let log = (!std::io::stderr().is_terminal()).then_some(Lines {
+        let log = (!io::stderr().is_terminal()).then(|| Lines {
+            unit: unit.to_owned(),
             started: now,
             start,
             last: now,
         });
+        if log.is_none() {
+            shown(|shown| *shown = Some(bar.clone()));
+        }
         Self { bar, log }
     }
 
@@ -52,33 +93,27 @@ impl Bar {
         self.bar.set_length(total);
     }
 
-    /// Moves to `position`.
-    pub fn set(&mut self, position: u64, message: String) {
+    /// Moves to `position`, with a message that may be empty.
+    pub fn set(&mut self, position: u64, message: &str) {
         self.bar.set_position(position);
         let total = self.bar.length().unwrap_or(0);
+        let comma = if message.is_empty() { "" } else { ", " };
         match &mut self.log {
-            None => self.bar.set_message(message),
+            None => self.bar.set_message(format!("{comma}{message}")),
             Some(lines) if lines.last.elapsed() >= LOG_EVERY => {
                 lines.last = Instant::now();
-                let left = lines.left(position, total);
-                eprintln!("{position}/{total}, {left} left  {message}");
+                let (left, unit) = (lines.left(position, total), &lines.unit);
+                eprintln!("{position}/{total} {unit}, {left} left{comma}{message}");
             }
             Some(_) => {}
         }
     }
+}
 
-    /// Prints a line above the bar.
-    pub fn line(&self, text: &str) {
-        if self.log.is_some() {
-            eprintln!("{text}");
-        } else {
-            self.bar.suspend(|| eprintln!("{text}"));
-        }
-    }
-
-    /// Stops drawing and leaves the bar on the terminal.
-    pub fn finish(&self) {
-        self.bar.abandon();
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+        shown(|shown| *shown = None);
     }
 }
 
@@ -110,8 +145,9 @@ impl EvaluationBar {
     pub fn new(estimate: &Estimate) -> Self {
         Self {
             bar: Bar::new(0, estimate.seconds.ceil() as u64, "estimated seconds"),
+            done: 0.0,
             per_step: Some(estimate.seconds_per_step.clone()),
-            ..Self::default()
+            tasks: 0,
         }
     }
 
@@ -126,11 +162,11 @@ impl EvaluationBar {
                 let of_task = |per_step: &Vec<f64>| per_step.get(self.tasks).copied();
                 let per_step = self.per_step.as_ref().map_or(Some(1.0), of_task);
                 self.done += steps as f64 * per_step.unwrap_or(0.0);
-                self.bar.set(self.done.round() as u64, String::new());
+                self.bar.set(self.done.round() as u64, "");
             }
             Event::Task(report) => {
                 self.tasks += 1;
-                self.bar.line(&line(report));
+                eprintln!("{}", line(report));
             }
         }
     }

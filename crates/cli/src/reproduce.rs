@@ -74,7 +74,9 @@ pub fn run(args: Args) -> Result<bool> {
         },
     };
     for claim in claims {
-        match claim.reproduce(&mut lab) {
+        let report = claim.reproduce(&mut lab);
+        *view.lock().unwrap_or_else(PoisonError::into_inner) = View::default();
+        match report {
             Err(Error::Stopped) => {
                 eprintln!("stopped; the same command resumes from there");
                 return Ok(false);
@@ -85,15 +87,18 @@ pub fn run(args: Args) -> Result<bool> {
     Ok(true)
 }
 
-/// Prints the report and writes NAME.md and NAME.svg.
+/// Prints the verdict and writes NAME.md, with the table, and NAME.svg.
 fn publish(report: &Report, out: &Path) -> Result<()> {
     let name = report.claim.name();
-    let text = report.to_string();
-    print!("{text}");
     save_figure(out, name, &report.figure)?;
-    file::write_atomically(&out.join(format!("{name}.md")), text.as_bytes())?;
+    let table = out.join(format!("{name}.md"));
+    file::write_atomically(&table, report.to_string().as_bytes())?;
     let figure = out.join(format!("{name}.svg"));
-    println!("figure: {}\n", figure.display());
+    println!("{name}: {}: {}", report.claim.summary(), report.verdict());
+    for criterion in &report.criteria {
+        println!("  {criterion}");
+    }
+    println!("table: {}, figure: {}\n", table.display(), figure.display());
     Ok(())
 }
 
@@ -113,30 +118,22 @@ impl View {
                 outer_step,
                 outer_steps,
             } => {
-                let what = format!("{variant}, seed {seed}");
-                let bar = Bar::new(outer_step, outer_steps, &format!("outer steps of {what}"));
-                bar.line(&format!("meta-training {what}"));
-                self.meta_training = Some(bar);
+                eprintln!("meta-training {variant}, seed {seed}");
+                self.meta_training = Some(Bar::new(outer_step, outer_steps, "outer steps"));
             }
             Event::OuterStep(progress) => {
                 if let Some(bar) = &mut self.meta_training {
                     let message = format!("meta-loss {:.4}", progress.meta_loss);
-                    bar.set(progress.outer_step, message);
+                    bar.set(progress.outer_step, &message);
                 }
             }
-            Event::MetaTrained => {
-                if let Some(bar) = self.meta_training.take() {
-                    bar.finish();
-                }
-            }
+            Event::MetaTrained => self.meta_training = None,
             Event::Evaluation(event) => {
                 if let lopt_eval::Event::Total(_) = event {
                     self.evaluation = None;
                 }
                 let bar = self.evaluation.get_or_insert_with(EvaluationBar::default);
-                bar.show(event, |report| {
-                    format!("{}: {}", report.entry.group, report.entry.name)
-                });
+                bar.show(event, |report| report.entry.title());
             }
         }
     }

@@ -47,7 +47,7 @@ pub fn stop_flag_with(message: String) -> Result<Arc<AtomicBool>> {
             while !seen.load(Ordering::Relaxed) {
                 thread::sleep(POLL);
             }
-            eprintln!("\n{message}");
+            eprintln!("{message}");
         });
     }
     Ok(stop)

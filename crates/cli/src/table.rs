@@ -3,42 +3,50 @@
 use std::collections::BTreeMap;
 
 use lopt_eval::{
-    ContenderResult, FINAL_FRACTION, Outcome, Settings, SpeedUp, Summary, Versus, stats::Interval,
+    ContenderResult, FINAL_FRACTION, GroupSummary, Outcome, Settings, SpeedUp, Summary, TaskReport,
+    Versus, stats::Interval,
 };
 use lopt_experiments::{Table, interval};
+use lopt_tasks::suite::IN_DISTRIBUTION;
 
-/// Prints a table of the tasks and those of the groups, with explanations.
+/// Prints tables of the tasks and the groups that fit 80 columns, with explanations.
 pub fn print(summary: &Summary) {
     let settings = &summary.settings;
     let (seeds, horizons) = (settings.seeds, settings.adam_horizons);
-    println!("{}", tasks(summary));
+    for task in &summary.tasks {
+        if let Some(table) = of_task(&task.outcome) {
+            println!("{}, {} steps", title(task), task.entry.horizon);
+            println!("{table}\n");
+        }
+    }
     println!(
-        "final, mean: training loss of the last {} % of the steps, of all steps; mean over {seeds} \
-         seeds.\nspeed-up: steps that tuned Adam needs to reach the optimizer's final training \
-         loss, over the\noptimizer's steps; ≥{horizons}: Adam does not reach it in {horizons} times \
-         the steps. diverged: runs of {seeds}.\nLearning rates of tuned baselines: the best final \
-         loss on each task\n({}); *: at an end of the grid.\nadamw: weight decay 0.01, warm-up over \
-         5 % of the steps, cosine decay. sgd: momentum 0.9, cosine decay.\n",
+        "final, mean: training loss of the last {} % of the steps, of all steps; mean\nover {seeds} \
+         seeds. speed-up: steps that tuned Adam needs to reach the optimizer's\nfinal training \
+         loss, over the optimizer's steps; ≥{horizons}: Adam does not reach it in\n{horizons} times the \
+         steps. diverged: runs of {seeds}.\nThe learning rates of tuned baselines have the best final \
+         loss on each task\n({}); *: at an end of the grid. adamw: weight\ndecay 0.01, warm-up over \
+         5 % of the steps, cosine decay. sgd: momentum 0.9,\ncosine decay.\n",
         100 / FINAL_FRACTION,
         grids(settings),
     );
     println!("{}", speed_ups(summary));
     println!(
-        "speed-up over tuned Adam: interquartile mean over tasks. at most {}: larger ones count \
-         as {}.\n≥: a lower bound, because Adam never reaches the loss on some tasks. diverged: \
-         training runs.\n",
+        "speed-up over tuned Adam: interquartile mean over the tasks of a group. at most\n{}: larger \
+         ones count as {}. ≥: a lower bound, because Adam never reaches the loss on\nsome tasks. \
+         diverged: training runs. […]: 95 % bootstrap intervals over the seeds\nof each task; none \
+         with one seed.\n",
         SpeedUp::CAP,
         SpeedUp::CAP,
     );
     println!("{}", versus(summary, |versus| optional(versus.loss_ratio)));
     println!(
-        "Final training loss over that of each tuned baseline: interquartile mean over tasks; \
-         below 1 the\noptimizer is better.\n"
+        "Final training loss over that of each tuned baseline: interquartile mean over\ntasks; \
+         below 1 the optimizer is better.\n"
     );
     println!("{}", versus(summary, |versus| share(versus.share_below)));
     println!(
-        "Share of tasks on which the mean final training loss is below that of each tuned \
-         baseline.\n[…]: 95 % bootstrap intervals over the seeds of each task; none with one seed."
+        "Share of tasks on which the mean final training loss is below that of each\ntuned \
+         baseline. For the groups alone, see report.json."
     );
     let examples = summary.tasks.iter().filter_map(|task| match task.outcome {
         Outcome::Done { examples, .. } => Some((task.entry.task.data(), examples)),
@@ -49,19 +57,29 @@ pub fn print(summary: &Summary) {
     }
     for task in &summary.tasks {
         if let Outcome::Skipped { reason } = &task.outcome {
-            println!(
-                "skipped {}: {}: {reason}",
-                task.entry.group, task.entry.name
-            );
+            println!("skipped {}: {reason}", title(task));
         }
     }
 }
 
-fn tasks(summary: &Summary) -> Table {
+/// The title of a task. The one that the others of a suite vary need not be the task of
+/// meta-training of these θ.
+pub fn title(task: &TaskReport) -> String {
+    match task.entry.group == IN_DISTRIBUTION {
+        true => BASE.to_owned(),
+        false => task.entry.title(),
+    }
+}
+
+/// The task that the others of a suite vary.
+const BASE: &str = "base task";
+
+/// A row for each optimizer.
+fn of_task(outcome: &Outcome) -> Option<Table> {
+    let Outcome::Done { tuned, results, .. } = outcome else {
+        return None;
+    };
     let header = [
-        "group",
-        "task",
-        "steps",
         "optimizer",
         "final",
         "mean",
@@ -69,39 +87,19 @@ fn tasks(summary: &Summary) -> Table {
         "diverged",
         "speed-up",
     ];
-    let mut table = Table::new(header, 4);
-    for task in &summary.tasks {
-        let Outcome::Done { tuned, results, .. } = &task.outcome else {
-            continue;
+    let mut table = Table::new(header, 1);
+    for result in results {
+        let own = tuned.iter().find(|t| t.baseline.name() == result.name);
+        let name = match own {
+            Some(tuned) => {
+                let end = if tuned.at_an_end() { "*" } else { "" };
+                format!("{} {:e}{end}", result.name, tuned.learning_rate)
+            }
+            None => result.name.clone(),
         };
-        for (index, result) in results.iter().enumerate() {
-            let first = index == 0;
-            let once = |text: &str| {
-                if first {
-                    text.to_owned()
-                } else {
-                    String::new()
-                }
-            };
-            let own = tuned.iter().find(|t| t.baseline.name() == result.name);
-            let name = match own {
-                Some(tuned) => {
-                    let end = if tuned.at_an_end() { "*" } else { "" };
-                    format!("{} {:e}{end}", result.name, tuned.learning_rate)
-                }
-                None => result.name.clone(),
-            };
-            let mut row = vec![
-                once(&task.entry.group),
-                once(&task.entry.name),
-                once(&task.entry.horizon.to_string()),
-                name,
-            ];
-            row.extend(numbers(result));
-            table.row(row);
-        }
+        table.row([name].into_iter().chain(numbers(result)));
     }
-    table
+    Some(table)
 }
 
 fn numbers(result: &ContenderResult) -> Vec<String> {
@@ -152,40 +150,47 @@ fn share(found: Option<Interval>) -> String {
     )
 }
 
+/// A row with the name of each group, and one for each optimizer in it.
 fn speed_ups(summary: &Summary) -> Table {
     let capped = format!("at most {}", SpeedUp::CAP);
-    let header = [
-        "group",
-        "optimizer",
-        "tasks",
-        "speed-up",
-        &capped,
-        "diverged",
-    ];
-    let mut table = Table::new(header, 2);
-    for group in &summary.groups {
+    let header = ["optimizer", "speed-up", &capped, "diverged"];
+    let mut table = Table::new(header, 1);
+    let mut last = "";
+    for of in &summary.groups {
+        if of.group != last {
+            let name = match of.group == IN_DISTRIBUTION {
+                true => BASE,
+                false => &of.group,
+            };
+            let blank = std::iter::repeat_n(String::new(), header.len() - 1);
+            let name = format!("{name} ({})", of.tasks);
+            table.row([name].into_iter().chain(blank));
+            last = &of.group;
+        }
         table.row([
-            group.group.clone(),
-            group.contender.clone(),
-            group.tasks.to_string(),
-            lower_bound(group.unmatched > 0, optional(group.speed_up)),
-            optional(group.capped_speed_up),
-            format!("{}/{}", group.diverged, group.runs),
+            format!("  {}", of.contender),
+            lower_bound(of.unmatched > 0, optional(of.speed_up)),
+            optional(of.capped_speed_up),
+            format!("{}/{}", of.diverged, of.runs),
         ]);
     }
     table
 }
 
-/// A cell for each contender, group and tuned baseline.
+/// A cell for each optimizer and tuned baseline, over the tasks out of distribution, or over all if
+/// there are none.
 fn versus(summary: &Summary, text: impl Fn(&Versus) -> String) -> Table {
     let baselines = summary.settings.tuned.iter();
     let baselines = baselines.map(|tuning| format!("tuned {}", tuning.baseline.name()));
-    let start = ["group", "optimizer"].map(str::to_owned);
-    let mut table = Table::new(start.into_iter().chain(baselines), 2);
-    for group in &summary.groups {
-        let numbers = group.versus.iter().map(&text);
-        let start = [group.group.clone(), group.contender.clone()];
-        table.row(start.into_iter().chain(numbers));
+    let mut table = Table::new(["optimizer".to_owned()].into_iter().chain(baselines), 1);
+    let out = GroupSummary::OUT_OF_DISTRIBUTION;
+    let name = match summary.groups.iter().any(|of| of.group == out) {
+        true => out,
+        false => GroupSummary::ALL,
+    };
+    for of in summary.groups.iter().filter(|of| of.group == name) {
+        let numbers = of.versus.iter().map(&text);
+        table.row([of.contender.clone()].into_iter().chain(numbers));
     }
     table
 }

@@ -41,7 +41,7 @@ fn a_study_writes_its_table_and_figures() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
     let text = succeed(here, &arguments("study", &["--lengths", "2,4"]));
-    assert!(text.contains("mean cosine"), "{text}");
+    assert!(text.contains("single cosine"), "{text}");
     let rows = rows(&here.join("study"));
     let of = |optimizer: &str, estimator: &str, length| {
         &rows[&(optimizer.to_owned(), estimator.to_owned(), length)]

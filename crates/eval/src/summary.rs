@@ -12,7 +12,7 @@ use crate::{
 /// [`stratified_bootstrap`](crate::stats::stratified_bootstrap).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GroupSummary {
-    /// A group of the suite, `out of distribution` or `all`.
+    /// A group of the suite, [`Self::OUT_OF_DISTRIBUTION`] or [`Self::ALL`].
     pub group: String,
     /// The name of the contender.
     pub contender: String,
@@ -44,6 +44,13 @@ pub struct Versus {
     pub loss_ratio: Option<Interval>,
     /// The share of tasks on which the contender's mean final loss is below the baseline's.
     pub share_below: Option<Interval>,
+}
+
+impl GroupSummary {
+    /// The group of all tasks but the one that the others of a suite vary.
+    pub const OUT_OF_DISTRIBUTION: &str = "out of distribution";
+    /// The group of all tasks.
+    pub const ALL: &str = "all";
 }
 
 /// The results of an evaluation.
@@ -80,8 +87,10 @@ impl Summary {
         for name in &names {
             add(name, &|group| group == name);
         }
-        add("out of distribution", &|group| group != IN_DISTRIBUTION);
-        add("all", &|_| true);
+        add(GroupSummary::OUT_OF_DISTRIBUTION, &|group| {
+            group != IN_DISTRIBUTION
+        });
+        add(GroupSummary::ALL, &|_| true);
         Self {
             settings,
             groups,

@@ -49,22 +49,20 @@ pub fn run(
     Ok(all)
 }
 
-/// The results, rounded for reading.
-pub fn table(studied: &[Studied]) -> Table {
+/// The results for one optimizer, rounded for reading.
+pub fn table(studied: &Studied) -> Table {
     let header = [
-        "optimizer",
         "length",
         "estimator",
-        "norm of mean",
-        "cosine of mean",
-        "mean cosine",
+        "norm",
+        "cosine",
+        "single cosine",
         "deviation",
         "largest",
     ];
-    let mut table = Table::new(header, 3);
-    for (optimizer, point) in points(studied) {
+    let mut table = Table::new(header, 2);
+    for point in &studied.points {
         table.row([
-            optimizer.to_owned(),
             point.length.to_string(),
             point.estimator.to_owned(),
             format!("{:.3e}", point.norm),

@@ -162,7 +162,9 @@ impl Lab<'_> {
         };
         let (store, device) = (&mut self.store, &self.device);
         let trainer = match path.join("config.toml").exists() {
-            true => RunConfig::resume(path, store, device, resources).map(|(_, trainer)| trainer),
+            true => {
+                RunConfig::resume(path, None, store, device, resources).map(|(_, trainer)| trainer)
+            }
             false => config.start(path, store, device, resources),
         };
         let mut trainer = trainer.map_err(|source| Error::MetaTraining {

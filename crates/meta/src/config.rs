@@ -2,7 +2,7 @@
 
 mod extends;
 mod optimizer;
-mod overrides;
+pub(crate) mod overrides;
 
 use std::{path::Path, sync::Arc};
 
@@ -368,7 +368,7 @@ impl RunConfig {
         resources: Resources,
     ) -> Result<Trainer> {
         let (family, resources) = self.prepare(store, device, resources)?;
-        let optimizer = self.optimizer.initial(self.trainer.seed)?;
+        let optimizer = self.optimizer.first(self.trainer.seed)?;
         Trainer::start(family, optimizer, self, path, resources)
     }
 
@@ -384,18 +384,23 @@ impl RunConfig {
         Ok((family, Resources { data, ..resources }))
     }
 
-    /// Resumes the run in a directory with the configuration stored there; see [`Trainer::resume`].
+    /// Resumes the run in a directory with the configuration stored there, in which `outer_steps`, if
+    /// given, replaces the number of outer steps; see [`Trainer::resume`].
     ///
     /// # Errors
     /// Returns an error if data are missing, and the errors of [`SavedRun::open`] and
     /// [`Trainer::resume`].
     pub fn resume(
         path: &Path,
+        outer_steps: Option<u64>,
         store: &mut DataStore,
         device: &Device,
         resources: Resources,
     ) -> Result<(Self, Trainer)> {
-        let saved = SavedRun::open(path, &*resources.comm)?;
+        let mut saved = SavedRun::open(path, &*resources.comm)?;
+        if let Some(steps) = outer_steps {
+            saved.set_outer_steps(steps)?;
+        }
         let config = Self::parse(saved.text(), "the run's configuration", None, &[])?;
         let (family, resources) = config.prepare(store, device, resources)?;
         let optimizer = config.optimizer.initial(config.trainer.seed)?;

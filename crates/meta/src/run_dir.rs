@@ -91,11 +91,11 @@ pub(crate) struct Resumed {
 const CHECKPOINT: &str = "checkpoint";
 
 impl RunDir {
-    /// Creates a run directory with its configuration, a TOML text.
+    /// Creates a run directory, which is complete after [`RunDir::save_config`].
     ///
     /// # Errors
     /// Returns an error if the directory is not empty or cannot be written.
-    pub fn create(path: &Path, config: &str, origin: &Origin) -> Result<Self> {
+    pub fn create(path: &Path, origin: &Origin) -> Result<Self> {
         fs::create_dir_all(path).map_err(CoreError::io("create", path))?;
         if !is_free(path)? {
             return Err(problem(
@@ -109,13 +109,21 @@ impl RunDir {
         let json =
             serde_json::to_string_pretty(origin).map_err(|e| problem(path, &e.to_string()))?;
         file::write_atomically(&path.join("run.json"), json.as_bytes())?;
-        // Written last: `open` considers a directory with this file complete.
-        file::write_atomically(&path.join("config.toml"), config.as_bytes())?;
         Ok(Self {
             path: path.to_owned(),
             metrics: None,
             _lock: lock,
         })
+    }
+
+    /// Writes the configuration, a TOML text. In a new directory it is written after the first
+    /// checkpoint, so that a directory with a configuration has one.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be written; the one before is then kept.
+    pub fn save_config(&self, config: &str) -> Result<()> {
+        let path = self.path.join("config.toml");
+        Ok(file::write_atomically(&path, config.as_bytes())?)
     }
 
     /// Opens an existing run directory. Returns it with its configuration, a TOML text.
@@ -156,15 +164,14 @@ impl RunDir {
     }
 
     /// Restores the parts of the run from the newest valid checkpoint and returns it with its
-    /// content, or `None` if the run has not begun. Newer checkpoints, which cannot be used, are set
-    /// aside with a warning.
+    /// content. Newer checkpoints, which cannot be used, are set aside with a warning.
     pub(crate) fn resume(
         &self,
         run: &str,
         optimizer: &dyn LearnedOptimizer,
         outer: &mut OuterOptimizer,
         estimator: &mut dyn GradientEstimator,
-    ) -> Result<Option<(Resumed, Vec<u8>)>> {
+    ) -> Result<(Resumed, Vec<u8>)> {
         let mut failure = None;
         let mut unusable: Vec<PathBuf> = vec![];
         for (_, path) in self.checkpoints()?.into_iter().rev() {
@@ -176,7 +183,7 @@ impl RunDir {
             match resumed {
                 Ok(resumed) => {
                     unusable.iter().try_for_each(|path| self.set_aside(path))?;
-                    return Ok(Some(resumed));
+                    return Ok(resumed);
                 }
                 Err(error) => {
                     tracing::warn!("passing over a checkpoint that cannot be used: {error}");
@@ -185,18 +192,15 @@ impl RunDir {
                 }
             }
         }
-        match failure {
-            None if self.has_begun() => Err(problem(
-                &self.path,
-                "has metrics or a θ but no checkpoint to resume from; copy one from a backup into \
-                 checkpoints/, or start a new run",
-            )),
-            None => Ok(None),
-            Some(error) => Err(problem(
-                &self.path,
-                &format!("no checkpoint can be used; error of the newest: {error}"),
-            )),
-        }
+        let what = match failure {
+            None => {
+                "has no checkpoint to resume from; copy one from a backup into checkpoints/, or \
+                     start a new run"
+                    .to_owned()
+            }
+            Some(error) => format!("no checkpoint can be used; error of the newest: {error}"),
+        };
+        Err(problem(&self.path, &what))
     }
 
     /// Moves a checkpoint that cannot be used to the folder `unusable`, without replacing a file.
@@ -210,12 +214,6 @@ impl RunDir {
         let aside = folder.join(free.unwrap_or_default());
         tracing::warn!("it is kept as {}", aside.display());
         Ok(fs::rename(path, &aside).map_err(CoreError::io("rename", path))?)
-    }
-
-    /// Whether an outer step was taken or a θ saved.
-    fn has_begun(&self) -> bool {
-        let has_lines = |path: &Path| path.metadata().is_ok_and(|metadata| metadata.len() > 0);
-        has_lines(&self.metrics_path()) || self.best_path().exists()
     }
 
     /// Writes a checkpoint and removes all but the newest `keep`.
@@ -253,7 +251,7 @@ impl RunDir {
             let path = self.metrics_path();
             metrics.sync_data().map_err(CoreError::io("write", &path))?;
         }
-        let name = format!("step-{:08}.safetensors", outer.step);
+        let name = checkpoint_name(outer.step);
         let path = self.path.join("checkpoints").join(name);
         file::write(&path, CHECKPOINT, &description, &tensors)?;
         let mut all = self.checkpoints()?;
@@ -345,6 +343,10 @@ impl RunDir {
     }
 }
 
+fn checkpoint_name(outer_step: u64) -> String {
+    format!("step-{outer_step:08}.safetensors")
+}
+
 fn problem(path: &Path, problem: &str) -> Error {
     Error::RunDir {
         path: path.to_owned(),
@@ -352,15 +354,19 @@ fn problem(path: &Path, problem: &str) -> Error {
     }
 }
 
-/// Whether the directory is empty, or contains only what [`RunDir::create`] writes before the
-/// configuration.
+/// Whether the directory is empty, or contains only what is written before the configuration.
 fn is_free(path: &Path) -> Result<bool> {
     for entry in fs::read_dir(path).map_err(CoreError::io("read", path))? {
         let entry = entry.map_err(CoreError::io("read", path))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let ours = match name.as_str() {
             "lock" | "run.json" => true,
-            "checkpoints" => fs::read_dir(entry.path()).is_ok_and(|mut all| all.next().is_none()),
+            "metrics.jsonl" => entry.metadata().is_ok_and(|metadata| metadata.len() == 0),
+            "checkpoints" => fs::read_dir(entry.path()).is_ok_and(|all| {
+                let initial = checkpoint_name(0);
+                all.flatten()
+                    .all(|file| file.file_name().to_string_lossy().contains(&initial))
+            }),
             _ => name.starts_with('.') && name.ends_with(file::UNFINISHED),
         };
         if !ours {
@@ -463,8 +469,8 @@ pub(crate) fn restore(
         return Err(CoreError::file(path, what).into());
     }
     if description.run != run {
-        let what = "belongs to a run with another configuration; in config.toml only the section \
-                    `checkpoint` may be changed";
+        let what = "belongs to a run with another configuration; in config.toml only `outer.steps` and the \
+                    section `checkpoint` may be changed";
         return Err(CoreError::file(path, what).into());
     }
     let values = contents.take("theta", path)?.to_vec1::<f32>()?;

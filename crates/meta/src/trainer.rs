@@ -15,7 +15,9 @@ use serde_json::{Value, json};
 use crate::{
     Alone, Checkpoint, Comm, Configuration, Error, Estimate, GradientEstimator, HeldOut,
     HeldOutScore, Origin, OuterOptimizer, Provenance, Result, RunDir, TrainerConfig,
-    config::to_toml, outer::norm, run_dir::restore,
+    config::{overrides, to_toml},
+    outer::norm,
+    run_dir::restore,
 };
 
 /// The progress of a run after an outer step.
@@ -126,6 +128,8 @@ pub struct SavedRun {
     path: PathBuf,
     run: Option<RunDir>,
     text: String,
+    /// Whether the text differs from the file.
+    changed: bool,
 }
 
 impl SavedRun {
@@ -143,12 +147,27 @@ impl SavedRun {
             path: path.to_owned(),
             run,
             text: String::from_utf8_lossy(&text).into_owned(),
+            changed: false,
         })
     }
 
     /// The content of its `config.toml`.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Sets `outer.steps`, the number of outer steps of the run. [`Trainer::resume`] also writes it to
+    /// the `config.toml`. The outer learning rate continues on the schedule of a run of this length.
+    ///
+    /// # Errors
+    /// Returns an error if the configuration is not valid TOML.
+    pub fn set_outer_steps(&mut self, steps: u64) -> Result<()> {
+        let problem = |e: &dyn std::fmt::Display| Error::Config(format!("config.toml: {e}"));
+        let mut table: toml::Table = self.text.parse().map_err(|e| problem(&e))?;
+        overrides::apply(&mut table, &format!("outer.steps={steps}"))?;
+        self.text = toml::to_string_pretty(&table).map_err(|e| problem(&e))?;
+        self.changed = true;
+        Ok(())
     }
 }
 
@@ -168,11 +187,14 @@ impl Trainer {
         agree(&*resources.comm, &resources.data, &resources.data)?;
         let mut trainer = Self::assemble(family, optimizer, config, path, resources)?;
         if trainer.comm.rank() == 0 {
-            let mut run = RunDir::create(path, &to_toml(config)?, &trainer.origin)?;
+            let mut run = RunDir::create(path, &trainer.origin)?;
             run.open_metrics(0)?;
             trainer.run = Some(run);
         }
         trainer.save_checkpoint()?;
+        if let Some(run) = &trainer.run {
+            run.save_config(&to_toml(config)?)?;
+        }
         Ok(trainer)
     }
 
@@ -181,7 +203,8 @@ impl Trainer {
     /// started the run.
     ///
     /// # Errors
-    /// Returns an error if all checkpoints are damaged or belong to another configuration.
+    /// Returns an error if all checkpoints are damaged or belong to another configuration, or if more
+    /// outer steps were taken than are now configured.
     pub fn resume(
         family: Arc<dyn TaskFamily>,
         optimizer: Box<dyn LearnedOptimizer>,
@@ -189,7 +212,12 @@ impl Trainer {
         saved: SavedRun,
         mut resources: Resources,
     ) -> Result<Self> {
-        let SavedRun { path, run, text } = saved;
+        let SavedRun {
+            path,
+            run,
+            text,
+            changed,
+        } = saved;
         if TrainerConfig::of_toml(&text)? != *config.trainer() {
             let problem = "the run in it was started with another configuration".to_owned();
             return Err(Error::RunDir { path, problem });
@@ -203,6 +231,15 @@ impl Trainer {
         let mut trainer = Self::assemble(family, optimizer, config, &path, resources)?;
         trainer.run = run;
         trainer.take_checkpoint()?;
+        let (taken, steps) = (trainer.outer.step, trainer.config.outer.steps);
+        if taken > steps {
+            return Err(Error::Config(format!(
+                "`outer.steps` is {steps}, but the run has already taken {taken} outer steps"
+            )));
+        }
+        if let (true, Some(run)) = (changed, &trainer.run) {
+            run.save_config(&text)?;
+        }
         Ok(trainer)
     }
 
@@ -212,35 +249,26 @@ impl Trainer {
         let (outer, estimator) = (&mut self.outer, &mut *self.estimator);
         let resumed = match &mut self.run {
             Some(run) => {
-                let resumed = run.resume(&self.identity, &*optimizer, outer, estimator)?;
-                run.open_metrics(resumed.as_ref().map_or(0, |(r, _)| r.outer_step))?;
-                let (resumed, bytes) = resumed.unzip();
-                self.comm.broadcast(bytes.unwrap_or_default())?;
+                let (resumed, bytes) = run.resume(&self.identity, &*optimizer, outer, estimator)?;
+                run.open_metrics(resumed.outer_step)?;
+                self.comm.broadcast(bytes)?;
                 resumed
             }
-            None => match &*self.comm.broadcast(vec![])? {
-                [] => None,
-                bytes => Some(restore(
-                    bytes,
-                    &self.path,
-                    &self.identity,
-                    &*optimizer,
-                    outer,
-                    estimator,
-                )?),
-            },
-        };
-        if let Some(resumed) = resumed {
-            self.optimizer = optimizer.with_values(resumed.theta)?.into();
-            self.best = resumed.best;
-            self.inner_steps = resumed.inner_steps;
-            let lost = |run: &RunDir| !run.best_path().exists();
-            if self.best.is_some() && self.run.as_ref().is_some_and(lost) {
-                tracing::warn!(
-                    "best.safetensors is missing; the best θ of the outer steps from here is saved"
-                );
-                self.best = None;
+            None => {
+                let bytes = self.comm.broadcast(vec![])?;
+                let (path, run) = (&self.path, &self.identity);
+                restore(&bytes, path, run, &*optimizer, outer, estimator)?
             }
+        };
+        self.optimizer = optimizer.with_values(resumed.theta)?.into();
+        self.best = resumed.best;
+        self.inner_steps = resumed.inner_steps;
+        let lost = |run: &RunDir| !run.best_path().exists();
+        if self.best.is_some() && self.run.as_ref().is_some_and(lost) {
+            tracing::warn!(
+                "best.safetensors is missing; the best θ of the outer steps from here is saved"
+            );
+            self.best = None;
         }
         Ok(())
     }
@@ -444,12 +472,15 @@ impl Trainer {
     }
 }
 
-/// A digest of the full data sets and of the configuration without the section `checkpoint`, which
-/// may change.
+/// A digest of the full data sets and of the configuration without what may change: the number of
+/// outer steps and the section `checkpoint`.
 fn identity(description: &Value, data: &DataChecksums) -> Result<String> {
     let mut fixed = description.clone();
     if let Some(sections) = fixed.as_object_mut() {
         sections.remove("checkpoint");
+        if let Some(outer) = sections.get_mut("outer").and_then(Value::as_object_mut) {
+            outer.remove("steps");
+        }
         if !data.is_empty() {
             let data = serde_json::to_value(data).map_err(|e| Error::Config(e.to_string()))?;
             sections.insert("data".to_owned(), data);

@@ -121,11 +121,7 @@ impl Scale {
             let powers = self.powers(1..=1).into_iter();
             candidates.push(powers.filter(|(_, e)| e % stride == 0).collect());
         }
-        let each = |values: Vec<Decimal>| {
-            let alone = values.chunks(1).map(|value| labels(value, 4));
-            alone.flatten().collect()
-        };
-        candidates.into_iter().map(each).collect()
+        candidates.iter().map(|values| labels(values)).collect()
     }
 
     /// All n · 10^e with n among `digits` on the logarithmic axis.
@@ -171,7 +167,7 @@ fn linear_labels(low: f64, high: f64) -> Vec<Labels> {
         let first = (low / step - 1e-9).ceil() as i64;
         let last = (high / step + 1e-9).floor() as i64;
         let values: Vec<Decimal> = (first..=last).map(|k| (k * n, e)).collect();
-        labels(&values, 6)
+        labels(&values)
     };
     (1..=7).rev().map(with_at_most).collect()
 }
@@ -181,9 +177,10 @@ fn number((n, e): Decimal) -> f64 {
     format!("{n}e{e}").parse().unwrap_or(f64::NAN)
 }
 
-/// Decimal labels such as 0.05, or scientific ones such as 5e-7 if the decimal ones are longer than
-/// both `short` characters and the scientific ones.
-fn labels(values: &[Decimal], short: usize) -> Labels {
+/// Decimal labels such as 0.05, or scientific ones such as 5e-7 if the longest of the decimal ones has
+/// more than six characters and more than the longest scientific one.
+fn labels(values: &[Decimal]) -> Labels {
+    const SHORT: usize = 6;
     let plain = |&(n, e): &Decimal| match n {
         0 => "0".to_owned(),
         _ => format!("{:.1$}", number((n, e)), e.min(0).unsigned_abs() as usize),
@@ -198,7 +195,7 @@ fn labels(values: &[Decimal], short: usize) -> Labels {
         let lengths = texts.iter().map(|text| text.trim_start_matches('-').len());
         lengths.max().unwrap_or(0)
     };
-    let texts = match longest(&plain) <= short.max(longest(&scientific)) {
+    let texts = match longest(&plain) <= SHORT.max(longest(&scientific)) {
         true => plain,
         false => scientific,
     };
@@ -228,8 +225,9 @@ mod tests {
         let log = |low, high| labels_of(Axis::logarithmic("x"), low, high, 7).join(" ");
         assert_eq!(log(2.0, 5.0), "2.0 2.5 3.0 3.5 4.0 4.5 5.0");
         assert_eq!(log(1.0, 100.0), "1 2 5 10 20 50 100");
-        assert_eq!(log(1e-3, 1e3), "1e-3 0.01 0.1 1 10 100 1000");
-        assert_eq!(log(1e-9, 1e9), "1e-9 1e-6 1e-3 1 1000 1e6 1e9");
+        assert_eq!(log(100.0, 1e4), "100 200 500 1000 2000 5000 10000");
+        assert_eq!(log(1e-3, 1e3), "0.001 0.01 0.1 1 10 100 1000");
+        assert_eq!(log(1e-9, 1e9), "1e-9 1e-6 1e-3 1e0 1e3 1e6 1e9");
     }
 
     /// Includes extreme ranges.

@@ -41,11 +41,12 @@ use lopt_blackbox::{
     heads::{DIRECTION, MAGNITUDE},
     term,
 };
-use lopt_core::{DropIn, Result, StepContext};
-use lopt_online_scale::OnlineScale;
+use lopt_core::{Result, StepContext};
 use lopt_per_param::{Evaluation, Exponent, Formula, Learned, Pretrained, Rule};
 
 pub use config::{Config, Magnitude, Multipliers, Nominal};
+pub use lopt_core::{DropIn, DropInConfig, NonFinite, Theta};
+pub use lopt_online_scale::OnlineScale;
 
 /// STAR with its θ.
 pub type Star = Learned<Config>;

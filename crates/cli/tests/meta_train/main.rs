@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod continued;
 mod disturbed;
 #[cfg(target_os = "linux")]
 mod full_disk;
@@ -290,6 +291,8 @@ fn the_remains_of_a_start_are_no_run() {
     fs::write(run.join("lock"), b"").unwrap();
     fs::write(run.join("run.json"), b"{").unwrap();
     fs::create_dir(run.join(".config.toml.7.unfinished")).unwrap();
+    fs::write(run.join("metrics.jsonl"), b"").unwrap();
+    fs::write(run.join("checkpoints/step-00000000.safetensors"), b"").unwrap();
     succeed(folder.path(), &tiny("run", &[]));
     let text = fail(folder.path(), &tiny("run", &[]));
     assert!(text.contains("not empty"), "{text}");

@@ -1,14 +1,14 @@
 //! C6: STAR without each of its parts, and with other weight decays.
 
 use lopt_eval::{Score, stats::Interval};
-use lopt_plot::{Axis, Color, Figure, Panel};
+use lopt_plot::{Axis, Color, Figure, Item, Marker, Panel, Shape};
 use lopt_tasks::suite::Suite;
 
 use super::{
     Claim, Criterion, Report,
     compared::STAR,
     distribution::{Pooled, diverged, speed_up},
-    spread::{Diverged, LINES, Spread, held_out, lines},
+    spread::{Diverged, Spread, held_out},
 };
 use crate::{
     Lab, Result, Run, Table, Variant, interval,
@@ -315,34 +315,50 @@ fn of_decays(ablations: &Ablations<Ablation>) -> Vec<Criterion> {
     ]
 }
 
+/// A row for each variant: its loss on its own task, and its speed-up on others.
 fn figure(ablations: &Ablations<Ablation>) -> Figure {
-    let mut parts = vec![];
-    let shown = std::iter::once(&ablations.star).chain(&ablations.parts);
-    for (index, ablation) in shown.enumerate() {
-        let losses = held_out(&ablation.trained.runs);
-        parts.extend(lines(Color::nth(index), ablation.name(), &losses));
-    }
-    let by_decay = ablations.by_decay().into_iter();
-    let losses = by_decay.map(|(decay, of)| (decay, of.trained.mean_losses()));
-    let losses: Vec<(f64, Spread)> = losses.collect();
+    let panel = |title: &str, x: Axis, interval: &dyn Fn(&Ablation) -> (f64, f64, f64)| {
+        let names = ablations.all().map(|of| of.name().to_owned());
+        let y = Axis::of_rows(names.collect());
+        let mut items = vec![];
+        for (index, ablation) in ablations.all().enumerate() {
+            let (low, middle, high) = interval(ablation);
+            let row = y.row(index);
+            let color = Color::nth(usize::from(index > 0));
+            items.push(Item::new(color, Shape::Line(vec![(low, row), (high, row)])));
+            let point = Shape::Points(vec![(middle, row)], Marker::Circle);
+            items.push(Item::new(color, point));
+        }
+        let star = interval(&ablations.star).1;
+        items.push(Item::new(Color::nth(0), y.line_at(star)).labelled(STAR.name));
+        Panel {
+            title: title.to_owned(),
+            x,
+            y,
+            items,
+        }
+    };
     Figure {
         title: "C6: ablations".to_owned(),
-        caption: LINES.to_owned(),
+        caption: "Own task: medians and ranges over meta-training seeds. Other tasks: \
+                  interquartile means over tasks and 95 % intervals."
+            .to_owned(),
         panels: vec![
-            Panel {
-                title: "without a part".to_owned(),
-                x: Axis::linear("outer step"),
-                y: Axis::logarithmic("held-out training loss"),
-                items: parts,
-            },
-            Panel {
-                title: "weight decay".to_owned(),
-                x: Axis::linear("λ"),
-                y: Axis::linear("mean training loss"),
-                items: lines(Color::nth(0), STAR.name, &losses).to_vec(),
-            },
+            panel("own task", Axis::logarithmic("mean training loss"), &|of| {
+                let losses = of.trained.mean_losses();
+                (losses.lowest, losses.median, losses.highest)
+            }),
+            panel(
+                "other tasks",
+                Axis::linear("speed-up over tuned Adam"),
+                &|of| {
+                    let Interval { estimate, bounds } = of.speed_up;
+                    let (low, high) = bounds.map_or((estimate, estimate), |b| (b[0], b[1]));
+                    (low, estimate, high)
+                },
+            ),
         ],
-        columns: 2,
+        columns: 1,
     }
 }
 

@@ -41,6 +41,14 @@ impl Criterion {
     }
 }
 
+/// Displayed as "yes: " or "no: " and the statement.
+impl fmt::Display for Criterion {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let answer = if self.met { "yes" } else { "no" };
+        write!(f, "{answer}: {}", self.text)
+    }
+}
+
 /// The reproduction of a claim. It is displayed in Markdown.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
@@ -72,8 +80,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let (name, summary) = (self.claim.name(), self.claim.summary());
         writeln!(f, "## {name}: {summary}\n\n**{}**\n", self.verdict())?;
-        for Criterion { text, met } in &self.criteria {
-            writeln!(f, "* {}: {text}", if *met { "yes" } else { "no" })?;
+        for criterion in &self.criteria {
+            writeln!(f, "* {criterion}")?;
         }
         writeln!(f, "\n{}\n\n{}", self.table, self.legend)
     }

@@ -1,4 +1,6 @@
-use lopt_core::{LearnedOptimizer, Purpose, Streams};
+use std::path::PathBuf;
+
+use lopt_core::{LearnedOptimizer, Purpose, Streams, Theta};
 use lopt_per_param::Kind;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::SerializeMap};
 use serde_json::Value;
@@ -14,6 +16,7 @@ pub(super) const ONLINE_SCALE: &str = "online-scale";
 /// [optimizer]
 /// kind = "star"
 /// last-layer-scale = 0.0
+/// init = "other/best.safetensors" # optional: starts from this θ instead of a random one
 ///
 /// [optimizer.star] # optional: the configuration of the optimizer of this kind
 /// time-limit = 500
@@ -22,14 +25,16 @@ pub(super) const ONLINE_SCALE: &str = "online-scale";
 pub struct OptimizerConfig {
     /// The kind of optimizer.
     pub kind: Kind,
-    /// The factor on the initial weights of the MLP's last layer; 1 in the reference.
+    /// The factor on the random initial weights of the MLP's last layer; 1 in the reference.
     pub last_layer_scale: f32,
+    /// A file with the θ that a run starts from, instead of a random one. Only its values are taken.
+    pub init: Option<PathBuf>,
     /// The complete configuration of the optimizer, or `None` for the default one.
     pub config: Option<Value>,
 }
 
 impl OptimizerConfig {
-    /// Creates the optimizer with an initial θ drawn with `seed`.
+    /// Creates the optimizer with a random initial θ drawn with `seed`.
     ///
     /// # Errors
     /// Returns an error if the configuration does not match the kind.
@@ -37,6 +42,36 @@ impl OptimizerConfig {
         let mut rng = Streams::new(seed).stream(Purpose::ThetaInit, 0, 0, 0);
         let (config, scale) = (self.config.as_ref(), self.last_layer_scale);
         Ok(self.kind.init(config, scale, &mut rng)?)
+    }
+
+    /// Creates the optimizer with the θ that a new run starts from: that of the file `init`, or a
+    /// random one drawn with `seed`.
+    ///
+    /// # Errors
+    /// Returns an error if the configuration does not match the kind, or if the file cannot be read
+    /// or has the θ of another kind or size.
+    pub(super) fn first(&self, seed: u64) -> Result<Box<dyn LearnedOptimizer>> {
+        let optimizer = self.initial(seed)?;
+        let Some(path) = &self.init else {
+            return Ok(optimizer);
+        };
+        let theta = Theta::load(path)?;
+        let problem = |what: String| {
+            let path = path.display();
+            Err(Error::Config(format!("`optimizer.init`, {path}: {what}")))
+        };
+        let (kind, n) = (self.kind.name(), optimizer.theta().values().len());
+        if theta.kind() != kind {
+            let theirs = theta.kind();
+            return problem(format!("it has the θ of a `{theirs}`, not of a `{kind}`"));
+        }
+        match theta.values().len() == n {
+            true => Ok(optimizer.with_values(theta.values().to_vec())?),
+            false => {
+                let theirs = theta.values().len();
+                problem(format!("it has {theirs} meta-parameters, not {n}"))
+            }
+        }
     }
 
     /// Removes the online scale, if there is one.
@@ -56,7 +91,7 @@ impl OptimizerConfig {
         if !scale.is_finite() {
             return problem("finite");
         }
-        if scale == 0.0 && self.kind.last_layer_scale() != 0.0 {
+        if scale == 0.0 && self.init.is_none() && self.kind.last_layer_scale() != 0.0 {
             let kind = self.kind.name();
             let why = "which would not move with 0; the reference uses 1.0";
             return problem(&format!("other than 0 for `{kind}`, {why}"));
@@ -70,6 +105,9 @@ impl Serialize for OptimizerConfig {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("kind", self.kind.name())?;
         map.serialize_entry("last-layer-scale", &self.last_layer_scale)?;
+        if let Some(init) = &self.init {
+            map.serialize_entry("init", init)?;
+        }
         if let Some(config) = &self.config {
             map.serialize_entry(self.kind.name(), config)?;
         }
@@ -93,6 +131,8 @@ fn parse(table: &mut toml::Table) -> Result<OptimizerConfig, String> {
     let kind = registry::kind(kind).map_err(|e| e.to_string())?;
     let scale = f32::deserialize(take("last-layer-scale")?);
     let last_layer_scale = scale.map_err(|e| format!("`last-layer-scale`: {}", e.message()))?;
+    let init = table.remove("init").map(PathBuf::deserialize).transpose();
+    let init = init.map_err(|e| format!("`init`: {}", e.message()))?;
     let config = table.remove(kind.name());
     if let Some(config) = &config {
         check_finite(config, &format!("optimizer.{}", kind.name()))?;
@@ -105,7 +145,7 @@ fn parse(table: &mut toml::Table) -> Result<OptimizerConfig, String> {
                 kind.name()
             ),
             Err(_) => format!(
-                "unknown field `{other}`, expected `kind`, `last-layer-scale` or `{}`",
+                "unknown field `{other}`, expected `kind`, `last-layer-scale`, `init` or `{}`",
                 kind.name()
             ),
         });
@@ -117,6 +157,7 @@ fn parse(table: &mut toml::Table) -> Result<OptimizerConfig, String> {
     Ok(OptimizerConfig {
         kind,
         last_layer_scale,
+        init,
         config: checked.transpose()?,
     })
 }
