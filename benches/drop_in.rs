@@ -6,7 +6,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use lopt_adam::Adam;
 use lopt_benches::{drop_in::Training, updates::star};
 use lopt_blackbox::Blackbox;
-use lopt_core::{DropIn, DropInConfig, NonFinite};
+use lopt_core::{DropIn, DropInConfig};
 
 fn step(c: &mut Criterion) {
     let mut group = c.benchmark_group("drop-in step, 784-128-128-10");
@@ -21,10 +21,7 @@ type Group<'a> = criterion::BenchmarkGroup<'a, criterion::measurement::WallTime>
 
 fn ours<O: lopt_core::Optimizer>(group: &mut Group, optimizer: O) {
     let kind = optimizer.kind();
-    let config = DropInConfig {
-        optimizer,
-        non_finite: NonFinite::Refuse,
-    };
+    let config = DropInConfig::new(optimizer);
     let training = Training::<DropIn<O>>::new(config);
     let path = training.as_ref().map_or("", |t| t.optimizer().path());
     bench(group, kind, path, training);

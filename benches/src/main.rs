@@ -12,7 +12,7 @@ use anyhow::Result;
 use candle_nn::{AdamW, ParamsAdamW};
 use clap::Parser;
 use lopt_benches::{drop_in::Training, inner::NETWORKS, timing::medians, updates::star};
-use lopt_core::{DropInConfig, NonFinite};
+use lopt_core::DropInConfig;
 use lopt_star::StarOptimizer;
 use table::{Row, Target};
 
@@ -62,10 +62,7 @@ fn main() -> Result<()> {
 
 /// A training step of candle's MNIST example, with all of candle's threads for both optimizers.
 fn drop_in(rounds: usize) -> Result<[Row; 2]> {
-    let config = DropInConfig {
-        optimizer: star(),
-        non_finite: NonFinite::Refuse,
-    };
+    let config = DropInConfig::new(star());
     let mut star = Training::<StarOptimizer>::new(config)?;
     let mut adam_w = Training::<AdamW>::new(ParamsAdamW::default())?;
     let path = star.optimizer().path();

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use lopt_adam::Adam;
 use lopt_baselines::{AdamW, Sgd};
 use lopt_blackbox::Blackbox;
-use lopt_core::{DropIn, DropInConfig, NonFinite, Optimizer, Purpose, Streams};
+use lopt_core::{DropIn, DropInConfig, Optimizer, Purpose, Streams};
 use lopt_datasets::{DatasetName, Source};
 use lopt_star::Star;
 use lopt_tasks::{
@@ -64,10 +64,7 @@ fn a_drop_in_step_allocates_no_tensor_after_the_first() {
         let x = Tensor::ones((5, 40), DType::F32, &Device::Cpu).unwrap();
         let y = x.matmul(&vars[0]).unwrap().matmul(&vars[1]).unwrap();
         let store = y.sqr().unwrap().mean_all().unwrap().backward().unwrap();
-        let config = DropInConfig {
-            optimizer,
-            non_finite: NonFinite::Refuse,
-        };
+        let config = DropInConfig::new(optimizer);
         let named = vars
             .into_iter()
             .enumerate()

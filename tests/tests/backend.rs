@@ -209,8 +209,8 @@ fn slots_of_the_network_are_saved_with_the_state() {
             let var = Var::from_tensor(&Tensor::new(&[8f32], &candle_core::Device::Cpu).unwrap())
                 .unwrap();
             let config = DropInConfig {
-                optimizer: Counting::new(place),
                 non_finite: NonFinite::Skip,
+                ..DropInConfig::new(Counting::new(place))
             };
             let named = [("w".to_owned(), var.clone())];
             (DropIn::with_names(named, config).unwrap(), var)
@@ -290,10 +290,7 @@ fn backward_step_tells_the_loss() {
             Var::from_tensor(&Tensor::new(&[8f32], &candle_core::Device::Cpu).unwrap()).unwrap();
         let optimizer = Counting::new(place);
         let seen = optimizer.seen.clone();
-        let config = DropInConfig {
-            optimizer,
-            non_finite: NonFinite::Refuse,
-        };
+        let config = DropInConfig::new(optimizer);
         let mut drop_in = DropIn::with_names([("w".to_owned(), var.clone())], config).unwrap();
         drop_in.backward_step(&var.sum_all().unwrap()).unwrap();
         let told = seen.lock().unwrap()[0];
@@ -325,10 +322,7 @@ fn native_tasks_use_the_backend_of_the_optimizer() {
 fn boxed_optimizers_are_optimizers() {
     fn trained<O: Optimizer + Sync>(optimizer: O) -> (String, Vec<f32>) {
         let var = Var::new(&[[1f32, -2.0], [0.5, 3.0]], &candle_core::Device::Cpu).unwrap();
-        let config = DropInConfig {
-            optimizer,
-            non_finite: NonFinite::Refuse,
-        };
+        let config = DropInConfig::new(optimizer);
         let mut drop_in = DropIn::new(vec![var.clone()], config).unwrap();
         for _ in 0..5 {
             let loss = var.sqr().unwrap().sum_all().unwrap();

@@ -105,7 +105,7 @@ pub fn learned() -> Vec<(String, Box<dyn LearnedOptimizer>)> {
 }
 
 /// Every optimizer with every switch.
-fn all() -> Vec<(String, Box<dyn Optimizer>)> {
+pub fn all() -> Vec<(String, Box<dyn Optimizer>)> {
     let online = Adam {
         online_scale: Some(OnlineScale::default()),
         ..Adam::default()
@@ -319,10 +319,7 @@ fn state_of_another_theta_is_rejected_and_the_rate_is_restored() {
     let path = folder.path().join("state.safetensors");
     let var = Var::new(&[1f32, 2.0], &Device::Cpu).unwrap();
     let make = |optimizer: Star| {
-        let config = DropInConfig {
-            optimizer,
-            ..DropInConfig::default()
-        };
+        let config = DropInConfig::new(optimizer);
         DropIn::with_names([("w".to_owned(), var.clone())], config).unwrap()
     };
     let mut saved = make(Star::untrained());
@@ -392,10 +389,7 @@ fn settings_out_of_range_are_told() {
     for (name, spoil) in adams {
         let mut optimizer = Adam::default();
         spoil(&mut optimizer);
-        let config = DropInConfig {
-            optimizer,
-            ..DropInConfig::default()
-        };
+        let config = DropInConfig::new(optimizer);
         let error = DropIn::new(vec![var.clone()], config)
             .unwrap_err()
             .to_string();
@@ -416,17 +410,15 @@ fn settings_out_of_range_are_told() {
 /// One type for all parameters of a learned optimizer, and for each gradient that of its parameter.
 #[test]
 fn other_types_are_told() {
-    let var = |dtype| Var::zeros(2, dtype, &Device::Cpu).unwrap();
-    let mixed = || {
-        [
-            ("a".to_owned(), var(DType::F32)),
-            ("b".to_owned(), var(DType::F64)),
-        ]
-    };
-    let error = DropIn::with_names(mixed(), DropInConfig::<Star>::default()).unwrap_err();
-    let error = error.to_string();
+    let zeros = |dtype| Tensor::zeros(2, dtype, &Device::Cpu).unwrap();
+    let mixed = [
+        ("a".to_owned(), zeros(DType::F32)),
+        ("b".to_owned(), zeros(DType::F64)),
+    ];
+    let mixed = Params::new(mixed).unwrap();
+    let error = Star::untrained().init(&mixed).unwrap_err().to_string();
     assert!(error.contains("`a` has type F32 and `b` F64"), "{error}");
-    DropIn::with_names(mixed(), DropInConfig::<Adam>::default()).unwrap();
+    Adam::default().init(&mixed).unwrap();
     for (name, optimizer) in all() {
         let (mut state, mut params) = run(&*optimizer, 1);
         let right = grads(1, 1.0);
@@ -506,10 +498,7 @@ fn the_drop_in_takes_the_functional_steps_and_reduces_the_loss() {
     fn check<O: Optimizer + Clone>(optimizer: O, goes_down: bool) {
         let start = random(&[5, 3], 0, 0, 1.0);
         let var = Var::from_tensor(&start).unwrap();
-        let config = DropInConfig {
-            optimizer: optimizer.clone(),
-            non_finite: NonFinite::Refuse,
-        };
+        let config = DropInConfig::new(optimizer.clone());
         let mut drop_in = DropIn::new(vec![var.clone()], config).unwrap();
         let mut params = Params::new([("w".to_owned(), start)]).unwrap();
         let mut state = optimizer.init(&params).unwrap();
@@ -550,8 +539,8 @@ fn the_drop_in_rejects_or_skips_non_finite_gradients() {
     let good = quadratic(&var).backward().unwrap();
     let make = |non_finite| {
         let config = DropInConfig {
-            optimizer: Star::untrained(),
             non_finite,
+            ..DropInConfig::new(Star::untrained())
         };
         DropIn::with_names([("layer.weight".to_owned(), var.clone())], config).unwrap()
     };
@@ -570,17 +559,6 @@ fn the_drop_in_rejects_or_skips_non_finite_gradients() {
     );
     skipping.step(&good).unwrap();
     assert_ne!(before, bits(&[var.as_detached_tensor()]));
-}
-
-/// A decay of 0.999 rounds to 1 in bf16, and an ε of 1e-8 to 0 in f16.
-#[test]
-fn the_drop_in_rejects_half_precision() {
-    for dtype in [DType::F16, DType::BF16] {
-        let var = Var::zeros(3, dtype, &Device::Cpu).unwrap();
-        let config = DropInConfig::<Star>::default();
-        let error = DropIn::with_names([("embed".to_owned(), var)], config).unwrap_err();
-        assert!(error.to_string().contains("`embed`"), "{error}");
-    }
 }
 
 /// The gradient shares the memory of its parameter.

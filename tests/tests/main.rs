@@ -21,3 +21,4 @@ mod pretrained;
 mod stability;
 mod suites;
 mod tasks;
+mod training;

@@ -10,10 +10,7 @@ use lopt_adam::{Adam, AdamOptimizer};
 use lopt_core::DropInConfig;
 
 fn main() -> anyhow::Result<()> {
-    let config = DropInConfig {
-        optimizer: Adam::new(1e-2),
-        ..DropInConfig::default()
-    };
+    let config = DropInConfig::new(Adam::new(1e-2));
     let device = &Device::Cpu;
     let varmap = VarMap::new();
     let model = linear(1, 1, VarBuilder::from_varmap(&varmap, DType::F32, device))?;

@@ -16,11 +16,7 @@
 //! use lopt_adam::{Adam, AdamOptimizer, DropInConfig};
 //!
 //! let w = Var::from_tensor(&Tensor::new(&[1f32, -2.0], &Device::Cpu)?)?;
-//! let config = DropInConfig {
-//!     optimizer: Adam::new(0.1),
-//!     ..DropInConfig::default()
-//! };
-//! let mut optimizer = AdamOptimizer::new(vec![w.clone()], config)?;
+//! let mut optimizer = AdamOptimizer::new(vec![w.clone()], DropInConfig::new(Adam::new(0.1)))?;
 //! optimizer.backward_step(&w.sqr()?.sum_all()?)?;
 //! assert!((w.get(0)?.to_scalar::<f32>()? - 0.9).abs() < 1e-5);
 //! # Ok::<(), candle_core::Error>(())
@@ -33,7 +29,7 @@ use lopt_core::{Error, FusedUpdate, Grads, Optimizer, Params, Result, Slot, Stat
 use lopt_kernels::Isa;
 use lopt_online_scale::{FusedScale, step_each};
 
-pub use lopt_core::{DropIn, DropInConfig, NonFinite};
+pub use lopt_core::{Clip, DropIn, DropInConfig, Group, LossScale, NonFinite, Schedule};
 pub use lopt_online_scale::OnlineScale;
 
 /// The name of the optimizer in state files.

@@ -1,5 +1,3 @@
-use std::f64::consts::PI;
-
 use lopt_core::StepContext;
 
 /// A schedule of the learning rate: linear warm-up, then cosine decay to 0 at the horizon.
@@ -29,14 +27,12 @@ impl Schedule {
             0.0 => 0,
             fraction => ((fraction * horizon as f64).round() as u64).max(1),
         };
-        if context.step < warm_up {
-            return (context.step + 1) as f64 / warm_up as f64;
-        }
-        if context.step >= horizon {
-            return 0.0;
-        }
-        let progress = (context.step - warm_up) as f64 / (horizon - warm_up) as f64;
-        0.5 * (1.0 + (PI * progress).cos())
+        let cosine = lopt_core::Schedule::Cosine {
+            warm_up,
+            steps: horizon,
+            end: 0.0,
+        };
+        cosine.factor(context.step)
     }
 
     /// Returns the same step with the scheduled learning rate.
@@ -50,6 +46,8 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
+    use std::f64::consts::PI;
+
     use super::*;
 
     fn factors(warm_up: f64, horizon: u64) -> Vec<f64> {

@@ -14,10 +14,7 @@ fn main() -> anyhow::Result<()> {
     // Before meta-training the blackbox does not train anything.
     let path = std::env::args().nth(1);
     let path = path.context("give the path of a θ file written by `cargo xtask meta-train`")?;
-    let config = DropInConfig {
-        optimizer: Blackbox::new(Theta::load(path.as_ref())?).context(path)?,
-        ..DropInConfig::default()
-    };
+    let config = DropInConfig::new(Blackbox::new(Theta::load(path.as_ref())?).context(path)?);
     let device = &Device::Cpu;
     let varmap = VarMap::new();
     let model = linear(1, 1, VarBuilder::from_varmap(&varmap, DType::F32, device))?;

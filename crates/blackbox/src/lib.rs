@@ -26,7 +26,7 @@ use lopt_core::{Result, StepContext};
 use lopt_per_param::{Evaluation, Exponent, Formula, Learned, Pretrained, Rule};
 use serde::{Deserialize, Serialize};
 
-pub use lopt_core::{DropIn, DropInConfig, NonFinite, Theta};
+pub use lopt_core::{Clip, DropIn, DropInConfig, Group, LossScale, NonFinite, Schedule, Theta};
 pub use lopt_online_scale::OnlineScale;
 
 /// The blackbox optimizer with its θ.

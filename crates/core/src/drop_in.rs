@@ -1,43 +1,47 @@
-use std::{collections::HashMap, path::Path};
+mod config;
+mod gradients;
+mod loss_scale;
+mod saved;
+
+use std::collections::HashMap;
 
 use candle_core::{DType, Tensor, Var, backprop::GradStore};
 
+pub use config::{Clip, DropInConfig, Group, NonFinite};
+pub use loss_scale::LossScale;
+
 use crate::{
-    Backend, Error, Optimizer, Params, Result, State, StepContext,
+    Backend, Error, GradSource, Grads, Optimizer, Params, Result, Schedule, State, StepContext,
     backend::{Chosen, OfStore},
+    params::check_gradient,
 };
-
-/// What a [`DropIn`] does with a gradient that contains NaN, ±inf or an entry above 1e18.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum NonFinite {
-    /// Return an error that names the parameter; nothing changes.
-    #[default]
-    Refuse,
-    /// Skip the step and count it in [`DropIn::skipped_steps`].
-    Skip,
-}
-
-/// The configuration of a [`DropIn`].
-#[derive(Clone, Debug, Default)]
-pub struct DropInConfig<O> {
-    /// The optimizer.
-    pub optimizer: O,
-    /// What to do with a gradient that is not finite. Default: refuse the step.
-    pub non_finite: NonFinite,
-}
+use gradients::{Pending, clipped, scaled};
+use loss_scale::Scaling;
 
 /// Adapts an [`Optimizer`] to [`candle_nn::Optimizer`]: it owns [`Var`]s and updates them.
 ///
 /// As with candle's own optimizers, variables without a gradient and variables of an integer type
-/// keep their value and state.
+/// keep their value and state. Variables in f16 and bf16 have an f32 copy that the optimizer updates
+/// and that they are rounded from; next to variables in f64, all others have an f64 copy.
 pub struct DropIn<O> {
     optimizer: O,
     non_finite: NonFinite,
+    schedule: Schedule,
+    clip: Option<Clip>,
+    groups: Vec<Group>,
+    weight_decay: f64,
+    accumulate: u64,
+    scaling: Option<Scaling>,
     /// The variables in name order.
     vars: Vec<Var>,
-    /// Views of the variables' memory.
+    /// What the optimizer updates: the variables, or copies of another type.
+    values: Vec<Var>,
+    /// Views of the values' memory.
     params: Params,
+    /// The group of each variable.
+    group_of: Vec<Option<usize>>,
     backend: Box<dyn Backend>,
+    pending: Pending,
     named: bool,
     skipped_steps: u64,
 }
@@ -56,35 +60,60 @@ impl<O: Optimizer> DropIn<O> {
     /// Creates the optimizer for named variables, so that its state can be saved.
     ///
     /// # Errors
-    /// Returns [`Error::Mismatch`] if two variables have the same name, or a variable has a float
-    /// type other than f32 and f64: with fewer digits, decays near 1 and small ε are rounded away.
+    /// Returns [`Error::Mismatch`] if two variables have the same name or a variable has a float type
+    /// other than f16, bf16, f32 and f64, and [`Error::Setting`] if a setting is out of range.
     pub fn with_names(
         vars: impl IntoIterator<Item = (String, Var)>,
         config: DropInConfig<O>,
     ) -> Result<Self> {
+        config.check()?;
+        let group_of = |name: &str, var: &Var| config.group_of(name, var.dims());
+        let frozen = |group: Option<usize>| group.is_some_and(|index| config.groups[index].frozen);
         let mut vars: Vec<_> = vars
             .into_iter()
-            .filter(|(_, var)| var.dtype().is_float())
+            .filter(|(name, var)| var.dtype().is_float() && !frozen(group_of(name, var)))
             .collect();
         if let Some((name, var)) = vars.iter().find(|(_, var)| !supported(var.dtype())) {
             return Err(Error::Mismatch(format!(
-                "variable `{name}` has type {:?}, but the optimizers of lopt compute in f32 or \
-                 f64; keep the variables in f32 and convert them in the forward pass",
+                "variable `{name}` has type {:?}; the optimizers of lopt support f16, bf16, f32 and \
+                 f64",
                 var.dtype()
             )));
         }
         vars.sort_by(|a, b| a.0.cmp(&b.0));
-        let params = Params::new(
-            vars.iter()
-                .map(|(name, var)| (name.clone(), var.as_detached_tensor())),
-        )?;
+        let group_of = vars.iter().map(|(name, var)| group_of(name, var)).collect();
+        // Decays near 1 and a small ε would be rounded away in f16.
+        let dtype = match vars.iter().any(|(_, var)| var.dtype() == DType::F64) {
+            true => DType::F64,
+            false => DType::F32,
+        };
+        let value = |(_, var): &(String, Var)| match var.dtype() == dtype {
+            true => Ok(var.clone()),
+            false => Var::from_tensor(&var.to_dtype(dtype)?),
+        };
+        let values = vars
+            .iter()
+            .map(value)
+            .collect::<candle_core::Result<Vec<_>>>()?;
+        let names = vars.iter().map(|(name, _)| name.clone());
+        let views = values.iter().map(|value| value.as_detached_tensor());
+        let params = Params::new(names.zip(views))?;
         let backend = Chosen::new(&config.optimizer, &params)?.into_backend();
         let drop_in = Self {
             optimizer: config.optimizer,
             non_finite: config.non_finite,
+            schedule: config.schedule,
+            clip: config.clip,
+            groups: config.groups,
+            weight_decay: config.weight_decay,
+            accumulate: config.accumulate,
+            scaling: config.loss_scale.map(Scaling::new),
             vars: vars.into_iter().map(|(_, var)| var).collect(),
+            values,
             params,
+            group_of,
             backend,
+            pending: Pending::default(),
             named: true,
             skipped_steps: 0,
         };
@@ -93,7 +122,7 @@ impl<O: Optimizer> DropIn<O> {
     }
 
     /// The implementation in use: "avx512", "avx2" or "portable" for the in-place kernels
-    /// (contiguous f32 variables on the CPU), otherwise "candle ops".
+    /// (contiguous variables on the CPU, none of them in f64), otherwise "candle ops".
     pub fn path(&self) -> &'static str {
         self.backend.path()
     }
@@ -115,44 +144,186 @@ impl<O: Optimizer> DropIn<O> {
         &self.optimizer
     }
 
-    /// The number of steps skipped because of [`NonFinite::Skip`].
+    /// The number of steps skipped because of [`NonFinite::Skip`] or a loss scale.
     pub fn skipped_steps(&self) -> u64 {
         self.skipped_steps
     }
 
-    /// Takes one step with candle's gradients.
+    /// The factor that losses are to be multiplied by; see [`LossScale`]. 1 without one.
+    pub fn loss_scale(&self) -> f64 {
+        self.scaling.as_ref().map_or(1.0, |scaling| scaling.scale)
+    }
+
+    /// Sets the factor of the learning rate of a group. Returns whether there is such a group.
+    pub fn set_factor(&mut self, group: &str, factor: f64) -> bool {
+        let found = self.groups.iter_mut().find(|of| of.name == group);
+        found.map(|of| of.factor = factor).is_some()
+    }
+
+    /// Sets λ of the weight decay of a group. Returns whether there is such a group.
+    pub fn set_weight_decay(&mut self, group: &str, lambda: f64) -> bool {
+        let found = self.groups.iter_mut().find(|of| of.name == group);
+        found.map(|of| of.weight_decay = Some(lambda)).is_some()
+    }
+
+    /// The bytes of the optimizer's state: its slots, the copies of variables in f16 and bf16, and the
+    /// gradients that are accumulated now.
     ///
     /// # Errors
-    /// Returns the errors of [`Optimizer::step`]; the variables are then unchanged.
+    /// Returns an error if a tensor operation fails.
+    pub fn state_bytes(&self) -> Result<usize> {
+        let bytes = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
+        let state = self.backend.state()?;
+        let slots = state.all_slots().map(|slot| bytes(&slot.value));
+        let copies = self.copies().map(|(_, value)| bytes(value));
+        let pending = self.pending.sums.iter().flatten().map(bytes);
+        Ok(slots.chain(copies).chain(pending).sum())
+    }
+
+    /// The variables that have a copy, with it.
+    fn copies(&self) -> impl Iterator<Item = (usize, &Var)> {
+        let copied = |index: &usize| self.vars[*index].dtype() != self.values[*index].dtype();
+        let indices = (0..self.vars.len()).filter(copied);
+        indices.map(|index| (index, &self.values[index]))
+    }
+
+    /// Takes one step with candle's gradients, or adds them to those of the next step; see
+    /// [`DropInConfig::accumulate`].
+    ///
+    /// # Errors
+    /// Returns the errors of [`Optimizer::step`]; the variables are then unchanged, and accumulated
+    /// gradients are dropped.
     pub fn try_step(&mut self, store: &GradStore) -> Result<()> {
         self.step_with(store, None)
     }
 
     fn step_with(&mut self, store: &GradStore, loss: Option<f32>) -> Result<()> {
-        match self.step_or_refuse(store, loss) {
-            Err(error) if error.is_bad_gradient() && self.non_finite == NonFinite::Skip => {
+        let as_they_are = self.accumulate == 1
+            && self.scaling.is_none()
+            && self.clip.is_none()
+            && self.copies().next().is_none();
+        let taken = match as_they_are {
+            true => {
+                // The step needs all of `self` but the variables.
+                let vars = std::mem::take(&mut self.vars);
+                let taken = self.take_step(&OfStore { vars: &vars, store }, loss);
+                self.vars = vars;
+                taken.map(|()| true)
+            }
+            false => self.gathered(store).and_then(|grads| match grads {
+                Some(grads) => self.take_step(&grads, loss).map(|()| true),
+                None => Ok(false),
+            }),
+        };
+        match (taken, &mut self.scaling) {
+            (Ok(true), Some(scaling)) => scaling.taken(),
+            (Ok(_), _) => {}
+            (Err(error), Some(scaling)) if error.is_bad_gradient() => {
+                scaling.skipped();
                 self.skipped_steps += 1;
-                Ok(())
             }
-            result => result,
-        }
-    }
-
-    fn step_or_refuse(&mut self, store: &GradStore, loss: Option<f32>) -> Result<()> {
-        let vars = &self.vars;
-        let rate = self.optimizer.learning_rate();
-        let mut context = StepContext::new(self.backend.steps(), rate);
-        context.loss = loss;
-        let grads = OfStore { vars, store };
-        let (optimizer, params) = (&self.optimizer, &self.params);
-        if let Some(new) = self.backend.step(optimizer, &context, params, &grads)? {
-            for (var, new) in vars.iter().zip(new.tensors()) {
-                if store.get(var).is_some() && new.elem_count() > 0 {
-                    var.set(new)?;
-                }
+            (Err(error), _) if error.is_bad_gradient() && self.non_finite == NonFinite::Skip => {
+                self.skipped_steps += 1;
             }
+            (Err(error), _) => return Err(error),
         }
         Ok(())
+    }
+
+    /// The gradients of a step, or `None` if more are to be accumulated first.
+    fn gathered(&mut self, store: &GradStore) -> Result<Option<Grads>> {
+        let gradient = |(var, value): (&Var, &Var)| {
+            let gradient = store.get(var).map(|g| g.detach().to_dtype(value.dtype()));
+            gradient.transpose()
+        };
+        let pairs = self.vars.iter().zip(&self.values);
+        let mut grads = Grads::new(pairs.map(gradient).collect::<candle_core::Result<_>>()?);
+        if self.accumulate > 1 {
+            self.pending.add(&grads)?;
+            if self.pending.count < self.accumulate {
+                return Ok(None);
+            }
+            grads = self.pending.take();
+        }
+        let factor = 1.0 / (self.accumulate as f64 * self.loss_scale());
+        if factor != 1.0 {
+            grads = scaled(&grads, factor)?;
+        }
+        Ok(Some(match self.clip {
+            Some(clip) => clipped(grads, clip, &self.params)?,
+            None => grads,
+        }))
+    }
+
+    /// The factor of the learning rate and λ of a variable.
+    fn rule(&self, index: usize) -> (f64, f64) {
+        let group = self.group_of[index].map(|index| &self.groups[index]);
+        group.map_or((1.0, self.weight_decay), |group| {
+            (
+                group.factor,
+                group.weight_decay.unwrap_or(self.weight_decay),
+            )
+        })
+    }
+
+    fn take_step(&mut self, grads: &dyn GradSource, loss: Option<f32>) -> Result<()> {
+        let step = self.backend.steps();
+        let rate = self.optimizer.learning_rate() * self.schedule.factor(step);
+        let mut context = StepContext::new(step, rate);
+        context.loss = loss;
+        let before = self.decay(&context, grads)?;
+        let (optimizer, params) = (&self.optimizer, &self.params);
+        let new = self.backend.step(optimizer, &context, params, grads)?;
+        let updated =
+            |(index, value): &(usize, &Var)| grads.grad(*index).is_some() && value.elem_count() > 0;
+        if let Some(new) = new {
+            let values = self.values.iter().enumerate().filter(updated);
+            for (index, value) in values {
+                value.set(&new.tensors()[index])?;
+            }
+        }
+        for (index, before) in before {
+            let (factor, value) = (self.rule(index).0, &self.values[index]);
+            let step = (value.as_tensor() - &before)?;
+            value.set(&(before + (step * factor)?)?)?;
+        }
+        for (index, value) in self.copies().filter(updated) {
+            let var = &self.vars[index];
+            var.set(&value.to_dtype(var.dtype())?)?;
+        }
+        Ok(())
+    }
+
+    /// Decays the parameters and returns those whose step is to be multiplied by a factor, by index.
+    fn decay(&self, context: &StepContext, grads: &dyn GradSource) -> Result<Vec<(usize, Tensor)>> {
+        let rules = (0..self.values.len()).map(|index| (index, self.rule(index)));
+        let special = rules.filter(|(_, rule)| *rule != (1.0, 0.0));
+        let special: Vec<_> = special.collect();
+        if special.is_empty() {
+            return Ok(vec![]);
+        }
+        // A step that is refused must not have changed anything.
+        context.check()?;
+        for (index, (name, value)) in self.params.iter().enumerate() {
+            if let Some(grad) = grads.grad(index) {
+                check_gradient(name, value, grad)?;
+            }
+        }
+        let mut before = vec![];
+        for (index, (factor, lambda)) in special {
+            let value = &self.values[index];
+            if grads.grad(index).is_none() || value.elem_count() == 0 {
+                continue;
+            }
+            if lambda > 0.0 {
+                let kept = 1.0 - context.learning_rate * factor * lambda;
+                value.set(&value.affine(kept, 0.0)?)?;
+            }
+            if factor != 1.0 {
+                before.push((index, value.as_tensor().copy()?));
+            }
+        }
+        Ok(before)
     }
 
     /// Returns the optimizer's state as tensors.
@@ -162,45 +333,10 @@ impl<O: Optimizer> DropIn<O> {
     pub fn state(&self) -> Result<State> {
         self.backend.state()
     }
-
-    /// Saves the state under the variables' names, with the learning rate.
-    ///
-    /// # Errors
-    /// Returns an error if the file cannot be written, or if the variables have no names.
-    pub fn save_state(&self, path: &Path) -> Result<()> {
-        self.require_names("save")?;
-        self.state()?.save(&self.optimizer, &self.params, path)
-    }
-
-    /// Loads a state saved by [`DropIn::save_state`], and sets the learning rate that the optimizer
-    /// had.
-    ///
-    /// # Errors
-    /// Returns an error if the file is damaged or belongs to another optimizer, θ or model, or if
-    /// the variables have no names; nothing changes then.
-    pub fn load_state(&mut self, path: &Path) -> Result<()> {
-        self.require_names("load")?;
-        let mut state = self.state()?;
-        let learning_rate = state.load(&self.optimizer, &self.params, path)?;
-        self.backend.set_state(state)?;
-        self.optimizer.set_learning_rate(learning_rate);
-        Ok(())
-    }
-
-    /// The order of `VarMap::all_vars` changes from run to run, so positions cannot serve as names.
-    fn require_names(&self, what: &str) -> Result<()> {
-        if self.named {
-            return Ok(());
-        }
-        Err(Error::Mismatch(format!(
-            "cannot {what} the optimizer's state: the variables have no names, and their \
-             order changes from run to run; create it with `from_var_map` or `with_names`"
-        )))
-    }
 }
 
 fn supported(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::F64)
+    matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64)
 }
 
 impl<O: Optimizer> candle_nn::Optimizer for DropIn<O> {
@@ -226,9 +362,13 @@ impl<O: Optimizer> candle_nn::Optimizer for DropIn<O> {
         self.optimizer.set_learning_rate(learning_rate);
     }
 
-    /// Also passes the loss to the optimizer, unless it is on a GPU, where reading it would block.
+    /// Multiplies the loss by [`DropIn::loss_scale`]. Also passes the loss to the optimizer, unless it
+    /// is on a GPU, where reading it would block.
     fn backward_step(&mut self, loss: &Tensor) -> candle_core::Result<()> {
-        let store = loss.backward()?;
+        let store = match &self.scaling {
+            Some(scaling) => (loss.to_dtype(DType::F32)? * scaling.scale)?.backward()?,
+            None => loss.backward()?,
+        };
         let value = match loss.device().is_cpu() {
             true => Some(
                 loss.flatten_all()?

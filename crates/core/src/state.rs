@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use candle_core::Tensor;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{Error, Grads, Optimizer, Params, Result, file};
 
@@ -159,18 +159,27 @@ impl State {
     /// # Errors
     /// Returns an error if the file cannot be written.
     pub fn save(&self, optimizer: &dyn Optimizer, params: &Params, path: &Path) -> Result<()> {
+        self.save_with(optimizer, params, path, Value::Null, vec![])
+    }
+
+    /// [`State::save`] with a description of the training, and further tensors.
+    pub(crate) fn save_with(
+        &self,
+        optimizer: &dyn Optimizer,
+        params: &Params,
+        path: &Path,
+        training: Value,
+        more: Vec<(String, Tensor)>,
+    ) -> Result<()> {
         let description = json!({
             "optimizer": optimizer.kind(),
             "step": self.step,
             "learning-rate": optimizer.learning_rate(),
             "theta": theta_of(optimizer),
+            "training": training,
         });
-        file::write(
-            path,
-            "optimizer-state",
-            &description,
-            &self.named_tensors(params),
-        )
+        let tensors = [self.named_tensors(params), more].concat();
+        file::write(path, "optimizer-state", &description, &tensors)
     }
 
     /// Loads a file written by [`State::save`] for the same optimizer, with the same θ, and
@@ -180,36 +189,58 @@ impl State {
     /// Returns an error if the file is damaged, or belongs to another optimizer, another θ or other
     /// parameters; `self` is then unchanged.
     pub fn load(&mut self, optimizer: &dyn Optimizer, params: &Params, path: &Path) -> Result<f64> {
-        let mut contents = file::read(path, "optimizer-state")?;
-        let kind = contents.description["optimizer"]
-            .as_str()
-            .unwrap_or_default();
-        if kind != optimizer.kind() {
-            let ours = optimizer.kind();
-            let problem = format!("contains the state of `{kind}`, not of `{ours}`");
-            return Err(Error::file(path, problem));
-        }
-        if contents.description["theta"].as_str() != theta_of(optimizer).as_deref() {
-            let problem = format!("contains the state of `{kind}` with another θ or configuration");
-            return Err(Error::file(path, problem));
-        }
-        let learning_rate = contents.description["learning-rate"]
-            .as_f64()
-            .ok_or_else(|| Error::file(path, "does not contain the learning rate"))?;
-        let step = contents.description["step"]
-            .as_u64()
-            .ok_or_else(|| Error::file(path, "does not contain the number of steps"))?;
         let mut restored = self.clone();
-        restored.restore(step, params, &mut contents.tensors, path)?;
-        if let Some(extra) = contents.tensors.keys().next() {
+        let loaded = restored.load_with(optimizer, params, path, false)?;
+        if let Some(extra) = loaded.tensors.keys().next() {
             return Err(Error::file(
                 path,
                 format!("contains a state `{extra}` that the model does not have"),
             ));
         }
         *self = restored;
-        Ok(learning_rate)
+        Ok(loaded.learning_rate)
     }
+
+    /// [`State::load`], of any θ if `any_theta`. Returns the other contents of the file.
+    pub(crate) fn load_with(
+        &mut self,
+        optimizer: &dyn Optimizer,
+        params: &Params,
+        path: &Path,
+        any_theta: bool,
+    ) -> Result<Loaded> {
+        let mut contents = file::read(path, "optimizer-state")?;
+        let description = &mut contents.description;
+        let kind = description["optimizer"].as_str().unwrap_or_default();
+        if kind != optimizer.kind() {
+            let ours = optimizer.kind();
+            let problem = format!("contains the state of `{kind}`, not of `{ours}`");
+            return Err(Error::file(path, problem));
+        }
+        if !any_theta && description["theta"].as_str() != theta_of(optimizer).as_deref() {
+            let problem = format!("contains the state of `{kind}` with another θ or configuration");
+            return Err(Error::file(path, problem));
+        }
+        let learning_rate = description["learning-rate"]
+            .as_f64()
+            .ok_or_else(|| Error::file(path, "does not contain the learning rate"))?;
+        let step = description["step"]
+            .as_u64()
+            .ok_or_else(|| Error::file(path, "does not contain the number of steps"))?;
+        self.restore(step, params, &mut contents.tensors, path)?;
+        Ok(Loaded {
+            learning_rate,
+            training: description["training"].take(),
+            tensors: contents.tensors,
+        })
+    }
+}
+
+/// What a file contains beyond the state.
+pub(crate) struct Loaded {
+    pub learning_rate: f64,
+    pub training: Value,
+    pub tensors: BTreeMap<String, Tensor>,
 }
 
 /// The digest of a learned optimizer's θ.

@@ -44,10 +44,7 @@ fn main() -> Result<()> {
 
     let varmap = VarMap::new();
     let model = Mlp::new(VarBuilder::from_varmap(&varmap, DType::F32, &Device::Cpu))?;
-    let config = DropInConfig {
-        optimizer: star,
-        ..DropInConfig::default()
-    };
+    let config = DropInConfig::new(star);
     // With candle's AdamW: let mut optimizer = AdamW::new(varmap.all_vars(), params)?;
     // `Default::default()` is a configuration with the embedded θ.
     let mut optimizer = StarOptimizer::new(varmap.all_vars(), config)?;

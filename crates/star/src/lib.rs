@@ -45,7 +45,7 @@ use lopt_core::{Result, StepContext};
 use lopt_per_param::{Evaluation, Exponent, Formula, Learned, Pretrained, Rule};
 
 pub use config::{Config, Magnitude, Multipliers, Nominal};
-pub use lopt_core::{DropIn, DropInConfig, NonFinite, Theta};
+pub use lopt_core::{Clip, DropIn, DropInConfig, Group, LossScale, NonFinite, Schedule, Theta};
 pub use lopt_online_scale::OnlineScale;
 
 /// STAR with its θ.

@@ -1,0 +1,179 @@
+//! Files with the state of a [`DropIn`].
+
+use std::path::Path;
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::DropIn;
+use crate::{Error, Optimizer, Result};
+
+/// What a file says beyond the state of the optimizer.
+#[derive(Serialize, Deserialize)]
+struct Training {
+    /// The number of gradients in the sums.
+    accumulated: u64,
+    loss_scale: Option<Scale>,
+    groups: Vec<Factors>,
+    weight_decay: f64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Scale {
+    scale: f64,
+    good_steps: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Factors {
+    name: String,
+    factor: f64,
+    weight_decay: Option<f64>,
+}
+
+/// The prefixes of the names of tensors.
+const SUM: &str = "accumulated";
+const COPY: &str = "copy";
+
+impl<O: Optimizer> DropIn<O> {
+    /// Saves the state under the variables' names: that of the optimizer, its learning rate and a
+    /// digest of θ, the factors and decays of the groups, accumulated gradients, the loss scale, and
+    /// the copies of variables in f16 and bf16.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be written, or if the variables have no names.
+    pub fn save_state(&self, path: &Path) -> Result<()> {
+        self.require_names("save")?;
+        let training = Training {
+            accumulated: self.pending.count,
+            loss_scale: self.scaling.as_ref().map(|scaling| Scale {
+                scale: scaling.scale,
+                good_steps: scaling.good_steps,
+            }),
+            groups: self
+                .groups
+                .iter()
+                .map(|group| Factors {
+                    name: group.name.clone(),
+                    factor: group.factor,
+                    weight_decay: group.weight_decay,
+                })
+                .collect(),
+            weight_decay: self.weight_decay,
+        };
+        let training = serde_json::to_value(training)
+            .map_err(|e| Error::file(path, format!("cannot be written: {e}")))?;
+        let name = |index: usize| &self.params.names()[index];
+        let copies = self.copies().map(|(index, value)| {
+            (
+                format!("{COPY}/{}", name(index)),
+                value.as_detached_tensor(),
+            )
+        });
+        let sums = self
+            .pending
+            .sums
+            .iter()
+            .enumerate()
+            .filter_map(|(index, sum)| Some((format!("{SUM}/{}", name(index)), sum.clone()?)));
+        let tensors: Vec<(String, Tensor)> = copies.chain(sums).collect();
+        let state = self.state()?;
+        state.save_with(&self.optimizer, &self.params, path, training, tensors)
+    }
+
+    /// Loads a state saved by [`DropIn::save_state`], and sets the learning rate, factors and decays
+    /// that the optimizer had.
+    ///
+    /// # Errors
+    /// Returns an error if the file is damaged or belongs to another optimizer, θ or model or to other
+    /// groups, or if the variables have no names; nothing changes then.
+    pub fn load_state(&mut self, path: &Path) -> Result<()> {
+        self.load(path, false)
+    }
+
+    /// [`DropIn::load_state`] that accepts the state of another θ of the same kind, which was
+    /// accumulated with other decays.
+    ///
+    /// # Errors
+    /// Returns the other errors of [`DropIn::load_state`].
+    pub fn load_state_of_other_theta(&mut self, path: &Path) -> Result<()> {
+        self.load(path, true)
+    }
+
+    fn load(&mut self, path: &Path, any_theta: bool) -> Result<()> {
+        self.require_names("load")?;
+        let mut state = self.state()?;
+        let mut loaded = state.load_with(&self.optimizer, &self.params, path, any_theta)?;
+        let training = Training::deserialize(&loaded.training);
+        let training = training.map_err(|e| Error::file(path, e.to_string()))?;
+        let theirs = training.groups.iter().map(|group| &group.name);
+        if !theirs
+            .clone()
+            .eq(self.groups.iter().map(|group| &group.name))
+        {
+            let theirs = theirs.map(|name| format!("`{name}`")).collect::<Vec<_>>();
+            let problem = format!("has other groups than the optimizer: {}", theirs.join(", "));
+            return Err(Error::file(path, problem));
+        }
+        let mut sums = vec![None; self.params.len()];
+        let mut copies = vec![];
+        for (index, (name, value)) in self.params.iter().enumerate() {
+            let mut take = |prefix: &str| {
+                let name = format!("{prefix}/{name}");
+                let found = loaded.tensors.remove(&name).map(|tensor| {
+                    match tensor.shape() == value.shape() && tensor.dtype() == value.dtype() {
+                        true => Ok(tensor.to_device(value.device())?),
+                        false => Err(Error::file(
+                            path,
+                            format!("`{name}` has another shape or type"),
+                        )),
+                    }
+                });
+                found.transpose()
+            };
+            sums[index] = take(SUM)?;
+            copies.push(take(COPY)?);
+        }
+        for (index, _) in self.copies() {
+            if copies[index].is_none() {
+                let name = &self.params.names()[index];
+                return Err(Error::file(path, format!("has no `{COPY}/{name}`")));
+            }
+        }
+        if let Some(extra) = loaded.tensors.keys().next() {
+            let problem = format!("contains a state `{extra}` that the model does not have");
+            return Err(Error::file(path, problem));
+        }
+        self.backend.set_state(state)?;
+        for (value, copy) in self.values.iter().zip(&copies) {
+            if let Some(copy) = copy {
+                value.set(copy)?;
+            }
+        }
+        self.pending.count = training.accumulated;
+        self.pending.sums = match training.accumulated {
+            0 => vec![],
+            _ => sums,
+        };
+        for (group, saved) in self.groups.iter_mut().zip(training.groups) {
+            (group.factor, group.weight_decay) = (saved.factor, saved.weight_decay);
+        }
+        self.weight_decay = training.weight_decay;
+        if let (Some(scaling), Some(saved)) = (&mut self.scaling, training.loss_scale) {
+            (scaling.scale, scaling.good_steps) = (saved.scale, saved.good_steps);
+        }
+        self.optimizer.set_learning_rate(loaded.learning_rate);
+        Ok(())
+    }
+
+    /// The order of `VarMap::all_vars` changes from run to run, so positions cannot serve as names.
+    fn require_names(&self, what: &str) -> Result<()> {
+        if self.named {
+            return Ok(());
+        }
+        Err(Error::Mismatch(format!(
+            "cannot {what} the optimizer's state: the variables have no names, and their \
+             order changes from run to run; create it with `from_var_map` or `with_names`"
+        )))
+    }
+}
