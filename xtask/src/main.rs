@@ -50,6 +50,12 @@ enum Command {
     /// `reproduce --help`.
     #[command(disable_help_flag = true)]
     Reproduce(Passed),
+    /// Read a checkpoint of the JAX original; see `import --help`.
+    #[command(disable_help_flag = true)]
+    Import(Passed),
+    /// Write a checkpoint for the JAX original; see `export --help`.
+    #[command(disable_help_flag = true)]
+    Export(Passed),
     /// Measure speed and memory and print a table with the targets; see `bench --help`.
     #[command(disable_help_flag = true)]
     Bench(Passed),
@@ -78,6 +84,8 @@ fn main() -> ExitCode {
         Command::GradStudy(passed) => lopt::run("grad-study", &passed.arguments),
         Command::Stability(passed) => lopt::run("stability", &passed.arguments),
         Command::Reproduce(passed) => lopt::run("reproduce", &passed.arguments),
+        Command::Import(passed) => lopt::run("import", &passed.arguments),
+        Command::Export(passed) => lopt::run("export", &passed.arguments),
         Command::Bench(passed) => bench::run(&passed.arguments),
         Command::Scaling(args) => scaling::run(&args),
         Command::Data(command) => data::run(command),

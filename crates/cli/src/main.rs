@@ -6,6 +6,7 @@ mod output;
 
 mod common;
 mod eval_ood;
+mod exchange;
 mod grad_study;
 mod meta_train;
 mod progress;
@@ -39,6 +40,10 @@ enum Command {
     MetaTrain(meta_train::Args),
     /// Compare learned optimizers with tuned baselines, in and out of distribution.
     EvalOod(eval_ood::Args),
+    /// Read a checkpoint of the JAX original, google/learned_optimization.
+    Import(exchange::ImportArgs),
+    /// Write a checkpoint for the JAX original, google/learned_optimization.
+    Export(exchange::ExportArgs),
     /// Print the median time of a sum over all ranks, in seconds.
     #[command(hide = true)]
     SumLatency(ranks::LatencyArgs),
@@ -90,6 +95,8 @@ fn main() -> ExitCode {
     let finished = match cli.command {
         Command::MetaTrain(args) => meta_train::run(args),
         Command::EvalOod(args) => eval_ood::run(args),
+        Command::Import(args) => exchange::import(&args),
+        Command::Export(args) => exchange::export(&args),
         Command::SumLatency(args) => ranks::latency(&args),
         Command::GradStudy(args) => grad_study::run(args),
         Command::Reproduce(args) => reproduce::run(args),

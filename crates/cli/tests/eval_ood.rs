@@ -214,7 +214,7 @@ fn an_interrupted_evaluation_keeps_what_is_finished() {
         "--seeds",
         "1",
         "--group",
-        "batch-size",
+        "nonlinearity",
         "--out",
         "result",
     ];
@@ -238,7 +238,7 @@ fn an_interrupted_evaluation_keeps_what_is_finished() {
         .modified()
         .unwrap();
     assert_eq!(kept, after);
-    assert_eq!(report(here)["tasks"].as_array().unwrap().len(), 2);
+    assert_eq!(report(here)["tasks"].as_array().unwrap().len(), 4);
 }
 
 #[test]

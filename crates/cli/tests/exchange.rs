@@ -1,0 +1,70 @@
+//! Checkpoints of the JAX original by the real binary.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::{fs, path::Path};
+
+use common::{fail, succeed};
+
+#[test]
+fn checkpoints_are_imported_and_exported() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/flax/star.params");
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    fs::create_dir(here.join("original")).unwrap();
+    fs::copy(&golden, here.join("original/params")).unwrap();
+    let import = ["import", "original/params"];
+    let text = succeed(here, &import);
+    assert!(
+        text.contains("202 meta-parameters") && text.contains("defaults"),
+        "{text}"
+    );
+    let text = fail(here, &import);
+    assert!(text.contains("theta.safetensors exists"), "{text}");
+
+    let gin = "MLPNomLOpt.nominal_stepsize = 0.001\nMLPNomLOpt.nominal_controller = True\n";
+    fs::write(here.join("original/config.gin"), gin).unwrap();
+    let text = succeed(
+        here,
+        &["import", "original/params", "--out", "star.safetensors"],
+    );
+    assert!(
+        text.contains("original/config.gin") && text.contains("\"nominal-step\":0.001"),
+        "{text}"
+    );
+    let text = succeed(here, &["export", "star.safetensors"]);
+    assert!(text.contains("checkpoint/params"), "{text}");
+    assert!(fs::read(here.join("checkpoint/params")).unwrap() == fs::read(&golden).unwrap());
+    let written = fs::read_to_string(here.join("checkpoint/config.gin")).unwrap();
+    assert!(
+        written.contains("MLPNomLOpt.nominal_stepsize = 0.001"),
+        "{written}"
+    );
+    let text = fail(here, &["export", "star.safetensors"]);
+    assert!(text.contains("not an empty folder"), "{text}");
+
+    fs::write(
+        here.join("original/config.gin"),
+        "MLPNomLOpt.weight_decay = 0.1\n",
+    )
+    .unwrap();
+    let text = fail(
+        here,
+        &["import", "original/params", "--out", "other.safetensors"],
+    );
+    assert!(
+        text.contains("weight_decay") && !here.join("other.safetensors").exists(),
+        "{text}"
+    );
+    let text = fail(
+        here,
+        &[
+            "import",
+            "original/config.gin",
+            "--out",
+            "other.safetensors",
+        ],
+    );
+    assert!(text.contains("original/config.gin"), "{text}");
+}
