@@ -162,3 +162,8 @@ pub fn relative_error(ours: &Tensor, golden: &Tensor) -> f64 {
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
+
+/// The programs of the tutorial, which run as documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../TUTORIAL.md")]
+pub struct Tutorial;

@@ -1,6 +1,6 @@
 //! Checkpoints of the JAX original by the real binary.
 
-#[path = "common/mod.rs"]
+#[allow(dead_code)]
 mod common;
 
 use std::{fs, path::Path};
