@@ -26,11 +26,14 @@ const ESTIMATORS: [(&str, Nominal); 5] = [
 ];
 
 /// Settings that have no counterpart here, with the value that they must have.
-fn fixed() -> [(&'static str, Value); 6] {
+fn fixed() -> [(&'static str, Value); 9] {
     [
         ("regularization_controller", json!(false)),
         ("weight_decay", json!(0.0)),
         ("selfnormalize_blackbox", json!(false)),
+        ("clip_grad", json!(false)),
+        ("make_separate_weights", json!(false)),
+        ("split_weights", json!(false)),
         ("initial_momentum_decays", json!([0.9, 0.99, 0.999])),
         ("initial_rms_decays", json!([0.999])),
         ("initial_adafactor_decays", json!([0.9, 0.99, 0.999])),
