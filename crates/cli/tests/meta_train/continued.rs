@@ -1,13 +1,13 @@
 //! A run that takes more outer steps than planned, and one that starts from another's θ.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use lopt_core::Theta;
 
 use crate::{
     common::{fail, succeed, tiny},
     reference,
-    runs::{assert_same_run, metrics},
+    runs::{checkpoints, metrics},
 };
 
 #[test]
@@ -34,7 +34,14 @@ fn a_complete_run_can_be_extended() {
     }
     let text = succeed(here, &resume("outer.steps=12"));
     assert!(text.contains("12 outer steps, the last 4"), "{text}");
-    assert_same_run(&whole, &here.join("extended"), "extended");
+    let extended = here.join("extended");
+    assert_eq!(metrics(&whole), metrics(&extended));
+    let theta = |run: &Path| fs::read(run.join("theta.safetensors")).unwrap();
+    assert!(theta(&whole) == theta(&extended));
+    assert!(checkpoints(&whole) == checkpoints(&extended));
+    // Its provenance says how long the run was to be when it was found.
+    let best = |run: &Path| Theta::load(&run.join("best.safetensors")).unwrap();
+    assert_eq!(best(&whole).values(), best(&extended).values());
     // The run remembers its new length.
     let text = succeed(here, &["meta-train", "--resume", "extended"]);
     assert!(text.contains("complete after 12 outer steps"), "{text}");
