@@ -22,9 +22,9 @@
 //! Source: `small_fc_lopt` of Metz et al. 2022, arXiv 2203.11860.
 
 use candle_core::Tensor;
-use lopt_core::{DropIn, Result, StepContext};
+use lopt_core::{DropIn, Result};
 use lopt_online_scale::OnlineScale;
-use lopt_per_param::{Evaluation, Exponent, Formula, Learned, Pretrained, Rule};
+use lopt_per_param::{Evaluation, Exponent, Formula, Learned, Pretrained, Rule, Schedule};
 use serde::{Deserialize, Serialize};
 
 /// The blackbox optimizer with its θ.
@@ -93,20 +93,25 @@ impl Rule for Config {
         )
     }
 
-    fn formula(&self, context: &StepContext) -> Option<Formula> {
+    fn schedule(&self) -> Option<Schedule> {
         let exponent = |scale: f64| Exponent {
             scale: scale as f32,
             shift: 0.0,
             per_tensor: false,
         };
-        Some(Formula {
+        Some(Schedule {
             nominal: [0.0; 4],
-            nominal_preconditioned: false,
-            nominal_exponent: exponent(0.0),
-            blackbox: self.step_multiplier as f32,
-            blackbox_preconditioned: false,
-            blackbox_exponent: exponent(self.exp_multiplier),
-            learning_rate: context.learning_rate as f32,
+            formula: Formula {
+                nominal: [0.0; 4],
+                nominal_preconditioned: false,
+                nominal_exponent: exponent(0.0),
+                blackbox: self.step_multiplier as f32,
+                blackbox_preconditioned: false,
+                blackbox_exponent: exponent(self.exp_multiplier),
+                learning_rate: 1.0,
+            },
+            time_limit: None,
+            grows: false,
         })
     }
 }

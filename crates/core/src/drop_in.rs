@@ -39,6 +39,7 @@ pub struct DropIn<O> {
     params: Params,
     backend: Box<dyn Backend>,
     named: bool,
+    /// Skipped here, because the backend returned an error.
     skipped_steps: u64,
 }
 
@@ -78,7 +79,10 @@ impl<O: Optimizer> DropIn<O> {
             vars.iter()
                 .map(|(name, var)| (name.clone(), var.as_detached_tensor())),
         )?;
-        let backend = Chosen::new(&config.optimizer, &params)?.into_backend();
+        let mut backend = Chosen::new(&config.optimizer, &params)?.into_backend();
+        if config.non_finite == NonFinite::Skip {
+            backend.allow_skipping();
+        }
         let drop_in = Self {
             optimizer: config.optimizer,
             non_finite: config.non_finite,
@@ -93,7 +97,7 @@ impl<O: Optimizer> DropIn<O> {
     }
 
     /// The implementation in use: "avx512", "avx2" or "portable" for the in-place kernels
-    /// (contiguous f32 variables on the CPU), otherwise "candle ops".
+    /// (contiguous f32 variables on the CPU), "cuda" for those of a GPU, otherwise "candle ops".
     pub fn path(&self) -> &'static str {
         self.backend.path()
     }
@@ -115,9 +119,12 @@ impl<O: Optimizer> DropIn<O> {
         &self.optimizer
     }
 
-    /// The number of steps skipped because of [`NonFinite::Skip`].
-    pub fn skipped_steps(&self) -> u64 {
-        self.skipped_steps
+    /// The number of steps skipped because of [`NonFinite::Skip`]. On a GPU this waits for it.
+    ///
+    /// # Errors
+    /// Returns an error if the number cannot be read from the GPU.
+    pub fn skipped_steps(&self) -> Result<u64> {
+        Ok(self.skipped_steps + self.backend.skipped_steps()?)
     }
 
     /// Takes one step with candle's gradients.

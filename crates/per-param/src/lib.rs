@@ -17,6 +17,7 @@
 
 pub mod accumulators;
 pub mod features;
+mod cuda;
 mod fused;
 mod kind;
 mod learned;
@@ -27,4 +28,4 @@ mod step;
 pub use kind::Kind;
 pub use learned::Learned;
 pub use lopt_kernels::per_param::{Exponent, Formula};
-pub use rule::{Evaluation, Pretrained, Rule};
+pub use rule::{Evaluation, Pretrained, Rule, Schedule};

@@ -157,6 +157,7 @@ impl Machine {
         let mut input = vec![];
         BASE.put(&mut input);
         (size as u64).put(&mut input);
+        (size as u64).put(&mut input);
         input.extend_from_slice(&self.memory);
         input.extend_from_slice(&self.commands);
         fs::write(&path, input).unwrap();

@@ -1,0 +1,34 @@
+//! The optimizer as the CUDA kernels know it.
+
+use lopt_cuda::{Hidden, PerParameter};
+use lopt_cuda_backend::Kernels;
+
+use crate::{Rule, accumulators::factored_dims, fused::WIDTHS};
+
+/// Returns the kernels of a rule with θ, or why there are none.
+pub fn kernels(rule: &impl Rule, sizes: &[usize], theta: &[f32]) -> Result<Kernels, String> {
+    let schedule = rule.schedule();
+    let schedule = schedule.ok_or("its rule has no schedule for the kernels")?;
+    let hidden = match *sizes {
+        [_, first, second, _] if first == second => Hidden::of(first),
+        _ => None,
+    };
+    let hidden = hidden.ok_or_else(|| {
+        let hidden = rule.hidden();
+        format!("its hidden layers are {hidden:?}, and kernels take two of {WIDTHS}")
+    })?;
+    let rule_of_kernels = PerParameter {
+        hidden,
+        nominal: schedule.nominal,
+        formula: schedule.formula,
+        time_limit: schedule.time_limit,
+        grows: schedule.grows,
+    };
+    Ok(Kernels {
+        rule: lopt_cuda::Rule::PerParameter(rule_of_kernels),
+        scale: rule.online_scale().cloned(),
+        heads: rule.heads(),
+        theta: theta.to_vec(),
+        factored_dims,
+    })
+}
