@@ -53,6 +53,8 @@ fn compiler() -> OsString {
     let given = env::var_os("NVCC");
     given.unwrap_or_else(|| {
         let mut installed = folders.filter(|path| path.exists());
-        installed.next().map_or_else(|| "nvcc".into(), OsString::from)
+        installed
+            .next()
+            .map_or_else(|| "nvcc".into(), OsString::from)
     })
 }

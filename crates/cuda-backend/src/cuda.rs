@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use candle_core::{
     CudaDevice, DType, Storage, Tensor,
+    backend::BackendDevice,
     cuda_backend::{
         WrapErr,
         cudarc::driver::{

@@ -1,7 +1,5 @@
 use candle_core::{DType, Tensor};
-use lopt_core::{
-    Backend, Error, GradSource, Optimizer, Params, Result, State, StepContext,
-};
+use lopt_core::{Backend, Error, GradSource, Optimizer, Params, Result, State, StepContext};
 use lopt_cuda::{Plan, layout::Pointers};
 
 use crate::{Device, Kernels, session::Session, slots::SlotLayout};

@@ -2,8 +2,8 @@ use std::path::Path;
 
 use candle_core::Tensor;
 use lopt_core::{
-    Backend, Error, FusedUpdate, Grads, Layout, LearnedOptimizer, Optimizer, Params, Purpose, Result, Rng,
-    State, StepContext, Streams, Theta,
+    Backend, Error, FusedUpdate, Grads, Layout, LearnedOptimizer, Optimizer, Params, Purpose,
+    Result, Rng, State, StepContext, Streams, Theta,
 };
 use lopt_cuda_backend::Kernels;
 use lopt_kernels::Isa;

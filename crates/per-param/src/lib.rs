@@ -16,8 +16,8 @@
 //! Source: Metz et al. 2022, arXiv 2203.11860 (`small_fc_lopt`).
 
 pub mod accumulators;
-pub mod features;
 mod cuda;
+pub mod features;
 mod fused;
 mod kind;
 mod learned;
