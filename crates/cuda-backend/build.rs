@@ -6,6 +6,7 @@ use std::{
     error::Error,
     ffi::OsString,
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -28,33 +29,27 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn compile(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
     fs::write(from, lopt_cuda::source())?;
-    let compiler = compiler();
-    let mut command = Command::new(&compiler);
-    command.args(lopt_cuda::OPTIONS).arg("-ptx");
-    command.arg(format!("-arch={ARCHITECTURE}"));
-    let output = command.arg("-o").arg(to).arg(from).output();
-    let output = output.map_err(|error| {
-        format!(
-            "cannot run the CUDA compiler {compiler:?} ({error}): put nvcc on the PATH, or set \
-             NVCC or CUDA_HOME"
-        )
-    })?;
-    if !output.status.success() {
-        let errors = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{compiler:?} failed: {errors}").into());
+    for compiler in compilers() {
+        let mut command = Command::new(&compiler);
+        command.args(lopt_cuda::OPTIONS).arg("-ptx");
+        command.arg(format!("-arch={ARCHITECTURE}"));
+        let output = match command.arg("-o").arg(to).arg(from).output() {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            output => output?,
+        };
+        if !output.status.success() {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("{compiler:?} failed: {errors}").into());
+        }
+        return Ok(());
     }
-    Ok(())
+    Err("there is no CUDA compiler: put nvcc on the PATH, or set NVCC or CUDA_HOME".into())
 }
 
-/// `NVCC`, else that of `CUDA_HOME` or `CUDA_PATH`, else the one on the path.
-fn compiler() -> OsString {
-    let of_folder = |name| Some(Path::new(&env::var_os(name)?).join("bin").join("nvcc"));
+/// Where nvcc may be, in the order in which the build of candle looks for it.
+fn compilers() -> Vec<OsString> {
+    let of_folder = |name| Some(Path::new(&env::var_os(name)?).join("bin/nvcc").into());
     let folders = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(of_folder);
-    let given = env::var_os("NVCC");
-    given.unwrap_or_else(|| {
-        let mut installed = folders.filter(|path| path.exists());
-        installed
-            .next()
-            .map_or_else(|| "nvcc".into(), OsString::from)
-    })
+    let given = env::var_os("NVCC").into_iter();
+    given.chain(["nvcc".into()]).chain(folders).collect()
 }

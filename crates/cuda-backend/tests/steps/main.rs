@@ -1,6 +1,7 @@
 //! The backend on a stand-in for a GPU, against the CPU kernels, with all that it asks of a device
 //! counted.
 
+mod on_stand_in;
 #[path = "../../../cuda/tests/step/program.rs"]
 mod program;
 mod stand_in;
@@ -8,10 +9,15 @@ mod subject;
 
 use candle_core::{DType, Device, Tensor, Var};
 use lopt_core::{
-    Backend, DropIn, DropInConfig, Error, Fused, Grads, NonFinite, Optimizer, Params, StepContext,
+    Backend, DropIn, DropInConfig, Error, Grads, NonFinite, Optimizer, Params, StepContext,
 };
+use on_stand_in::OnStandIn;
 use stand_in::Counts;
-use subject::{Subject, adam, all, changed, flat, grads, params, pretrained, tensor};
+use subject::{Reference, adam, all, changed, difference, few, flat, grads, params, tensor};
+
+fn pretrained() -> OnStandIn {
+    subject::pretrained().into()
+}
 
 /// Weights and biases in turn.
 fn layers(count: usize) -> Params {
@@ -20,83 +26,16 @@ fn layers(count: usize) -> Params {
     params(&all)
 }
 
-/// Ranks 0 to 4, some without elements, one with several tiles.
-fn few() -> Params {
-    params(&[
-        &[],
-        &[7],
-        &[0],
-        &[17, 33],
-        &[3, 0, 2],
-        &[5, 19, 3],
-        &[4, 3, 3, 3],
-        &[70, 90],
-    ])
-}
-
-/// The same values in memory of their own.
-fn copies(params: &Params) -> Params {
-    let copies = params.tensors().iter().map(|p| p.copy().unwrap());
-    params.with_tensors(copies.collect()).unwrap()
-}
-
-/// The largest difference of two rows over the largest entry of the second.
-fn difference(ours: &[f32], theirs: &[f32]) -> f32 {
-    assert_eq!(ours.len(), theirs.len());
-    let largest = theirs.iter().fold(0f32, |max, x| max.max(x.abs()));
-    let pairs = ours.iter().zip(theirs);
-    let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
-    if worst == 0.0 { 0.0 } else { worst / largest }
-}
-
-/// The CPU kernels, with parameters of their own.
-struct Reference<'a> {
-    subject: &'a Subject,
-    fused: Fused,
-    params: Params,
-}
-
-impl<'a> Reference<'a> {
-    fn new(subject: &'a Subject, params: &Params) -> Self {
-        let params = copies(params);
-        let fused = Fused::new(&*subject.optimizer, &params).unwrap().unwrap();
-        Self {
-            subject,
-            fused,
-            params,
-        }
-    }
-
-    fn step(&mut self, grads: &Grads) {
-        let (subject, params) = (self.subject, &self.params);
-        subject.step(&mut self.fused, params, grads).unwrap();
-    }
-
-    /// The difference of parameters and state to those of another backend.
-    fn difference(&self, backend: &dyn Backend, params: &Params) -> f32 {
-        let (ours, theirs) = (backend.state().unwrap(), self.fused.state().unwrap());
-        assert_eq!(ours.step, theirs.step);
-        let slots = ours.all_slots().zip(theirs.all_slots());
-        let of_slots = slots.map(|(ours, theirs)| {
-            assert_eq!(ours.name, theirs.name);
-            assert_eq!(ours.value.dims(), theirs.value.dims());
-            difference(&flat([&ours.value]), &flat([&theirs.value]))
-        });
-        let of_params = difference(&flat(params.tensors()), &flat(self.params.tensors()));
-        of_slots.fold(of_params, f32::max)
-    }
-}
-
 #[test]
 fn a_step_only_launches() {
     for (subject, most) in [
-        (pretrained(), 5),
+        (subject::pretrained(), 5),
         (changed("star per tensor", per_tensor), 6),
         (subject::blackbox_of_the_paper(), 5),
         (adam("adam", None), 3),
         (adam("adam with a scale", subject::scale(Some(1.0))), 3),
     ] {
-        let name = subject.name;
+        let (name, subject) = (subject.name, OnStandIn::from(subject));
         for (count, factor) in [(1, 1), (48, 1), (49, 1), (400, 2)] {
             let params = layers(count);
             let grads = grads(&params, 0);
@@ -177,13 +116,13 @@ fn theta_is_uploaded_once_and_when_it_is_replaced() {
 
     let error = backend.set_theta(&values[1..]).unwrap_err().to_string();
     assert!(error.contains("201") && error.contains("202"), "{error}");
-    let mut adam = adam("adam", None).start(&params);
+    let mut adam = OnStandIn::from(adam("adam", None)).start(&params);
     assert!(adam.set_theta(&[0.0]).is_err());
 }
 
 #[test]
 fn steps_are_those_of_the_cpu_kernels() {
-    for subject in all() {
+    for subject in all().into_iter().map(OnStandIn::from) {
         let params = few();
         let mut backend = subject.start(&params);
         let mut reference = Reference::new(&subject, &params);
@@ -204,7 +143,7 @@ fn steps_are_those_of_the_cpu_kernels() {
 
 #[test]
 fn invalid_gradients_are_refused_by_name() {
-    for subject in [pretrained(), adam("adam", None)] {
+    for subject in [pretrained(), adam("adam", None).into()] {
         let params = few();
         let mut backend = subject.start(&params);
         subject

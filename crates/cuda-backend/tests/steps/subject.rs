@@ -1,28 +1,21 @@
-//! The optimizers under test, with the stand-in as their device.
+//! The optimizers under test.
 
 use candle_core::{Device, Tensor};
 use lopt_adam::Adam;
 use lopt_blackbox::Blackbox;
 use lopt_core::{
-    Backend, GradSource, Grads, LearnedOptimizer, Optimizer, Params, Purpose, Result, State,
-    StepContext, Streams, normal,
+    Backend, Fused, Grads, Optimizer, Params, Purpose, Result, StepContext, Streams, normal,
 };
-use lopt_cuda_backend::{Kernels, OnDevice};
+use lopt_cuda_backend::Kernels;
 use lopt_online_scale::OnlineScale;
 use lopt_star::{Config, Magnitude, Star};
 
-use crate::stand_in::StandIn;
-
-/// An optimizer that takes its steps on a stand-in.
+/// An optimizer and its kernels.
 pub struct Subject {
     pub name: &'static str,
     pub optimizer: Box<dyn Optimizer>,
     pub kernels: Kernels,
-    pub stand_in: StandIn,
 }
-
-/// A backend that copies the parameters back to the host after each step.
-struct Pulled(OnDevice<StandIn>, StandIn);
 
 impl Subject {
     fn new(name: &'static str, optimizer: impl Optimizer + 'static, kernels: Kernels) -> Self {
@@ -30,100 +23,15 @@ impl Subject {
             name,
             optimizer: Box::new(optimizer),
             kernels,
-            stand_in: StandIn::new(),
         }
     }
 
-    pub fn start(&self, params: &Params) -> Box<dyn Backend> {
-        let (device, kernels) = (self.stand_in.clone(), self.kernels.clone());
-        let backend = OnDevice::new(device, &*self.optimizer, kernels, params);
-        Box::new(Pulled(backend.unwrap().unwrap(), self.stand_in.clone()))
-    }
-
+    /// Takes a step at the optimizer's own learning rate.
     pub fn step(&self, backend: &mut dyn Backend, params: &Params, grads: &Grads) -> Result<()> {
         let context = StepContext::new(backend.steps(), self.optimizer.learning_rate());
         let new = backend.step(&*self.optimizer, &context, params, grads)?;
         assert!(new.is_none(), "steps are taken in place");
         Ok(())
-    }
-}
-
-/// With the choice of [`Optimizer::backend`], for drop-ins.
-impl Optimizer for Subject {
-    fn kind(&self) -> &'static str {
-        self.optimizer.kind()
-    }
-
-    fn init(&self, params: &Params) -> Result<State> {
-        self.optimizer.init(params)
-    }
-
-    fn update(
-        &self,
-        context: &StepContext,
-        state: &mut State,
-        params: &mut Params,
-        grads: &Grads,
-    ) -> Result<()> {
-        self.optimizer.update(context, state, params, grads)
-    }
-
-    fn backend(&self, params: &Params) -> Result<Option<Box<dyn Backend>>> {
-        Ok(Some(self.start(params)))
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.optimizer.learning_rate()
-    }
-
-    fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.optimizer.set_learning_rate(learning_rate);
-    }
-
-    fn as_learned(&self) -> Option<&dyn LearnedOptimizer> {
-        self.optimizer.as_learned()
-    }
-}
-
-impl Backend for Pulled {
-    fn path(&self) -> &'static str {
-        self.0.path()
-    }
-
-    fn steps(&self) -> u64 {
-        self.0.steps()
-    }
-
-    fn allow_skipping(&mut self) {
-        self.0.allow_skipping();
-    }
-
-    fn skipped_steps(&self) -> Result<u64> {
-        self.0.skipped_steps()
-    }
-
-    fn state(&self) -> Result<State> {
-        self.0.state()
-    }
-
-    fn set_state(&mut self, state: State) -> Result<()> {
-        self.0.set_state(state)
-    }
-
-    fn set_theta(&mut self, values: &[f32]) -> Result<()> {
-        self.0.set_theta(values)
-    }
-
-    fn step(
-        &mut self,
-        optimizer: &dyn Optimizer,
-        context: &StepContext,
-        params: &Params,
-        grads: &dyn GradSource,
-    ) -> Result<Option<Params>> {
-        let result = self.0.step(optimizer, context, params, grads);
-        self.1.pull(params)?;
-        result
     }
 }
 
@@ -218,4 +126,71 @@ pub fn grads(params: &Params, step: u64) -> Grads {
 pub fn flat<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Vec<f32> {
     let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     tensors.into_iter().flat_map(values).collect()
+}
+
+/// Ranks 0 to 4, some without elements, one with several tiles.
+pub fn few() -> Params {
+    params(&[
+        &[],
+        &[7],
+        &[0],
+        &[17, 33],
+        &[3, 0, 2],
+        &[5, 19, 3],
+        &[4, 3, 3, 3],
+        &[70, 90],
+    ])
+}
+
+/// The same values in memory of their own.
+pub fn copies(params: &Params) -> Params {
+    let copies = params.tensors().iter().map(|p| p.copy().unwrap());
+    params.with_tensors(copies.collect()).unwrap()
+}
+
+/// The largest difference of two rows over the largest entry of the second.
+pub fn difference(ours: &[f32], theirs: &[f32]) -> f32 {
+    assert_eq!(ours.len(), theirs.len());
+    let largest = theirs.iter().fold(0f32, |max, x| max.max(x.abs()));
+    let pairs = ours.iter().zip(theirs);
+    let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    if worst == 0.0 { 0.0 } else { worst / largest }
+}
+
+/// The CPU kernels, with parameters of their own.
+pub struct Reference<'a> {
+    subject: &'a Subject,
+    pub fused: Fused,
+    pub params: Params,
+}
+
+impl<'a> Reference<'a> {
+    pub fn new(subject: &'a Subject, params: &Params) -> Self {
+        let params = copies(params);
+        let fused = Fused::new(&*subject.optimizer, &params).unwrap().unwrap();
+        Self {
+            subject,
+            fused,
+            params,
+        }
+    }
+
+    pub fn step(&mut self, grads: &Grads) {
+        let (subject, params) = (self.subject, &self.params);
+        subject.step(&mut self.fused, params, grads).unwrap();
+    }
+
+    /// The difference of parameters and state to those of another backend.
+    pub fn difference(&self, backend: &dyn Backend, params: &Params) -> f32 {
+        let (ours, theirs) = (backend.state().unwrap(), self.fused.state().unwrap());
+        assert_eq!(ours.step, theirs.step);
+        let slots = ours.all_slots().zip(theirs.all_slots());
+        let of_slots = slots.map(|(ours, theirs)| {
+            assert_eq!(ours.name, theirs.name);
+            assert_eq!(ours.value.dims(), theirs.value.dims());
+            difference(&flat([&ours.value]), &flat([&theirs.value]))
+        });
+        let of_params = difference(&flat(params.tensors()), &flat(self.params.tensors()));
+        of_slots.fold(of_params, f32::max)
+    }
 }

@@ -7,6 +7,7 @@
 //   3  write:  offset and size (u64 each) of a part of the memory, and its new content.
 // If it is "-", they are read from the standard input, and each print is answered at once.
 #include "source.cu"
+#include "table.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -32,22 +33,6 @@ static u64 take_number() {
         fail("the input ends early");
     return number;
 }
-
-struct Kernel {
-    const char *name;
-    void (*run)(Arguments);
-};
-
-#define KERNELS_OF_WIDTH(H)                                                                       \
-    {"lopt_finish_" #H, lopt_finish_##H}, {"lopt_heads_" #H, lopt_heads_##H},                     \
-        {"lopt_apply_" #H, lopt_apply_##H}
-
-static const Kernel KERNELS[] = {
-    {"lopt_gradients", lopt_gradients}, {"lopt_lines", lopt_lines},
-    {"lopt_accumulate", lopt_accumulate}, {"lopt_finish", lopt_finish},
-    {"lopt_adam", lopt_adam}, KERNELS_OF_WIDTH(4), KERNELS_OF_WIDTH(8), KERNELS_OF_WIDTH(16),
-    KERNELS_OF_WIDTH(32),
-};
 
 #ifdef CONCURRENT_THREADS
 

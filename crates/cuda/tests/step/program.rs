@@ -17,6 +17,7 @@ impl Program {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("harness");
         fs::write(folder.path().join("source.cu"), source()).unwrap();
+        fs::write(folder.path().join("table.h"), include_str!("table.h")).unwrap();
         let main = folder.path().join("harness.cpp");
         fs::write(&main, include_str!("harness.cpp")).unwrap();
         let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
