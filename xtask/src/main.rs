@@ -3,6 +3,7 @@
 mod archive;
 mod bench;
 mod ci;
+mod cuda;
 mod curl;
 mod data;
 mod embed;
@@ -57,6 +58,9 @@ enum Command {
     /// Fetch, verify and import data sets.
     #[command(subcommand)]
     Data(data::Command),
+    /// Check the steps on CUDA tensors without a GPU: candle's feature `cuda`, with a stand-in of
+    /// the driver.
+    Cuda,
     /// Run all checks and tests, cheapest first.
     Ci,
 }
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
         Command::Bench(passed) => bench::run(&passed.arguments),
         Command::Scaling(args) => scaling::run(&args),
         Command::Data(command) => data::run(command),
+        Command::Cuda => cuda::check(),
         Command::Ci => ci::run(),
     };
     result.unwrap_or_else(|error| {
