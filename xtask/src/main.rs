@@ -8,6 +8,7 @@ mod curl;
 mod data;
 mod embed;
 mod fetch;
+mod gpu;
 mod import;
 mod lopt;
 mod scaling;
@@ -61,6 +62,9 @@ enum Command {
     /// Check the steps on CUDA tensors without a GPU: candle's feature `cuda`, with a stand-in of
     /// the driver.
     Cuda,
+    /// Build the tests and measurements of steps on a GPU, and pack them for a machine that has one;
+    /// needs the CUDA toolkit.
+    Gpu,
     /// Run all checks and tests, cheapest first.
     Ci,
 }
@@ -83,6 +87,7 @@ fn main() -> ExitCode {
         Command::Scaling(args) => scaling::run(&args),
         Command::Data(command) => data::run(command),
         Command::Cuda => cuda::check(),
+        Command::Gpu => gpu::run(),
         Command::Ci => ci::run(),
     };
     result.unwrap_or_else(|error| {

@@ -67,7 +67,7 @@ fn steps_are_those_of_the_cpu_kernels() {
             grads[step as usize % params.len()] = None;
             let grads = Grads::new(grads);
             let on_device = grads_on(&device, &grads);
-            subject.step(&mut *backend, &params, &on_device).unwrap();
+            subject.train(&mut *backend, &params, &on_device).unwrap();
             reference.step(&grads);
         }
         let difference = reference.difference(&*backend, &params);
@@ -105,13 +105,13 @@ fn a_step_only_launches() {
             assert_eq!(of_kind(&at_start, "allocate"), 3);
             assert_eq!(of_kind(&at_start, "launch"), 0);
 
-            subject.step(&mut *backend, &params, &gradients).unwrap();
+            subject.train(&mut *backend, &params, &gradients).unwrap();
             let refusing = calls().unwrap();
             assert_eq!(&refusing[refusing.len() - 2..], ["read 4", "synchronize 0"]);
 
             backend.allow_skipping();
             for _ in 0..2 {
-                subject.step(&mut *backend, &params, &gradients).unwrap();
+                subject.train(&mut *backend, &params, &gradients).unwrap();
                 let skipping = calls().unwrap();
                 assert_eq!(skipping, refusing[..refusing.len() - 2]);
                 assert_eq!(of_kind(&skipping, "launch"), skipping.len());
@@ -145,7 +145,7 @@ fn theta_and_state_are_replaced() {
         }
         let grads = grads(&on_host, step);
         let on_device = grads_on(&device, &grads);
-        subject.step(&mut *backend, &params, &on_device).unwrap();
+        subject.train(&mut *backend, &params, &on_device).unwrap();
         reference.step(&grads);
     }
     let difference = reference.difference(&*backend, &params);
@@ -160,17 +160,17 @@ fn invalid_gradients_are_refused_by_name_or_skipped() {
     let params = on(&device, &on_host);
     let mut backend = start(&subject, &params);
     let good = grads_on(&device, &grads(&on_host, 0));
-    subject.step(&mut *backend, &params, &good).unwrap();
+    subject.train(&mut *backend, &params, &good).unwrap();
     let before = flat(params.tensors());
     let mut bad = good.tensors().to_vec();
     let values = Tensor::full(f32::NAN, (5, 19, 3), &Device::Cpu).unwrap();
     bad[5] = Some(values.to_device(&device).unwrap());
     let bad = Grads::new(bad);
-    let error = subject.step(&mut *backend, &params, &bad).unwrap_err();
+    let error = subject.train(&mut *backend, &params, &bad).unwrap_err();
     assert!(matches!(&error, Error::BadGradient { param, .. } if param == "p005"));
     assert_eq!(backend.steps(), 1);
     backend.allow_skipping();
-    subject.step(&mut *backend, &params, &bad).unwrap();
+    subject.train(&mut *backend, &params, &bad).unwrap();
     assert_eq!(backend.skipped_steps().unwrap(), 1);
     assert_eq!(backend.state().unwrap().step, 1);
     assert_eq!(flat(params.tensors()), before);
@@ -187,7 +187,7 @@ fn views_and_other_devices() {
     let mut backend = start(&subject, &params);
     let before = flat([&row(1), &row(2)]);
     let grads = Grads::new(vec![Some(row(2))]);
-    subject.step(&mut *backend, &params, &grads).unwrap();
+    subject.train(&mut *backend, &params, &grads).unwrap();
     assert_eq!(flat([&row(1), &row(2)]), before);
     let context = StepContext::new(1, 1.0);
     let other = on(&gpu(), &on(&Device::Cpu, &params));

@@ -48,7 +48,7 @@ fn a_step_only_launches() {
             );
             assert!(counts.reads.is_empty(), "{name}");
 
-            subject.step(&mut *backend, &params, &grads).unwrap();
+            subject.train(&mut *backend, &params, &grads).unwrap();
             let counts = subject.stand_in.counts();
             let launches = counts.launches.len();
             println!("{name}, {count} tensors: {launches} launches");
@@ -63,7 +63,7 @@ fn a_step_only_launches() {
 
             backend.allow_skipping();
             for _ in 0..3 {
-                subject.step(&mut *backend, &params, &grads).unwrap();
+                subject.train(&mut *backend, &params, &grads).unwrap();
                 let counts = subject.stand_in.counts();
                 let nothing_else = Counts {
                     launches: only_a_read.launches.clone(),
@@ -90,7 +90,7 @@ fn theta_is_uploaded_once_and_when_it_is_replaced() {
     let mut backend = subject.start(&params);
     subject.stand_in.counts();
     subject
-        .step(&mut *backend, &params, &grads(&params, 0))
+        .train(&mut *backend, &params, &grads(&params, 0))
         .unwrap();
     assert!(subject.stand_in.counts().writes.is_empty());
 
@@ -108,7 +108,7 @@ fn theta_is_uploaded_once_and_when_it_is_replaced() {
     reference.fused.set_theta(&values).unwrap();
     for step in 1..4 {
         let grads = grads(&params, step);
-        subject.step(&mut *backend, &params, &grads).unwrap();
+        subject.train(&mut *backend, &params, &grads).unwrap();
         reference.step(&grads);
     }
     let difference = reference.difference(&*backend, &params);
@@ -131,7 +131,7 @@ fn steps_are_those_of_the_cpu_kernels() {
             // A parameter that the loss does not depend on, another at each step.
             grads[step as usize % (params.len() + 3) % params.len()] = None;
             let grads = Grads::new(grads);
-            subject.step(&mut *backend, &params, &grads).unwrap();
+            subject.train(&mut *backend, &params, &grads).unwrap();
             reference.step(&grads);
         }
         let difference = reference.difference(&*backend, &params);
@@ -147,13 +147,13 @@ fn invalid_gradients_are_refused_by_name() {
         let params = few();
         let mut backend = subject.start(&params);
         subject
-            .step(&mut *backend, &params, &grads(&params, 0))
+            .train(&mut *backend, &params, &grads(&params, 0))
             .unwrap();
         let before = (flat(params.tensors()), backend.state().unwrap());
         for bad in [f64::NAN, f64::INFINITY, -2e18] {
             let mut grads = grads(&params, 1).tensors().to_vec();
             grads[5] = Some(Tensor::full(bad as f32, (5, 19, 3), &Device::Cpu).unwrap());
-            let result = subject.step(&mut *backend, &params, &Grads::new(grads));
+            let result = subject.train(&mut *backend, &params, &Grads::new(grads));
             let error = result.unwrap_err();
             assert!(matches!(&error, Error::BadGradient { param, .. } if param == "p005"));
             let after = backend.state().unwrap();
@@ -165,7 +165,7 @@ fn invalid_gradients_are_refused_by_name() {
             assert_eq!(backend.skipped_steps().unwrap(), 0);
         }
         subject
-            .step(&mut *backend, &params, &grads(&params, 1))
+            .train(&mut *backend, &params, &grads(&params, 1))
             .unwrap();
         let mut reference = Reference::new(&subject, &few());
         (0..2).for_each(|step| reference.step(&grads(&params, step)));
@@ -185,12 +185,12 @@ fn other_shapes_and_types_are_refused() {
     let larger = with(tensor(&[16, 9], 0, 0));
     let double = with(tensor(&[16, 8], 0, 0).to_dtype(DType::F64).unwrap());
     for grads in [larger, double, Grads::new(vec![None])] {
-        assert!(subject.step(&mut *backend, &params, &grads).is_err());
+        assert!(subject.train(&mut *backend, &params, &grads).is_err());
     }
     let others = layers(3);
     assert!(
         subject
-            .step(&mut *backend, &others, &grads(&others, 0))
+            .train(&mut *backend, &others, &grads(&others, 0))
             .is_err()
     );
     let context = StepContext::new(0, f64::NAN);
@@ -211,7 +211,7 @@ fn gradients_may_be_views() {
     let of_itself = |params: &Params| Some(params.tensors()[1].clone());
     let grads = |params: &Params| Grads::new(vec![Some(transposed.clone()), of_itself(params)]);
     subject
-        .step(&mut *backend, &params, &grads(&params))
+        .train(&mut *backend, &params, &grads(&params))
         .unwrap();
     reference.step(&grads(&reference.params));
     let difference = reference.difference(&*backend, &params);

@@ -27,7 +27,7 @@ impl Subject {
     }
 
     /// Takes a step at the optimizer's own learning rate.
-    pub fn step(&self, backend: &mut dyn Backend, params: &Params, grads: &Grads) -> Result<()> {
+    pub fn train(&self, backend: &mut dyn Backend, params: &Params, grads: &Grads) -> Result<()> {
         let context = StepContext::new(backend.steps(), self.optimizer.learning_rate());
         let new = backend.step(&*self.optimizer, &context, params, grads)?;
         assert!(new.is_none(), "steps are taken in place");
@@ -177,7 +177,7 @@ impl<'a> Reference<'a> {
 
     pub fn step(&mut self, grads: &Grads) {
         let (subject, params) = (self.subject, &self.params);
-        subject.step(&mut self.fused, params, grads).unwrap();
+        subject.train(&mut self.fused, params, grads).unwrap();
     }
 
     /// The difference of parameters and state to those of another backend.
