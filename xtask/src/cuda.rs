@@ -20,6 +20,15 @@ const LIBRARY: &str = "libcuda.so.1";
 /// The arguments of cargo.
 const STEPS: [&[&str]; 2] = [
     &[
+        "test",
+        "--package",
+        "lopt-cuda-backend",
+        "--features",
+        "cuda",
+        "--test",
+        "gpu",
+    ],
+    &[
         "clippy",
         "--package",
         "lopt-cuda-backend",
@@ -29,15 +38,6 @@ const STEPS: [&[&str]; 2] = [
         "--",
         "-D",
         "warnings",
-    ],
-    &[
-        "test",
-        "--package",
-        "lopt-cuda-backend",
-        "--features",
-        "cuda",
-        "--test",
-        "gpu",
     ],
 ];
 

@@ -32,11 +32,22 @@ impl Kernels {
         }
     }
 
-    pub(crate) fn spec(&self, dims: &[usize]) -> Spec {
-        Spec {
+    pub(crate) fn spec(&self, dims: &[usize]) -> Result<Spec> {
+        Ok(Spec {
             dims: dims.to_vec(),
-            factored: (self.factored_dims)(dims),
+            factored: self.factored(dims)?,
             number: Number::F32,
+        })
+    }
+
+    /// The two dimensions over which second moments are factored.
+    pub(crate) fn factored(&self, dims: &[usize]) -> Result<Option<(usize, usize)>> {
+        let found = (self.factored_dims)(dims);
+        match found {
+            Some((a, b)) if a == b || a.max(b) >= dims.len() => Err(Error::Mismatch(format!(
+                "{a} and {b} are not two dimensions of the shape {dims:?}"
+            ))),
+            _ => Ok(found),
         }
     }
 

@@ -38,7 +38,8 @@ impl<D: Device> OnDevice<D> {
     ) -> Result<Option<Self>> {
         let state = optimizer.init(&on_host(params)?)?;
         let shapes = params.shapes();
-        let specs: Vec<_> = shapes.iter().map(|dims| kernels.spec(dims)).collect();
+        let specs = shapes.iter().map(|dims| kernels.spec(dims));
+        let specs: Vec<_> = specs.collect::<Result<_>>()?;
         let plan = match Plan::new(&kernels.optimizer(), &specs) {
             Ok(plan) => plan,
             Err(reason) => {
@@ -51,7 +52,9 @@ impl<D: Device> OnDevice<D> {
         let layout = SlotLayout::new(&state)?;
         let theta = kernels.decoded(&kernels.theta)?;
         let mut backend = Self {
-            session: Session::new(device, plan, &theta, &layout)?,
+            session: Session::new(device, plan, &theta, layout.bytes(), |base| {
+                layout.places(base, &kernels, &shapes)
+            })?,
             kernels,
             layout,
             shapes,

@@ -2,12 +2,12 @@
 
 use lopt_core::Result;
 use lopt_cuda::{
-    Plan,
+    NetworkSlots, Plan, Slots,
     bytes::{Bytes, bytes_of},
-    layout::{self, Pointers, control},
+    layout::{self, Address, Pointers, control},
 };
 
-use crate::{Device, slots::SlotLayout};
+use crate::Device;
 
 /// The memory that the kernels use besides parameters and gradients.
 pub struct Session<D: Device> {
@@ -24,14 +24,21 @@ pub struct Session<D: Device> {
 }
 
 impl<D: Device> Session<D> {
-    /// Allocates the memory, and uploads the constants with a decoded θ.
-    pub fn new(device: D, plan: Plan, theta: &[f32], layout: &SlotLayout) -> Result<Self> {
+    /// Allocates the memory, and uploads the constants with a decoded θ. `places` returns where the
+    /// slots are if their memory begins at an address.
+    pub fn new(
+        device: D,
+        plan: Plan,
+        theta: &[f32],
+        slot_bytes: usize,
+        places: impl FnOnce(Address) -> Result<(NetworkSlots, Vec<Slots>)>,
+    ) -> Result<Self> {
         let kernel = |launch: &lopt_cuda::Launch| device.kernel(&launch.kernel);
         let kernels = plan.launches().iter().map(kernel).collect::<Result<_>>()?;
-        let slots = device.zeros(layout.bytes())?;
+        let slots = device.zeros(slot_bytes)?;
         let scratch = device.zeros(plan.scratch_bytes())?;
         let mut constants = device.zeros(plan.constant_bytes())?;
-        let (network, tensors) = layout.places(device.address(&slots))?;
+        let (network, tensors) = places(device.address(&slots))?;
         let at = device.address(&scratch);
         device.write(&mut constants, 0, &plan.constants(at, theta, &tensors))?;
         let places = plan.places(device.address(&constants), at, network);

@@ -2,7 +2,9 @@
 
 use candle_core::{DType, Tensor};
 use lopt_core::{Error, Result, Slot, State};
-use lopt_cuda::{NetworkSlots, Slots, layout::Address};
+use lopt_cuda::{NetworkSlots, Rule, Slots, layout::Address};
+
+use crate::Kernels;
 
 /// The boundary of each slot.
 const ALIGNMENT: usize = 256;
@@ -43,25 +45,35 @@ impl SlotLayout {
         self.shapes.all_slots().zip(self.offsets.iter().copied())
     }
 
-    /// The addresses, if the memory begins at `base`.
-    pub fn places(&self, base: Address) -> Result<(NetworkSlots, Vec<Slots>)> {
-        let mut offsets = self.offsets.iter().map(|at| base + *at as Address);
-        let (mut network, mut tensors) = (NetworkSlots::default(), vec![]);
-        let mut put = |slots: &[Slot], place: &mut dyn FnMut(&str, Address) -> bool| {
-            let mut pairs = slots.iter().zip(&mut offsets);
-            match pairs.find(|(slot, at)| !place(slot.name, *at)) {
-                None => Ok(()),
-                Some((slot, _)) => Err(unknown(slot.name)),
-            }
-        };
-        put(&self.shapes.network, &mut |name, at| {
-            place_of_network(&mut network, name, at)
-        })?;
-        for slots in &self.shapes.slots {
-            let mut tensor = Slots::default();
-            put(slots, &mut |name, at| place(&mut tensor, name, at))?;
-            tensors.push(tensor);
+    /// The addresses, if the memory begins at `base`, of an optimizer with these kernels and
+    /// parameters of these shapes.
+    ///
+    /// # Errors
+    /// Returns [`Error::Mismatch`] if the kernels need other slots: they do not check sizes.
+    pub fn places(
+        &self,
+        base: Address,
+        kernels: &Kernels,
+        shapes: &[Vec<usize>],
+    ) -> Result<(NetworkSlots, Vec<Slots>)> {
+        if self.shapes.slots.len() != shapes.len() {
+            return Err(Error::other_state());
         }
+        let mut at = self.offsets.iter().map(|offset| base + *offset as Address);
+        let mut network = NetworkSlots::default();
+        let needed = needed_by_network(kernels);
+        place(&self.shapes.network, &needed, &mut network, &mut at)?;
+        let tensors = self.shapes.slots.iter().zip(shapes).map(|(slots, dims)| {
+            let mut tensor = Slots::default();
+            place(
+                slots,
+                &needed_by_tensor(kernels, dims)?,
+                &mut tensor,
+                &mut at,
+            )?;
+            Ok(tensor)
+        });
+        let tensors = tensors.collect::<Result<_>>()?;
         Ok((network, tensors))
     }
 
@@ -94,33 +106,74 @@ impl SlotLayout {
     }
 }
 
-fn unknown(name: &str) -> Error {
-    Error::Mismatch(format!("the CUDA kernels do not know the state `{name}`"))
+/// A slot that the kernels need: its name, its number of values, and the place of its address.
+type Needed<P> = (&'static str, usize, fn(&mut P) -> &mut Address);
+
+/// Sets the addresses of slots, which must be those needed, in their order.
+fn place<P>(
+    slots: &[Slot],
+    needed: &[Needed<P>],
+    places: &mut P,
+    addresses: &mut impl Iterator<Item = Address>,
+) -> Result<()> {
+    let sizes = slots
+        .iter()
+        .map(|slot| (slot.name, slot.value.elem_count()));
+    if !sizes.eq(needed.iter().map(|(name, count, _)| (*name, *count))) {
+        return Err(Error::Mismatch(format!(
+            "the state of a parameter has the slots {:?}, but its CUDA kernels need {:?}",
+            slots.iter().map(|slot| slot.name).collect::<Vec<_>>(),
+            needed.iter().map(|(name, ..)| name).collect::<Vec<_>>(),
+        )));
+    }
+    for ((_, _, place), at) in needed.iter().zip(addresses) {
+        *place(places) = at;
+    }
+    Ok(())
 }
 
-/// Sets the address of a slot; returns whether the kernels know it.
-fn place_of_network(slots: &mut NetworkSlots, name: &str, at: Address) -> bool {
-    let place = match name {
-        "gradient-square" => &mut slots.gradient_square,
-        "scale-learners" => &mut slots.learners,
-        _ => return false,
+fn needed_by_network(kernels: &Kernels) -> Vec<Needed<NetworkSlots>> {
+    let Some(scale) = &kernels.scale else {
+        return vec![];
     };
-    *place = at;
-    true
+    let mut needed: Vec<Needed<NetworkSlots>> = vec![];
+    if scale.gradient_rms.is_some() {
+        needed.push(("gradient-square", 2, |slots| &mut slots.gradient_square));
+    }
+    needed.push(("scale-learners", 4 * scale.learners, |slots| {
+        &mut slots.learners
+    }));
+    needed
 }
 
-/// Sets the address of a slot of a tensor; returns whether the kernels know it.
-fn place(slots: &mut Slots, name: &str, at: Address) -> bool {
-    let place = match name {
-        "momentum" | "m" => &mut slots.momentum,
-        "rms" | "v" => &mut slots.rms,
-        "factored_row" => &mut slots.row,
-        "factored_col" => &mut slots.col,
-        "factored_diag" => &mut slots.diagonal,
-        "scale-learners" => &mut slots.learners,
-        "update-sum" => &mut slots.sum,
-        _ => return false,
+fn needed_by_tensor(kernels: &Kernels, dims: &[usize]) -> Result<Vec<Needed<Slots>>> {
+    let n: usize = dims.iter().product();
+    let without = |dim: usize| -> usize {
+        let others = dims.iter().enumerate().filter(|(other, _)| *other != dim);
+        others.map(|(_, size)| size).product()
     };
-    *place = at;
-    true
+    let mut needed: Vec<Needed<Slots>> = vec![];
+    match kernels.rule {
+        Rule::Adam(_) => {
+            needed.push(("m", n, |slots| &mut slots.momentum));
+            needed.push(("v", n, |slots| &mut slots.rms));
+        }
+        Rule::PerParameter(_) => {
+            needed.push(("momentum", 3 * n, |slots| &mut slots.momentum));
+            needed.push(("rms", n, |slots| &mut slots.rms));
+            if let Some((second, largest)) = kernels.factored(dims)? {
+                needed.push(("factored_row", 3 * without(largest), |slots| &mut slots.row));
+                needed.push(("factored_col", 3 * without(second), |slots| &mut slots.col));
+            } else {
+                needed.push(("factored_diag", 3 * n, |slots| &mut slots.diagonal));
+            }
+        }
+    }
+    if let Some(scale) = &kernels.scale {
+        needed.push(("scale-learners", 4 * scale.learners, |slots| {
+            &mut slots.learners
+        }));
+        needed.push(("update-sum", n, |slots| &mut slots.sum));
+    }
+    Ok(needed)
 }

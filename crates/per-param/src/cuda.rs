@@ -17,6 +17,12 @@ pub fn kernels(rule: &impl Rule, sizes: &[usize], theta: &[f32]) -> Result<Kerne
         let hidden = rule.hidden();
         format!("its hidden layers are {hidden:?}, and kernels take two of {WIDTHS}")
     })?;
+    let heads = rule.heads();
+    if lopt_cuda::theta::decoded(theta, hidden, heads).is_none() {
+        return Err(format!(
+            "its MLP has {heads} outputs, and kernels take at most 3"
+        ));
+    }
     let rule_of_kernels = PerParameter {
         hidden,
         nominal: schedule.nominal,
@@ -27,7 +33,7 @@ pub fn kernels(rule: &impl Rule, sizes: &[usize], theta: &[f32]) -> Result<Kerne
     Ok(Kernels {
         rule: lopt_cuda::Rule::PerParameter(rule_of_kernels),
         scale: rule.online_scale().cloned(),
-        heads: rule.heads(),
+        heads,
         theta: theta.to_vec(),
         factored_dims,
     })

@@ -11,6 +11,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use lopt_core::{
     Backend, DropIn, DropInConfig, Error, Grads, NonFinite, Optimizer, Params, StepContext,
 };
+use lopt_cuda_backend::OnDevice;
 use on_stand_in::OnStandIn;
 use stand_in::Counts;
 use subject::{Reference, adam, all, changed, difference, few, flat, grads, params, tensor};
@@ -299,5 +300,31 @@ fn optimizers_without_kernels_say_why() {
         let star = lopt_star::Star::init(config, 1.0, &mut rng).unwrap();
         let reason = star.cuda_kernels().unwrap_err();
         assert!(reason.contains("hidden layers"), "{reason}");
+    }
+}
+
+/// Kernels that would write to memory outside of the slots.
+#[test]
+fn kernels_of_another_optimizer_are_refused() {
+    let params = few();
+    for (optimizer, kernels) in [
+        (pretrained(), subject::blackbox_of_the_paper()),
+        (pretrained(), adam("adam", None)),
+        (adam("adam", None).into(), subject::pretrained()),
+        (
+            adam("adam", None).into(),
+            adam("adam with a scale", subject::scale(None)),
+        ),
+        (
+            subject::blackbox_of_the_paper().into(),
+            changed("star", |config| config.online_scale = None),
+        ),
+    ] {
+        let (device, same) = (
+            optimizer.stand_in.clone(),
+            optimizer.optimizer.kind() == "blackbox",
+        );
+        let result = OnDevice::new(device, &*optimizer.optimizer, kernels.kernels, &params);
+        assert_eq!(result.is_ok(), same);
     }
 }
