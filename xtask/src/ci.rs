@@ -4,7 +4,10 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result};
 
-use crate::lopt::{cargo, exit_code, root};
+use crate::{
+    cuda,
+    lopt::{cargo, exit_code, root},
+};
 
 /// Arguments of cargo, cheapest step first.
 const STEPS: [&[&str]; 4] = [
@@ -59,6 +62,10 @@ pub fn run() -> Result<ExitCode> {
             eprintln!("failed ({status}): {line}");
             return Ok(exit_code(status));
         }
+    }
+    let code = cuda::check()?;
+    if code != ExitCode::SUCCESS {
+        return Ok(code);
     }
     if !mpi {
         println!("skipped: tests of the feature mpi, because mpirun or mpicc was not found");

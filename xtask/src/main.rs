@@ -3,10 +3,12 @@
 mod archive;
 mod bench;
 mod ci;
+mod cuda;
 mod curl;
 mod data;
 mod embed;
 mod fetch;
+mod gpu;
 mod import;
 mod lopt;
 mod release;
@@ -64,6 +66,12 @@ enum Command {
     /// Fetch, verify and import data sets.
     #[command(subcommand)]
     Data(data::Command),
+    /// Check the steps on CUDA tensors without a GPU: candle's feature `cuda`, with a stand-in of
+    /// the driver.
+    Cuda,
+    /// Build the tests and measurements of steps on a GPU, and pack them for a machine that has one;
+    /// needs the CUDA toolkit.
+    Gpu,
     /// Run all checks and tests, cheapest first.
     Ci,
     /// Check what publishing to crates.io needs; see RELEASING.md.
@@ -89,6 +97,8 @@ fn main() -> ExitCode {
         Command::Bench(passed) => bench::run(&passed.arguments),
         Command::Scaling(args) => scaling::run(&args),
         Command::Data(command) => data::run(command),
+        Command::Cuda => cuda::check(),
+        Command::Gpu => gpu::run(),
         Command::Ci => ci::run(),
         Command::Release(args) => release::run(&args),
     };

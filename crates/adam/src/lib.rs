@@ -25,7 +25,11 @@
 //! Source: Kingma and Ba 2015, arXiv 1412.6980.
 
 use candle_core::Tensor;
-use lopt_core::{Error, FusedUpdate, Grads, Optimizer, Params, Result, Slot, State, StepContext};
+use lopt_core::{
+    Backend, Error, FusedUpdate, Grads, Optimizer, Params, Result, Slot, State, StepContext,
+};
+use lopt_cuda::Rule;
+use lopt_cuda_backend::Kernels;
 use lopt_kernels::Isa;
 use lopt_online_scale::{FusedScale, step_each};
 
@@ -112,6 +116,22 @@ impl Adam {
             constants: self.constants(&StepContext::new(0, self.learning_rate)),
             scale: FusedScale::new(isa, self.online_scale.as_ref(), parameters),
         })
+    }
+
+    /// Returns the optimizer as the CUDA kernels know it.
+    pub fn cuda_kernels(&self) -> Kernels {
+        let constants = lopt_cuda::Adam {
+            beta1: self.beta1,
+            beta2: self.beta2,
+            epsilon: self.epsilon,
+        };
+        Kernels {
+            rule: Rule::Adam(constants),
+            scale: self.online_scale.clone(),
+            heads: 0,
+            theta: vec![],
+            factored_dims: |_| None,
+        }
     }
 
     /// Returns the kernel's constants for a step.
@@ -223,6 +243,12 @@ impl Optimizer for Adam {
 
     fn fused(&self, shapes: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {
         Some(self.fused_by(Isa::best(), shapes.len()))
+    }
+
+    /// Returns the backend of the CUDA kernels for contiguous f32 tensors on a GPU, if this crate
+    /// was built with the feature `cuda`.
+    fn backend(&self, params: &Params) -> Result<Option<Box<dyn Backend>>> {
+        lopt_cuda_backend::backend(self, params, || Some(self.cuda_kernels()))
     }
 
     fn learning_rate(&self) -> f64 {

@@ -22,8 +22,8 @@
 //! Source: `small_fc_lopt` of Metz et al. 2022, arXiv 2203.11860.
 
 use candle_core::Tensor;
-use lopt_core::{Result, StepContext};
-use lopt_per_param::{Evaluation, Exponent, Formula, Learned, Pretrained, Rule};
+use lopt_core::Result;
+use lopt_per_param::{Evaluation, Exponent, Formula, Learned, Pretrained, Rule, TimedFormula};
 use serde::{Deserialize, Serialize};
 
 pub use lopt_core::{Clip, DropIn, DropInConfig, Group, LossScale, NonFinite, Schedule, Theta};
@@ -95,20 +95,25 @@ impl Rule for Config {
         )
     }
 
-    fn formula(&self, context: &StepContext) -> Option<Formula> {
+    fn timed_formula(&self) -> Option<TimedFormula> {
         let exponent = |scale: f64| Exponent {
             scale: scale as f32,
             shift: 0.0,
             per_tensor: false,
         };
-        Some(Formula {
+        Some(TimedFormula {
             nominal: [0.0; 4],
-            nominal_preconditioned: false,
-            nominal_exponent: exponent(0.0),
-            blackbox: self.step_multiplier as f32,
-            blackbox_preconditioned: false,
-            blackbox_exponent: exponent(self.exp_multiplier),
-            learning_rate: context.learning_rate as f32,
+            formula: Formula {
+                nominal: [0.0; 4],
+                nominal_preconditioned: false,
+                nominal_exponent: exponent(0.0),
+                blackbox: self.step_multiplier as f32,
+                blackbox_preconditioned: false,
+                blackbox_exponent: exponent(self.exp_multiplier),
+                learning_rate: 1.0,
+            },
+            time_limit: None,
+            grows: false,
         })
     }
 }

@@ -22,7 +22,10 @@ fn claims_are_reproduced_and_meta_trainings_shared() {
         "{text}"
     );
     let table = fs::read_to_string(here.join("r/C1.md")).unwrap();
-    assert!(table.contains("edian over 2 meta-training seeds"), "{table}");
+    assert!(
+        table.contains("edian over 2 meta-training seeds"),
+        "{table}"
+    );
     let runs = || {
         let entries = fs::read_dir(here.join("r/runs")).unwrap();
         let mut runs: Vec<_> = entries.map(|run| run.unwrap().path()).collect();

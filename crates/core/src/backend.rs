@@ -2,7 +2,10 @@
 
 use candle_core::{Tensor, Var, backprop::GradStore};
 
-use crate::{CandleOps, Fused, Grads, Optimizer, Params, Result, State, StepContext};
+use crate::{
+    CandleOps, Fused, Grads, Optimizer, Params, Result, State, StepContext,
+    params::{check_count, check_kind, shares_memory},
+};
 
 /// Holds the state of one optimizer for one set of parameters and computes its steps.
 ///
@@ -10,11 +13,23 @@ use crate::{CandleOps, Fused, Grads, Optimizer, Params, Result, State, StepConte
 /// before anything changes, and updates all tensors in one step. [`Fused`] runs the
 /// CPU kernels, [`CandleOps`] runs [`Optimizer::update`] on any device; [`Chosen::new`] chooses.
 pub trait Backend: Send + Sync {
-    /// The implementation in use: "avx512", "avx2", "portable" or "candle ops".
+    /// The implementation in use: "avx512", "avx2", "portable", "cuda" or "candle ops".
     fn path(&self) -> &'static str;
 
-    /// The number of steps taken so far.
+    /// The number of steps taken so far, with those of [`Backend::skipped_steps`].
     fn steps(&self) -> u64;
+
+    /// Allows the backend to skip steps with an invalid gradient from now on, without an error, if
+    /// it would have to wait for a device to report one. By default it reports them all.
+    fn allow_skipping(&mut self) {}
+
+    /// The number of steps that the backend skipped without an error.
+    ///
+    /// # Errors
+    /// Returns an error if the number cannot be read from the device.
+    fn skipped_steps(&self) -> Result<u64> {
+        Ok(0)
+    }
 
     /// The state as tensors.
     ///
@@ -42,7 +57,7 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// Returns [`crate::Error::BadGradient`] or [`crate::Error::Mismatch`] if a gradient is invalid
-    /// (see [`Grads::check`]); nothing changes then.
+    /// (see [`Grads::check`]), unless the backend skips such steps; nothing changes then.
     fn step(
         &mut self,
         optimizer: &dyn Optimizer,
@@ -97,6 +112,37 @@ pub trait GradSource {
     fn to_grads(&self) -> Grads {
         let detached = |index| self.grad(index).map(Tensor::detach);
         Grads::new((0..self.count()).map(detached).collect())
+    }
+
+    /// Checks that every gradient has its parameter's shape and type, but not its values.
+    ///
+    /// # Errors
+    /// Returns [`crate::Error::Mismatch`] if that or their number is wrong.
+    fn check_kinds(&self, params: &Params) -> Result<()> {
+        check_count(self.count(), params)?;
+        for (index, (name, p)) in params.iter().enumerate() {
+            if let Some(g) = self.grad(index) {
+                check_kind(name, p, g)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the gradient of a parameter as a contiguous tensor of the parameter's type and device
+    /// that shares no memory with it: a copy only if it is not that already. An empty parameter has
+    /// none.
+    ///
+    /// # Errors
+    /// Returns an error if a tensor operation fails.
+    fn readable(&self, index: usize, p: &Tensor) -> Result<Option<Tensor>> {
+        let Some(g) = self.grad(index).filter(|_| p.elem_count() > 0) else {
+            return Ok(None);
+        };
+        let g = g.to_device(p.device())?.to_dtype(p.dtype())?;
+        Ok(Some(match g.is_contiguous() && shares_memory(p, &g) {
+            true => g.copy()?,
+            false => g.contiguous()?,
+        }))
     }
 }
 

@@ -43,6 +43,7 @@ pub struct DropIn<O> {
     backend: Box<dyn Backend>,
     pending: Pending,
     named: bool,
+    /// Skipped here, because the backend returned an error.
     skipped_steps: u64,
 }
 
@@ -98,7 +99,11 @@ impl<O: Optimizer> DropIn<O> {
         let names = vars.iter().map(|(name, _)| name.clone());
         let views = values.iter().map(|value| value.as_detached_tensor());
         let params = Params::new(names.zip(views))?;
-        let backend = Chosen::new(&config.optimizer, &params)?.into_backend();
+        let mut backend = Chosen::new(&config.optimizer, &params)?.into_backend();
+        // With a loss scale, each skipped step must be known.
+        if config.non_finite == NonFinite::Skip && config.loss_scale.is_none() {
+            backend.allow_skipping();
+        }
         let drop_in = Self {
             optimizer: config.optimizer,
             non_finite: config.non_finite,
@@ -122,7 +127,8 @@ impl<O: Optimizer> DropIn<O> {
     }
 
     /// The implementation in use: "avx512", "avx2" or "portable" for the in-place kernels
-    /// (contiguous variables on the CPU, none of them in f64), otherwise "candle ops".
+    /// (contiguous variables on the CPU, none of them in f64), "cuda" for those of a GPU, otherwise
+    /// "candle ops".
     pub fn path(&self) -> &'static str {
         self.backend.path()
     }
@@ -144,9 +150,13 @@ impl<O: Optimizer> DropIn<O> {
         &self.optimizer
     }
 
-    /// The number of steps skipped because of [`NonFinite::Skip`] or a loss scale.
-    pub fn skipped_steps(&self) -> u64 {
-        self.skipped_steps
+    /// The number of steps skipped because of [`NonFinite::Skip`] or a loss scale. On a GPU this waits
+    /// for it.
+    ///
+    /// # Errors
+    /// Returns an error if the number cannot be read from the GPU.
+    pub fn skipped_steps(&self) -> Result<u64> {
+        Ok(self.skipped_steps + self.backend.skipped_steps()?)
     }
 
     /// The factor that losses are to be multiplied by; see [`LossScale`]. 1 without one.

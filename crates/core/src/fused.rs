@@ -235,8 +235,7 @@ impl Backend for Fused {
         // An error may have left some.
         self.grads.clear();
         for (index, p) in params.tensors().iter().enumerate() {
-            let g = grads.grad(index).filter(|_| p.elem_count() > 0);
-            self.grads.push(g.map(|g| readable(p, g)).transpose()?);
+            self.grads.push(grads.readable(index, p)?);
         }
         let updated = self.update_all(context, params);
         self.grads.clear();
@@ -244,16 +243,6 @@ impl Backend for Fused {
         self.step += 1;
         Ok(None)
     }
-}
-
-/// Returns the gradient as a contiguous f32 tensor that shares no memory with its parameter: a copy
-/// only if it is not that already.
-fn readable(p: &Tensor, g: &Tensor) -> Result<Tensor> {
-    let g = g.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
-    Ok(match g.is_contiguous() && same_storage(p, &g) {
-        true => g.copy()?,
-        false => g.contiguous()?,
-    })
 }
 
 /// Calls `read` with the values of a contiguous f32 tensor on the CPU.
@@ -267,13 +256,6 @@ fn with_values<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> 
             "a fused update needs contiguous f32 gradients on the CPU".to_owned(),
         )),
     }
-}
-
-/// Whether two tensors share their memory.
-fn same_storage(a: &Tensor, b: &Tensor) -> bool {
-    let (a, _) = a.storage_and_layout();
-    let (b, _) = b.storage_and_layout();
-    std::ptr::eq(&*a, &*b)
 }
 
 /// Changes a contiguous f32 tensor on the CPU in place.

@@ -192,6 +192,12 @@ pub(crate) fn check_count(count: usize, params: &Params) -> Result<()> {
 
 /// Checks the gradient of one parameter; see [`Grads::check`].
 pub(crate) fn check_gradient(name: &str, param: &Tensor, grad: &Tensor) -> Result<()> {
+    check_kind(name, param, grad)?;
+    verdict(name, largest_magnitude(grad)?)
+}
+
+/// Checks the shape and type of the gradient of one parameter.
+pub(crate) fn check_kind(name: &str, param: &Tensor, grad: &Tensor) -> Result<()> {
     if grad.shape() != param.shape() {
         return Err(Error::Mismatch(format!(
             "the gradient of parameter `{name}` has shape {:?}, but the parameter has {:?}",
@@ -206,7 +212,14 @@ pub(crate) fn check_gradient(name: &str, param: &Tensor, grad: &Tensor) -> Resul
             param.dtype()
         )));
     }
-    verdict(name, largest_magnitude(grad)?)
+    Ok(())
+}
+
+/// Whether two tensors share their memory.
+pub(crate) fn shares_memory(a: &Tensor, b: &Tensor) -> bool {
+    let (a, _) = a.storage_and_layout();
+    let (b, _) = b.storage_and_layout();
+    std::ptr::eq(&*a, &*b)
 }
 
 /// Checks the values of one parameter's gradient; see [`Grads::check`].

@@ -48,7 +48,7 @@ impl State {
     }
 
     /// Returns the shape of each slot: those of the network, then those of each parameter.
-    pub(crate) fn shapes(&self) -> Vec<Vec<&[usize]>> {
+    pub fn shapes(&self) -> Vec<Vec<&[usize]>> {
         let groups = std::iter::once(&self.network).chain(&self.slots);
         groups
             .map(|slots| slots.iter().map(|slot| slot.value.dims()).collect())

@@ -51,6 +51,14 @@ pub enum Hidden {
     H32 = 32,
 }
 
+impl Hidden {
+    /// Returns the width that is this number, if there are kernels for it.
+    pub fn of(width: usize) -> Option<Self> {
+        let all = [Self::H4, Self::H8, Self::H16, Self::H32];
+        all.into_iter().find(|hidden| *hidden as usize == width)
+    }
+}
+
 /// The constants of Adam.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adam {

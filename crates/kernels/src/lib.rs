@@ -8,7 +8,7 @@
 //! `lopt-per-param`, `lopt-adam` and `lopt-tasks` pass their tensors' memory to it and compare the
 //! results with their candle ops.
 //!
-//! This is the only crate with `unsafe` code. The portable instance runs the same bodies with
+//! Besides the launches of CUDA kernels, this is the only crate with `unsafe` code. The portable instance runs the same bodies with
 //! bounds checks, so a test that passes with it shows that a body stays within its slices.
 //! `tests/instances.rs` is small enough for Miri.
 

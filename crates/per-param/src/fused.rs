@@ -12,7 +12,7 @@ use lopt_online_scale::FusedScale;
 use crate::{Rule, accumulators::factored_dims};
 
 /// The hidden-layer widths for which there are kernels.
-const WIDTHS: &str = "4, 8, 16 or 32";
+pub const WIDTHS: &str = "4, 8, 16 or 32";
 
 /// Returns the fused update of a rule, or why there is no kernel for the rule or its MLP.
 pub fn by<R: Rule>(
@@ -42,12 +42,11 @@ pub fn by<R: Rule>(
     .ok_or_else(|| format!("its MLP has {heads} outputs, and kernels take at most 3"))
 }
 
-/// Warns, once for each kind and reason, that steps run in candle ops.
-pub fn warn_once(kind: &str, reason: &str) {
+/// Warns, once for each kind and reason, that steps run in candle ops. `than` is what would be
+/// faster.
+pub fn warn_once(kind: &str, than: &str, reason: &str) {
     static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let message = format!(
-        "`{kind}` runs in candle ops, about 20 times slower than the CPU kernels: {reason}"
-    );
+    let message = format!("`{kind}` runs in candle ops, {than}: {reason}");
     let mut warned = WARNED
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -2,14 +2,15 @@ use std::path::Path;
 
 use candle_core::Tensor;
 use lopt_core::{
-    Error, FusedUpdate, Grads, Layout, LearnedOptimizer, Optimizer, Params, Purpose, Result, Rng,
-    State, StepContext, Streams, Theta,
+    Backend, Error, FusedUpdate, Grads, Layout, LearnedOptimizer, Optimizer, Params, Purpose,
+    Result, Rng, State, StepContext, Streams, Theta,
 };
+use lopt_cuda_backend::Kernels;
 use lopt_kernels::Isa;
 use lopt_online_scale::OnlineScale;
 use serde_json::Value;
 
-use crate::{Pretrained, Rule, accumulators::Accumulators, fused, mlp, step};
+use crate::{Pretrained, Rule, accumulators::Accumulators, cuda, fused, mlp, step};
 
 /// The learned optimizer of a [`Rule`]: accumulators, features, the MLP with θ, and the rule's
 /// formula. See the [crate documentation](crate) for one step.
@@ -132,6 +133,15 @@ impl<R: Rule> Learned<R> {
     pub fn fused_by(&self, isa: Isa, shapes: &[Vec<usize>]) -> Option<Box<dyn FusedUpdate>> {
         fused::by(isa, &self.rule, &self.sizes, self.theta.values(), shapes).ok()
     }
+
+    /// Returns the optimizer as the CUDA kernels know it, or why there are none: the rule must have
+    /// a [`Rule::timed_formula`], and two hidden layers of 4, 8, 16 or 32.
+    ///
+    /// # Errors
+    /// Returns the reason.
+    pub fn cuda_kernels(&self) -> Result<Kernels, String> {
+        cuda::kernels(&self.rule, &self.sizes, self.theta.values())
+    }
 }
 
 /// The configuration as stored in files. A value of `None` is left out, because TOML has no null.
@@ -209,10 +219,23 @@ impl<R: Rule> Optimizer for Learned<R> {
         match fused::by(Isa::best(), &self.rule, &self.sizes, theta, shapes) {
             Ok(fused) => Some(fused),
             Err(reason) => {
-                fused::warn_once(R::KIND, &reason);
+                let than = "about 20 times slower than the CPU kernels";
+                fused::warn_once(R::KIND, than, &reason);
                 None
             }
         }
+    }
+
+    /// Returns the backend of the CUDA kernels for contiguous f32 tensors on a GPU, if this crate
+    /// was built with the feature `cuda` and there are kernels for the rule.
+    fn backend(&self, params: &Params) -> Result<Option<Box<dyn Backend>>> {
+        lopt_cuda_backend::backend(self, params, || {
+            let kernels = self.cuda_kernels();
+            let warn = |reason: &String| {
+                fused::warn_once(R::KIND, "slower than the CUDA kernels", reason);
+            };
+            kernels.inspect_err(warn).ok()
+        })
     }
 
     fn learning_rate(&self) -> f64 {

@@ -16,6 +16,7 @@
 //! Source: Metz et al. 2022, arXiv 2203.11860 (`small_fc_lopt`).
 
 pub mod accumulators;
+mod cuda;
 pub mod features;
 mod fused;
 mod kind;
@@ -27,4 +28,4 @@ mod step;
 pub use kind::Kind;
 pub use learned::Learned;
 pub use lopt_kernels::per_param::{Exponent, Formula};
-pub use rule::{Evaluation, Pretrained, Rule};
+pub use rule::{Evaluation, Pretrained, Rule, TimedFormula};

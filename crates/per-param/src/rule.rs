@@ -61,9 +61,10 @@ pub trait Rule:
         None
     }
 
-    /// Returns the inner step from which the step features are computed at inner step `t`.
+    /// Returns the inner step from which the step features are computed at inner step `t`. By
+    /// default the [`Rule::timed_formula`] says it; without one it is `t`.
     fn seen_step(&self, t: u64) -> u64 {
-        t
+        self.timed_formula().map_or(t, |timed| timed.seen_step(t))
     }
 
     /// Returns the step of one tensor of n elements, \[1, n\], in candle ops that are
@@ -76,8 +77,15 @@ pub trait Rule:
     /// Returns the same step for the CPU kernels, or `None` if they cannot express it and the rule
     /// runs in candle ops only. Whether there is a formula must not depend on the step. The kernels
     /// read the direction d from output 0, m_b from output 1 and m_g from output 2; an output that
-    /// the MLP does not have counts as 0.
-    fn formula(&self, _context: &StepContext) -> Option<Formula> {
+    /// the MLP does not have counts as 0. By default the [`Rule::timed_formula`] says it.
+    fn formula(&self, context: &StepContext) -> Option<Formula> {
+        Some(self.timed_formula()?.at(context))
+    }
+
+    /// Returns the formula of every step, or `None` if a [`TimedFormula`] cannot express it. The CUDA
+    /// kernels count steps themselves and need one; without, the rule runs in candle ops on a GPU.
+    /// [`Rule::formula`] and [`Rule::seen_step`] must agree with it, as their defaults do.
+    fn timed_formula(&self) -> Option<TimedFormula> {
         None
     }
 
@@ -85,6 +93,47 @@ pub trait Rule:
     /// has no nominal term.
     fn nominal_only(&self) -> Option<Self> {
         None
+    }
+}
+
+/// A [`Formula`] that changes with the inner step t in one way: beyond a time limit L, the MLP reads
+/// the step features of L, and the blackbox term is multiplied by L/t.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TimedFormula {
+    /// The coefficients of g, m₁, m₂, m₃, which replace the formula's.
+    pub nominal: [f64; 4],
+    /// The formula up to the time limit. Its learning rate is not used: each step has one.
+    pub formula: Formula,
+    /// L
+    pub time_limit: Option<u64>,
+    /// Whether the nominal term is multiplied by √(t/L) beyond the time limit.
+    pub grows: bool,
+}
+
+impl TimedFormula {
+    /// The inner step whose features the MLP reads at inner step t.
+    pub fn seen_step(&self, t: u64) -> u64 {
+        self.time_limit.map_or(t, |limit| t.min(limit))
+    }
+
+    /// Returns 1 up to the time limit, and limit/t at later inner steps t.
+    fn fade(&self, t: u64) -> f64 {
+        match self.time_limit {
+            Some(limit) if limit < t => limit as f64 / t as f64,
+            _ => 1.0,
+        }
+    }
+
+    /// Returns the formula of one step.
+    pub fn at(&self, context: &StepContext) -> Formula {
+        let fade = self.fade(context.step);
+        let growth = if self.grows { fade.powf(-0.5) } else { 1.0 };
+        Formula {
+            nominal: self.nominal.map(|c| (c * growth) as f32),
+            blackbox: self.formula.blackbox * fade as f32,
+            learning_rate: context.learning_rate as f32,
+            ..self.formula
+        }
     }
 }
 

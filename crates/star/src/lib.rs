@@ -41,8 +41,8 @@ use lopt_blackbox::{
     heads::{DIRECTION, MAGNITUDE},
     term,
 };
-use lopt_core::{Result, StepContext};
-use lopt_per_param::{Evaluation, Exponent, Formula, Learned, Pretrained, Rule};
+use lopt_core::Result;
+use lopt_per_param::{Evaluation, Exponent, Formula, Learned, Pretrained, Rule, TimedFormula};
 
 pub use config::{Config, Magnitude, Multipliers, Nominal};
 pub use lopt_core::{Clip, DropIn, DropInConfig, Group, LossScale, NonFinite, Schedule, Theta};
@@ -75,10 +75,6 @@ impl Rule for Config {
         self.online_scale.as_ref()
     }
 
-    fn seen_step(&self, t: u64) -> u64 {
-        self.time_limit.map_or(t, |limit| t.min(limit))
-    }
-
     fn step(&self, evaluation: &Evaluation) -> Result<Tensor> {
         let blackbox = self.blackbox_term.then(|| self.blackbox(evaluation));
         let nominal = self.nominal_term(evaluation).transpose()?;
@@ -90,7 +86,7 @@ impl Rule for Config {
     }
 
     /// Terms that are switched off have a factor of 0.
-    fn formula(&self, context: &StepContext) -> Option<Formula> {
+    fn timed_formula(&self) -> Option<TimedFormula> {
         let Multipliers {
             nominal_step,
             nominal_exp,
@@ -102,26 +98,28 @@ impl Rule for Config {
             shift: shift as f32,
             per_tensor: magnitude == Magnitude::PerTensor,
         };
-        let growth = self.growth(context.step);
         let (scale, shift) = match self.magnitude_control {
             true => (nominal_exp, 0.0),
             false => (0.0, nominal_exp),
         };
         let blackbox = match self.blackbox_term {
-            true => blackbox_step as f32 * self.fade(context.step) as f32,
+            true => blackbox_step as f32,
             false => 0.0,
         };
-        Some(Formula {
-            nominal: self
-                .nominal
-                .weights()
-                .map(|w| (w * nominal_step * growth) as f32),
-            nominal_preconditioned: self.nominal.is_preconditioned(),
-            nominal_exponent: exponent(scale, shift, self.nominal_magnitude),
-            blackbox,
-            blackbox_preconditioned: self.precondition_blackbox,
-            blackbox_exponent: exponent(blackbox_exp, 0.0, self.blackbox_magnitude),
-            learning_rate: context.learning_rate as f32,
+        let nominal = self.nominal.weights().map(|w| w * nominal_step);
+        Some(TimedFormula {
+            nominal,
+            formula: Formula {
+                nominal: nominal.map(|c| c as f32),
+                nominal_preconditioned: self.nominal.is_preconditioned(),
+                nominal_exponent: exponent(scale, shift, self.nominal_magnitude),
+                blackbox,
+                blackbox_preconditioned: self.precondition_blackbox,
+                blackbox_exponent: exponent(blackbox_exp, 0.0, self.blackbox_magnitude),
+                learning_rate: 1.0,
+            },
+            time_limit: self.time_limit,
+            grows: self.online_scale.is_some(),
         })
     }
 

@@ -1,10 +1,13 @@
 // Runs the kernels on a CPU: memory at the addresses that the plan was given, then commands.
 //
-// The file that the argument names holds: base address and size of the memory (u64 each), its
-// content, and commands. A command is a kind (u64), then
+// The file that the argument names holds: base address, size and number of the first bytes of the
+// memory that have a content (u64 each), this content, and commands. A command is a kind (u64), then
 //   1  launch: name (32 bytes), blocks, threads, whether to run backwards (u64 each), the argument;
-//   2  print:  offset and size (u64 each) of a part of the memory, written to the output.
+//   2  print:  offset and size (u64 each) of a part of the memory, written to the output;
+//   3  write:  offset and size (u64 each) of a part of the memory, and its new content.
+// If it is "-", they are read from the standard input, and each print is answered at once.
 #include "source.cu"
+#include "table.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -30,22 +33,6 @@ static u64 take_number() {
         fail("the input ends early");
     return number;
 }
-
-struct Kernel {
-    const char *name;
-    void (*run)(Arguments);
-};
-
-#define KERNELS_OF_WIDTH(H)                                                                       \
-    {"lopt_finish_" #H, lopt_finish_##H}, {"lopt_heads_" #H, lopt_heads_##H},                     \
-        {"lopt_apply_" #H, lopt_apply_##H}
-
-static const Kernel KERNELS[] = {
-    {"lopt_gradients", lopt_gradients}, {"lopt_lines", lopt_lines},
-    {"lopt_accumulate", lopt_accumulate}, {"lopt_finish", lopt_finish},
-    {"lopt_adam", lopt_adam}, KERNELS_OF_WIDTH(4), KERNELS_OF_WIDTH(8), KERNELS_OF_WIDTH(16),
-    KERNELS_OF_WIDTH(32),
-};
 
 #ifdef CONCURRENT_THREADS
 
@@ -93,23 +80,32 @@ static void launch() {
 }
 
 int main(int count, char **arguments) {
-    input = count == 2 ? std::fopen(arguments[1], "rb") : nullptr;
+    if (count == 2)
+        input = std::strcmp(arguments[1], "-") == 0 ? stdin : std::fopen(arguments[1], "rb");
     if (!input)
         fail("no input");
-    const u64 base = take_number(), size = take_number();
+    const u64 base = take_number(), size = take_number(), filled = take_number();
     void *memory = mmap(reinterpret_cast<void *>(base), size, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory != reinterpret_cast<void *>(base))
         fail("the addresses are not free");
-    if (!take(memory, size))
+    if (filled > size || !take(memory, filled))
         fail("the input ends early");
     u64 command;
     while (take(&command, sizeof command)) {
         if (command == 1) {
             launch();
-        } else {
-            const u64 at = take_number(), bytes = take_number();
-            std::fwrite(static_cast<char *>(memory) + at, 1, bytes, stdout);
+            continue;
+        }
+        const u64 at = take_number(), bytes = take_number();
+        char *part = static_cast<char *>(memory) + at;
+        if (at > size || bytes > size - at)
+            fail("there is no such memory");
+        if (command == 2) {
+            std::fwrite(part, 1, bytes, stdout);
+            std::fflush(stdout);
+        } else if (!take(part, bytes)) {
+            fail("the input ends early");
         }
     }
     return 0;

@@ -1,14 +1,14 @@
 //! The kernels compiled for the CPU: memory, launches, and a process that runs them.
 
-use std::{fs, path::PathBuf, process::Command, sync::OnceLock};
+use std::{fs, process::Command, sync::OnceLock};
 
 use lopt_cuda::{
     Launch,
     bytes::Bytes,
     layout::{Address, Arguments},
-    source,
 };
-use tempfile::TempDir;
+
+use crate::program::Program;
 
 /// Where the memory begins; free in any process.
 const BASE: Address = 0x10_0000_0000;
@@ -26,60 +26,23 @@ pub enum Threads {
     Concurrent,
 }
 
-/// The compiled kernels, in a folder that is kept until the tests end.
-struct Program {
-    _folder: TempDir,
-    path: PathBuf,
-}
-
-impl Program {
-    /// Compiles the kernels with these further options.
-    fn compile(options: &[&str]) -> Result<Self, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("harness");
-        fs::write(folder.path().join("source.cu"), source()).unwrap();
-        let main = folder.path().join("harness.cpp");
-        fs::write(&main, include_str!("harness.cpp")).unwrap();
-        let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
-        let mut command = Command::new(&compiler);
-        command.args(["-std=c++17", "-ffp-contract=off", "-fno-strict-aliasing"]);
-        command.args(["-Wall", "-Wextra", "-Werror", "-pthread"]);
-        command.args(options);
-        let output = command.arg(main).arg("-o").arg(&path).output();
-        let output = output.unwrap_or_else(|error| {
-            panic!(
-                "cannot run the C++ compiler {compiler:?} ({error}): these tests compile the CUDA \
-                 kernels for the CPU. Install one beside the C compiler that the README asks for, \
-                 or set CXX."
-            )
-        });
-        match output.status.success() {
-            true => Ok(Self {
-                _folder: folder,
-                path,
-            }),
-            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-        }
+/// Compiles each program once.
+fn program(threads: Threads) -> Result<&'static Program, &'static String> {
+    static LOOPS: OnceLock<Result<Program, String>> = OnceLock::new();
+    static CONCURRENT: OnceLock<Result<Program, String>> = OnceLock::new();
+    match threads {
+        Threads::Concurrent => CONCURRENT.get_or_init(|| {
+            let options = ["-O1", "-g", "-fsanitize=thread", "-DCONCURRENT_THREADS"];
+            Program::compile(&options)
+        }),
+        _ => LOOPS.get_or_init(|| Program::compile(&["-O2"])),
     }
-
-    /// Compiles each program once.
-    fn of(threads: Threads) -> Result<&'static Self, &'static String> {
-        static LOOPS: OnceLock<Result<Program, String>> = OnceLock::new();
-        static CONCURRENT: OnceLock<Result<Program, String>> = OnceLock::new();
-        match threads {
-            Threads::Concurrent => CONCURRENT.get_or_init(|| {
-                let options = ["-O1", "-g", "-fsanitize=thread", "-DCONCURRENT_THREADS"];
-                Self::compile(&options)
-            }),
-            _ => LOOPS.get_or_init(|| Self::compile(&["-O2"])),
-        }
-        .as_ref()
-    }
+    .as_ref()
 }
 
 /// Whether the compiler has a thread sanitizer that runs here; if not, says why.
 pub fn can_watch_threads() -> bool {
-    let Ok(program) = Program::of(Threads::Concurrent) else {
+    let Ok(program) = program(Threads::Concurrent) else {
         println!("skipped: the C++ compiler has no thread sanitizer");
         return false;
     };
@@ -157,10 +120,11 @@ impl Machine {
         let mut input = vec![];
         BASE.put(&mut input);
         (size as u64).put(&mut input);
+        (size as u64).put(&mut input);
         input.extend_from_slice(&self.memory);
         input.extend_from_slice(&self.commands);
         fs::write(&path, input).unwrap();
-        let program = Program::of(self.threads).unwrap_or_else(|why| panic!("{why}"));
+        let program = program(self.threads).unwrap_or_else(|why| panic!("{why}"));
         let output = Command::new(&program.path).arg(&path).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && errors.is_empty(), "{errors}");

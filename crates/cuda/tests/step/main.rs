@@ -4,6 +4,7 @@
 mod case;
 mod machine;
 mod numbers;
+mod program;
 mod reference;
 
 use case::{Case, gradients};

@@ -1,0 +1,55 @@
+//! With the feature `cuda`: the kernels compiled to PTX by nvcc, the compiler that the build of
+//! candle needs too.
+
+use std::{
+    env,
+    error::Error,
+    ffi::OsString,
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The compute capability of an A100, the least that the kernels are compiled for. The driver
+/// translates the PTX for the GPU at hand, and keeps the result on disk.
+const ARCHITECTURE: &str = "compute_80";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    for variable in ["NVCC", "CUDA_HOME", "CUDA_PATH"] {
+        println!("cargo::rerun-if-env-changed={variable}");
+    }
+    println!("cargo::rerun-if-changed=build.rs");
+    if env::var_os("CARGO_FEATURE_CUDA").is_none() {
+        return Ok(());
+    }
+    let folder = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    compile(&folder.join("lopt.cu"), &folder.join("lopt.ptx"))
+}
+
+fn compile(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
+    fs::write(from, lopt_cuda::source())?;
+    for compiler in compilers() {
+        let mut command = Command::new(&compiler);
+        command.args(lopt_cuda::OPTIONS).arg("-ptx");
+        command.arg(format!("-arch={ARCHITECTURE}"));
+        let output = match command.arg("-o").arg(to).arg(from).output() {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            output => output?,
+        };
+        if !output.status.success() {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("{compiler:?} failed: {errors}").into());
+        }
+        return Ok(());
+    }
+    Err("there is no CUDA compiler: put nvcc on the PATH, or set NVCC or CUDA_HOME".into())
+}
+
+/// Where nvcc may be, in the order in which the build of candle looks for it.
+fn compilers() -> Vec<OsString> {
+    let of_folder = |name| Some(Path::new(&env::var_os(name)?).join("bin/nvcc").into());
+    let folders = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(of_folder);
+    let given = env::var_os("NVCC").into_iter();
+    given.chain(["nvcc".into()]).chain(folders).collect()
+}

@@ -1,0 +1,161 @@
+//! Candle's CUDA tensors, and the launches through candle's own binding of the driver.
+
+// The one module that may: launches, which no compiler can check.
+#![allow(unsafe_code)]
+
+use std::sync::Arc;
+
+use candle_core::{
+    CudaDevice, DType, Storage, Tensor,
+    backend::BackendDevice,
+    cuda_backend::{
+        WrapErr,
+        cudarc::driver::{
+            CudaFunction, CudaSlice, CudaStream, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
+        },
+    },
+};
+use lopt_core::{Backend, Error, Optimizer, Params, Result};
+use lopt_cuda::{
+    Launch,
+    layout::{Address, Arguments},
+};
+
+use crate::{Device, Kernels, OnDevice};
+
+/// The kernels, compiled by the build script.
+const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/lopt.ptx"));
+
+/// The name of the kernels among candle's modules of a device.
+const MODULE: &str = "lopt";
+
+/// Returns the backend for an optimizer with these kernels; `None` if there are none, or the
+/// parameters are not all contiguous f32 tensors on one GPU.
+///
+/// # Errors
+/// Returns an error if the optimizer has a setting out of range, or the GPU does not have the memory
+/// or cannot run the kernels.
+pub fn backend(
+    optimizer: &dyn Optimizer,
+    params: &Params,
+    kernels: impl FnOnce() -> Option<Kernels>,
+) -> Result<Option<Box<dyn Backend>>> {
+    let Some(device) = Cuda::of(params) else {
+        return Ok(None);
+    };
+    let Some(kernels) = kernels() else {
+        return Ok(None);
+    };
+    let backend = OnDevice::new(device, optimizer, kernels, params)?;
+    Ok(backend.map(|backend| Box::new(backend) as _))
+}
+
+/// The stream of one of candle's devices. It is private, and so are its launches: only a session
+/// makes them, with the addresses of its own memory and of tensors.
+struct Cuda {
+    device: CudaDevice,
+    stream: Arc<CudaStream>,
+}
+
+impl Cuda {
+    /// The device of contiguous f32 tensors, if it is the same GPU for all of them.
+    fn of(params: &Params) -> Option<Self> {
+        let first = params.tensors().first()?.device();
+        let fits = |t: &Tensor| {
+            t.dtype() == DType::F32 && t.is_contiguous() && t.device().same_device(first)
+        };
+        let device = first.as_cuda_device().ok()?.clone();
+        let stream = device.cuda_stream();
+        let all_fit = params.tensors().iter().all(fits);
+        all_fit.then_some(Self { device, stream })
+    }
+}
+
+/// The argument of a kernel, for cudarc.
+#[repr(transparent)]
+struct Argument(Arguments);
+
+// SAFETY: it consists of numbers without padding, in the order of the kernels' structure: both
+// sides check the size, and the tests run the kernels with it.
+unsafe impl DeviceRepr for Argument {}
+
+impl Device for Cuda {
+    type Memory = CudaSlice<u8>;
+    type Kernel = CudaFunction;
+
+    fn zeros(&self, bytes: usize) -> Result<Self::Memory> {
+        Ok(self.device.alloc_zeros(bytes.max(1))?)
+    }
+
+    fn address(&self, memory: &Self::Memory) -> Address {
+        memory.device_ptr(&self.stream).0
+    }
+
+    fn write(&self, memory: &mut Self::Memory, at: usize, content: &[u8]) -> Result<()> {
+        if content.is_empty() {
+            return Ok(());
+        }
+        let mut to = memory.slice_mut(at..at + content.len());
+        Ok(self.stream.memcpy_htod(content, &mut to).w()?)
+    }
+
+    fn read(&self, memory: &Self::Memory, at: usize, content: &mut [u8]) -> Result<()> {
+        if content.is_empty() {
+            return Ok(());
+        }
+        let from = memory.slice(at..at + content.len());
+        self.stream.memcpy_dtoh(&from, content).w()?;
+        Ok(self.stream.synchronize().w()?)
+    }
+
+    fn kernel(&self, name: &str) -> Result<Self::Kernel> {
+        let loaded = self.device.get_or_load_custom_func(name, MODULE, PTX);
+        let kernel = loaded.map_err(|error| {
+            Error::Mismatch(format!(
+                "the GPU cannot load the kernel `{name}` ({error}). It needs compute capability \
+                 8.0, and a driver at least as new as the CUDA toolkit that built this program: see \
+                 `nvidia-smi`"
+            ))
+        })?;
+        Ok(kernel.into_cuda_function())
+    }
+
+    fn launch(&self, kernel: &Self::Kernel, launch: &Launch, arguments: &Arguments) -> Result<()> {
+        let argument = Argument(*arguments);
+        let config = LaunchConfig {
+            grid_dim: (launch.blocks, 1, 1),
+            block_dim: (launch.threads, 1, 1),
+            shared_mem_bytes: 0,
+        };
+        let mut builder = self.stream.launch_builder(kernel);
+        builder.arg(&argument);
+        // SAFETY: each kernel takes this one argument. Its addresses are those of the session's
+        // memory, which lives as long as the kernels' results matter and is freed in the order of
+        // the stream, and of parameters and gradients, contiguous f32 tensors with as many elements
+        // as the plan was made for (`OnDevice::step` checks that). The tests run the kernels on a
+        // CPU and show that they stay within this memory. Nothing else writes it meanwhile: candle
+        // works in the same stream, and a gradient shares no memory with its parameter.
+        unsafe { builder.launch(config) }.w()?;
+        Ok(())
+    }
+
+    fn address_of(&self, tensor: &Tensor) -> Result<Address> {
+        let (storage, layout) = tensor.storage_and_layout();
+        match (&*storage, layout.contiguous_offsets()) {
+            (Storage::Cuda(storage), Some((start, _)))
+                if tensor.dtype() == DType::F32 && storage.device.id() == self.device.id() =>
+            {
+                let values = storage.as_cuda_slice::<f32>()?;
+                let (first, _) = values.device_ptr(&self.stream);
+                Ok(first + (start * size_of::<f32>()) as Address)
+            }
+            _ => Err(Error::Mismatch(format!(
+                "the optimizer was created for contiguous f32 tensors on one device, {:?}, but now \
+                 one is {:?} on {:?}; create another optimizer for it",
+                self.device.location(),
+                tensor.dtype(),
+                tensor.device().location()
+            ))),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What a step needs of a device.
+
+use candle_core::Tensor;
+use lopt_core::Result;
+use lopt_cuda::{
+    Launch,
+    layout::{Address, Arguments},
+};
+
+/// A device that runs the kernels: memory, and launches in one order.
+pub trait Device: Send + Sync {
+    /// Memory on the device, which is freed when the value is dropped.
+    type Memory: Send + Sync;
+
+    /// A kernel that was loaded.
+    type Kernel: Send + Sync;
+
+    /// Allocates memory of zeros.
+    ///
+    /// # Errors
+    /// Returns an error if there is not enough memory.
+    fn zeros(&self, bytes: usize) -> Result<Self::Memory>;
+
+    /// Where memory begins: a multiple of 256.
+    fn address(&self, memory: &Self::Memory) -> Address;
+
+    /// Copies to memory, from an offset on.
+    ///
+    /// # Errors
+    /// Returns an error if the device fails.
+    fn write(&self, memory: &mut Self::Memory, at: usize, content: &[u8]) -> Result<()>;
+
+    /// Waits for all launches, and copies from memory, from an offset on.
+    ///
+    /// # Errors
+    /// Returns an error if the device fails.
+    fn read(&self, memory: &Self::Memory, at: usize, content: &mut [u8]) -> Result<()>;
+
+    /// Loads the kernel with this name.
+    ///
+    /// # Errors
+    /// Returns an error if there is none, or the device cannot run it.
+    fn kernel(&self, name: &str) -> Result<Self::Kernel>;
+
+    /// Launches a kernel after all launches and copies before it, without waiting for it.
+    ///
+    /// # Errors
+    /// Returns an error if the device fails.
+    fn launch(&self, kernel: &Self::Kernel, launch: &Launch, arguments: &Arguments) -> Result<()>;
+
+    /// Where the values of a contiguous f32 tensor begin.
+    ///
+    /// # Errors
+    /// Returns an error if the tensor is another or not on this device.
+    fn address_of(&self, tensor: &Tensor) -> Result<Address>;
+}

@@ -1,0 +1,48 @@
+//! The [`Backend`](lopt_core::Backend) that takes optimizer steps with the CUDA kernels of
+//! [`lopt_cuda`].
+//!
+//! [`backend`] returns it for contiguous f32 tensors on a GPU. [`OnDevice`] keeps all slots of an
+//! optimizer in the device's memory. It allocates, and uploads θ and the constants of the plan, when
+//! it is created; θ again only when it is replaced. A step uploads and allocates nothing: it
+//! launches the kernels of the [`Plan`](lopt_cuda::Plan), whose arguments contain the addresses of
+//! parameters and gradients. It does not wait for the device if steps with an invalid gradient are
+//! skipped, and else reads 4 bytes, which say whether there is one.
+//!
+//! The host's part is written for any [`Device`]; the feature `cuda` adds that of candle's CUDA
+//! tensors. Without it the tests run the same code on a stand-in, which counts all operations and
+//! executes the kernels on the CPU.
+//!
+//! The kernels are compiled to PTX when the crate is built, because the feature `cuda` of candle
+//! needs nvcc then anyway. Compiled at run time they would need a further library of NVIDIA on the
+//! user's machine, and the start of every program would wait for the compiler.
+//!
+//! A step is taken in the stream of the tensors' [`candle_core::CudaDevice`]. `Device::new_cuda`
+//! gives each thread a stream of its own, and candle does not synchronize them: use tensors and
+//! optimizer from one thread, or create the device with `Device::new_cuda_with_stream`.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+mod device;
+mod kernels;
+mod on_device;
+mod session;
+mod slots;
+
+#[cfg(feature = "cuda")]
+pub use cuda::backend;
+pub use device::Device;
+pub use kernels::Kernels;
+pub use on_device::OnDevice;
+
+/// Returns `None`: the crate was built without the feature `cuda`.
+///
+/// # Errors
+/// Returns none.
+#[cfg(not(feature = "cuda"))]
+pub fn backend(
+    _optimizer: &dyn lopt_core::Optimizer,
+    _params: &lopt_core::Params,
+    _kernels: impl FnOnce() -> Option<Kernels>,
+) -> lopt_core::Result<Option<Box<dyn lopt_core::Backend>>> {
+    Ok(None)
+}

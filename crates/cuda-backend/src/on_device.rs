@@ -1,0 +1,171 @@
+use candle_core::{DType, Tensor};
+use lopt_core::{Backend, Error, GradSource, Optimizer, Params, Result, State, StepContext};
+use lopt_cuda::{Plan, layout::Pointers};
+
+use crate::{Device, Kernels, session::Session, slots::SlotLayout};
+
+/// The [`Backend`] of the CUDA kernels on a device.
+///
+/// The device counts the steps, because a step that is skipped is not known to the host. So the
+/// kernels use their own count, which is [`StepContext::step`] unless steps were skipped.
+pub struct OnDevice<D: Device> {
+    session: Session<D>,
+    kernels: Kernels,
+    layout: SlotLayout,
+    /// Of the parameters.
+    shapes: Vec<Vec<usize>>,
+    /// Of the tensors of a [`State`].
+    state_device: candle_core::Device,
+    /// Whether steps with an invalid gradient are skipped without waiting.
+    skips: bool,
+    /// The steps taken, or skipped without an error.
+    steps: u64,
+    /// The steps that were an error.
+    refused: u64,
+}
+
+impl<D: Device> OnDevice<D> {
+    /// Creates the backend with the optimizer's initial state. Returns `None` if the kernels cannot
+    /// index the parameters, which must be contiguous f32 tensors.
+    ///
+    /// # Errors
+    /// Returns an error if the optimizer has a setting out of range, or the device fails.
+    pub fn new(
+        device: D,
+        optimizer: &dyn Optimizer,
+        kernels: Kernels,
+        params: &Params,
+    ) -> Result<Option<Self>> {
+        let state = optimizer.init(&on_host(params)?)?;
+        let shapes = params.shapes();
+        let specs = shapes.iter().map(|dims| kernels.spec(dims));
+        let specs: Vec<_> = specs.collect::<Result<_>>()?;
+        let plan = match Plan::new(&kernels.optimizer(), &specs) {
+            Ok(plan) => plan,
+            Err(reason) => {
+                tracing::warn!("`{}` runs in candle ops: {reason}", optimizer.kind());
+                return Ok(None);
+            }
+        };
+        let first = params.tensors().first();
+        let state_device = first.map_or(candle_core::Device::Cpu, |p| p.device().clone());
+        let layout = SlotLayout::new(&state)?;
+        let theta = kernels.decoded(&kernels.theta)?;
+        let mut backend = Self {
+            session: Session::new(device, plan, &theta, layout.bytes(), |base| {
+                layout.places(base, &kernels, &shapes)
+            })?,
+            kernels,
+            layout,
+            shapes,
+            state_device,
+            skips: false,
+            steps: 0,
+            refused: 0,
+        };
+        backend.take(&state, |values| values.iter().any(|x| *x != 0.0))?;
+        Ok(Some(backend))
+    }
+
+    /// Uploads a state, of its slots those that are `needed`.
+    fn take(&mut self, state: &State, needed: impl Fn(&[f32]) -> bool) -> Result<()> {
+        let values = self.layout.values(state)?;
+        for ((_, at), values) in self.layout.iter().zip(&values) {
+            if needed(values) {
+                self.session.set_slot(at, values)?;
+            }
+        }
+        self.session.set_taken(state.step)?;
+        self.steps = state.step;
+        Ok(())
+    }
+
+    /// The error of the last step, which the kernels skipped.
+    fn bad_gradient(&self, params: &Params) -> Result<Error> {
+        let index = self.session.first_invalid(params.len())?;
+        let name = index.map_or("?", |index| &params.names()[index]);
+        Ok(Error::BadGradient {
+            param: name.to_owned(),
+            what: "has an entry that is NaN, infinite or above 1e18",
+        })
+    }
+}
+
+/// Returns parameters of the same shapes without memory of their own, for [`Optimizer::init`].
+fn on_host(params: &Params) -> Result<Params> {
+    let zero = Tensor::zeros((), DType::F32, &candle_core::Device::Cpu)?;
+    let tensors = params.tensors().iter();
+    let zeros = tensors.map(|p| Ok(zero.broadcast_as(p.shape())?));
+    params.with_tensors(zeros.collect::<Result<_>>()?)
+}
+
+impl<D: Device> Backend for OnDevice<D> {
+    fn path(&self) -> &'static str {
+        "cuda"
+    }
+
+    fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    fn allow_skipping(&mut self) {
+        self.skips = true;
+    }
+
+    fn skipped_steps(&self) -> Result<u64> {
+        Ok(self.session.skipped()? - self.refused)
+    }
+
+    fn state(&self) -> Result<State> {
+        let step = self.session.taken()?;
+        self.layout.state(step, |slot, at| {
+            let values = self.session.slot(at, slot.elem_count())?;
+            let value = Tensor::from_vec(values, slot.shape(), &candle_core::Device::Cpu)?;
+            Ok(value.to_device(&self.state_device)?)
+        })
+    }
+
+    fn set_state(&mut self, state: State) -> Result<()> {
+        self.take(&state, |_| true)
+    }
+
+    fn set_theta(&mut self, values: &[f32]) -> Result<()> {
+        let decoded = self.kernels.decoded(values)?;
+        self.session.set_theta(&decoded)
+    }
+
+    /// Allocates only if a gradient is not contiguous or shares memory with its parameter.
+    fn step(
+        &mut self,
+        _: &dyn Optimizer,
+        context: &StepContext,
+        params: &Params,
+        grads: &dyn GradSource,
+    ) -> Result<Option<Params>> {
+        context.check()?;
+        let shapes = params.tensors().iter().map(Tensor::dims);
+        if !shapes.eq(self.shapes.iter().map(Vec::as_slice)) {
+            return Err(Error::other_state());
+        }
+        grads.check_kinds(params)?;
+        // Kept until all kernels are launched; memory is freed in the order of the launches.
+        let mut gradients = Vec::with_capacity(params.len());
+        let mut pointers = vec![Pointers::default(); params.len()];
+        let device = self.session.device();
+        for (index, (p, at)) in params.tensors().iter().zip(&mut pointers).enumerate() {
+            if let Some(g) = grads.readable(index, p)? {
+                at.p = device.address_of(p)?;
+                at.g = device.address_of(&g)?;
+                gradients.push(g);
+            }
+        }
+        self.session.step(context.learning_rate as f32, &pointers)?;
+        drop(gradients);
+        if !self.skips && self.session.was_skipped()? {
+            self.refused += 1;
+            return Err(self.bad_gradient(params)?);
+        }
+        self.steps += 1;
+        Ok(None)
+    }
+}

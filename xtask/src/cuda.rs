@@ -1,0 +1,124 @@
+//! The feature `cuda` without a GPU and without NVIDIA's toolkit: a script takes the place of the
+//! compiler, and a library that of the driver, which runs the kernels on the CPU.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::lopt::{cargo, exit_code, root};
+
+/// The libraries that candle is linked with; one takes the place of all.
+const LIBRARIES: [&str; 6] = ["cuda", "cudart", "cublas", "cublasLt", "curand", "nvrtc"];
+/// What that one is called when a program starts.
+const LIBRARY: &str = "libcuda.so.1";
+
+/// The arguments of cargo.
+const STEPS: [&[&str]; 2] = [
+    &[
+        "test",
+        "--package",
+        "lopt-cuda-backend",
+        "--features",
+        "cuda",
+        "--test",
+        "gpu",
+    ],
+    &[
+        "clippy",
+        "--package",
+        "lopt-cuda-backend",
+        "--features",
+        "cuda",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ],
+];
+
+/// Checks the crate that calls the driver; stops at the first failure and returns its exit code.
+pub fn check() -> Result<ExitCode> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        println!("skipped: steps on CUDA tensors without a GPU, which need Linux on x86-64");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let folder = root().join("target/cuda-stand-in");
+    let driver = folder.join("driver");
+    fs::create_dir_all(&driver).with_context(|| driver.display().to_string())?;
+    build_driver(&driver)?;
+    for arguments in STEPS {
+        let line = format!("cargo {}", arguments.join(" "));
+        println!("$ {line}  # on a stand-in of the CUDA driver");
+        let status = on_stand_in(&folder, &driver).args(arguments).status();
+        let status = status.context("cannot run cargo")?;
+        if !status.success() {
+            eprintln!("failed ({status}): {line}");
+            return Ok(exit_code(status));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Cargo with a folder of its own, because a build with this compiler has no kernels. Nothing is
+/// optimized: that would take longer than the tests.
+fn on_stand_in(folder: &Path, driver: &Path) -> Command {
+    let compiler = tests().join("driver/nvcc");
+    let mut command = cargo();
+    command.current_dir(root());
+    command
+        .env("CARGO_TARGET_DIR", folder)
+        .env("NVCC", compiler);
+    command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "0");
+    command.args(["--config", r#"profile.dev.package."*".opt-level=0"#]);
+    command.env("CUDARC_CUDA_VERSION", "13000");
+    command.env("CUDA_COMPUTE_CAP", "80");
+    command.env("LOPT_CUDA_LOG", driver.join("log"));
+    for variable in ["LIBRARY_PATH", "LD_LIBRARY_PATH"] {
+        command.env(variable, with_first(driver, variable));
+    }
+    command
+}
+
+/// The list of folders in a variable, with one before them.
+fn with_first(folder: &Path, variable: &str) -> OsString {
+    let mut list = folder.as_os_str().to_owned();
+    if let Some(others) = std::env::var_os(variable).filter(|others| !others.is_empty()) {
+        list.push(":");
+        list.push(others);
+    }
+    list
+}
+
+fn tests() -> PathBuf {
+    root().join("crates/cuda-backend/tests")
+}
+
+/// Compiles the driver, under the names of all libraries.
+fn build_driver(to: &Path) -> Result<()> {
+    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
+    let mut command = Command::new(&compiler);
+    command.args(["-std=c++17", "-O2", "-shared", "-fPIC"]);
+    command.args(["-ffp-contract=off", "-fno-strict-aliasing"]);
+    command.args(["-Wall", "-Wextra", "-Werror"]);
+    command.arg(format!("-Wl,-soname,{LIBRARY}"));
+    for headers in ["crates/cuda/kernels", "crates/cuda/tests/step"] {
+        command.arg("-I").arg(root().join(headers));
+    }
+    command.arg("-o").arg(to.join(LIBRARY));
+    let status = command.arg(tests().join("driver/driver.cpp")).status();
+    let status = status.with_context(|| format!("cannot run the C++ compiler {compiler:?}"))?;
+    ensure!(
+        status.success(),
+        "the stand-in of the CUDA driver does not compile"
+    );
+    for name in LIBRARIES {
+        let link = to.join(format!("lib{name}.so"));
+        fs::copy(to.join(LIBRARY), &link).with_context(|| link.display().to_string())?;
+    }
+    Ok(())
+}
