@@ -168,3 +168,18 @@ fn succeed(arguments: &[&str], toolchain: Option<&str>) -> Result<()> {
     ensure!(status.success(), "failed: cargo {}", arguments.join(" "));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_package_has_what_crates_io_shows() {
+        let packages = packages(&metadata().unwrap()).unwrap();
+        assert!(packages.iter().any(|package| package.name == "lopt-star"));
+        assert!(!packages.iter().any(|package| package.name == "xtask"));
+        for package in &packages {
+            check_files(package).unwrap();
+        }
+    }
+}
