@@ -167,10 +167,19 @@ mod with_a_script_for_cargo {
         let (code, out, _) = with_cargo("exit 0", &["ci"]);
         assert_eq!(code, Some(0));
         assert!(out.contains("$ cargo test --workspace\n"), "{out}");
-        // Then the tests that need MPI, or a note that they are skipped.
-        let last = out.lines().last().unwrap_or_default();
-        let by_mpi = last.ends_with("--features lopt/mpi --test mpi -- --test-threads=1");
-        assert!(by_mpi || last.starts_with("skipped"), "{out}");
+        // Then the tests that need MPI and those of CUDA, or notes that they are skipped.
+        for (part, skipped) in [
+            (
+                "--features lopt/mpi --test mpi -- --test-threads=1",
+                "skipped: tests of the feature mpi",
+            ),
+            (
+                "--package lopt-cuda-backend --features cuda",
+                "skipped: steps on CUDA tensors",
+            ),
+        ] {
+            assert!(out.contains(part) || out.contains(skipped), "{part}: {out}");
+        }
     }
 }
 
