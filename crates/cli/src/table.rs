@@ -32,8 +32,8 @@ pub fn print(summary: &Summary) {
     println!("{}", speed_ups(summary));
     println!(
         "speed-up over tuned Adam: interquartile mean over the tasks of a group. at most\n{}: larger \
-         ones count as {}. ≥: a lower bound, because Adam never reaches the loss on\nsome tasks. \
-         diverged: training runs. […]: 95 % bootstrap intervals over the seeds\nof each task; none \
+         ones count as {}. ≥: a lower bound, because Adam never reaches the loss\non some tasks. \
+         diverged: training runs. […]: 95 % bootstrap intervals over the\nseeds of each task; none \
          with one seed.\n",
         SpeedUp::CAP,
         SpeedUp::CAP,
@@ -156,7 +156,15 @@ fn speed_ups(summary: &Summary) -> Table {
     let header = ["optimizer", "speed-up", &capped, "diverged"];
     let mut table = Table::new(header, 1);
     let mut last = "";
+    let tasks = |group: &str| {
+        let of_group = summary.groups.iter().find(|of| of.group == group);
+        of_group.map(|of| of.tasks)
+    };
+    let all_are_out = tasks(GroupSummary::ALL) == tasks(GroupSummary::OUT_OF_DISTRIBUTION);
     for of in &summary.groups {
+        if all_are_out && of.group == GroupSummary::ALL {
+            continue;
+        }
         if of.group != last {
             let name = match of.group == IN_DISTRIBUTION {
                 true => BASE,

@@ -146,6 +146,12 @@ fn what_has_no_counterpart_is_refused_by_name() {
 /// Damaged checkpoints are errors.
 #[test]
 fn damage_is_told() {
+    // Lengths of 4 GiB, and 10,000 nested lists.
+    for start in [0xdd, 0xdf, 0xc6, 0xc9, 0xdb] {
+        let bytes = [start, 0xff, 0xff, 0xff, 0xff, 0x01];
+        assert!(import(&bytes, "").is_err(), "{start:x}");
+    }
+    assert!(import(&[0x91; 10_000], "").is_err());
     let params = golden("star_zoo.params");
     for end in 0..params.len() {
         assert!(import(&params[..end], "").is_err(), "{end} bytes");
