@@ -26,8 +26,9 @@ pub fn svg(figure: &Figure) -> Drawn<String> {
     }
     let columns = figure.columns.clamp(1, figure.panels.len());
     let rows = figure.panels.len().div_ceil(columns);
-    let (panel_width, panel_height) = match figure.panels.len() {
-        1 => SINGLE,
+    let (panel_width, panel_height) = match (figure.panels.len(), columns) {
+        (1, _) => SINGLE,
+        (_, 1) => (SINGLE.0, ONE_OF_MANY.1),
         _ => ONE_OF_MANY,
     };
     let rows_height = |panel: &crate::Panel| panel.y.rows.len() as f64 * ROW.0 + ROW.1;
