@@ -3,10 +3,13 @@
 mod archive;
 mod bench;
 mod ci;
+mod crash;
 mod curl;
 mod data;
+mod deps;
 mod embed;
 mod fetch;
+mod fuzz;
 mod import;
 mod lopt;
 mod scaling;
@@ -57,6 +60,13 @@ enum Command {
     /// Fetch, verify and import data sets.
     #[command(subcommand)]
     Data(data::Command),
+    /// Read damaged files with one seed after another, for as long as asked.
+    Fuzz(fuzz::Args),
+    /// Kill meta-trainings and evaluations, resume them, and compare them with undisturbed ones.
+    Crash(crash::Args),
+    /// Check the licenses of all dependencies; with cargo-deny and cargo-machete, also known
+    /// vulnerabilities and unused dependencies.
+    Deps,
     /// Run all checks and tests, cheapest first.
     Ci,
 }
@@ -78,6 +88,9 @@ fn main() -> ExitCode {
         Command::Bench(passed) => bench::run(&passed.arguments),
         Command::Scaling(args) => scaling::run(&args),
         Command::Data(command) => data::run(command),
+        Command::Fuzz(args) => fuzz::run(&args),
+        Command::Crash(args) => crash::run(&args),
+        Command::Deps => deps::run(),
         Command::Ci => ci::run(),
     };
     result.unwrap_or_else(|error| {

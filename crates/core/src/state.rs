@@ -196,9 +196,11 @@ impl State {
         let learning_rate = contents.description["learning-rate"]
             .as_f64()
             .ok_or_else(|| Error::file(path, "does not contain the learning rate"))?;
+        // Beyond, a step more could not be added safely.
         let step = contents.description["step"]
             .as_u64()
-            .ok_or_else(|| Error::file(path, "does not contain the number of steps"))?;
+            .filter(|step| *step <= 1 << 53)
+            .ok_or_else(|| Error::file(path, "does not contain a number of steps"))?;
         let mut restored = self.clone();
         restored.restore(step, params, &mut contents.tensors, path)?;
         if let Some(extra) = contents.tensors.keys().next() {
