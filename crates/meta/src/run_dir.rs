@@ -103,19 +103,20 @@ impl RunDir {
                 "is not empty; resume the run in it or choose another directory",
             ));
         }
-        let lock = lock(path)?;
+        let run = Self {
+            path: path.to_owned(),
+            metrics: None,
+            _lock: lock(path)?,
+        };
         let checkpoints = path.join("checkpoints");
         fs::create_dir_all(&checkpoints).map_err(CoreError::io("create", &checkpoints))?;
         let json =
             serde_json::to_string_pretty(origin).map_err(|e| problem(path, &e.to_string()))?;
+        run.remove_unfinished();
         file::write_atomically(&path.join("run.json"), json.as_bytes())?;
         // Written last: `open` considers a directory with this file complete.
         file::write_atomically(&path.join("config.toml"), config.as_bytes())?;
-        Ok(Self {
-            path: path.to_owned(),
-            metrics: None,
-            _lock: lock,
-        })
+        Ok(run)
     }
 
     /// Opens an existing run directory. Returns it with its configuration, a TOML text.

@@ -504,7 +504,7 @@ fn overrides() {
         ),
     ] {
         refused(what, words, || {
-            parsed(Preset::Quick.text(), &[text.clone()])
+            parsed(Preset::Quick.text(), std::slice::from_ref(&text))
         });
     }
 }

@@ -7,7 +7,7 @@ use super::same_files;
 
 /// A second's meta-training that writes a checkpoint after each outer step.
 const TINY: [&str; 10] = [
-    "outer.steps=60",
+    "outer.steps=30",
     "estimator.tasks=3",
     "estimator.horizon.steps=14",
     "held-out.every=4",

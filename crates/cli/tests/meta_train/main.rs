@@ -291,6 +291,7 @@ fn the_remains_of_a_start_are_no_run() {
     fs::write(run.join("run.json"), b"{").unwrap();
     fs::create_dir(run.join(".config.toml.7.unfinished")).unwrap();
     succeed(folder.path(), &tiny("run", &[]));
+    assert_eq!(unfinished(&run), 0);
     let text = fail(folder.path(), &tiny("run", &[]));
     assert!(text.contains("not empty"), "{text}");
 }
