@@ -1,6 +1,16 @@
-//! Reads the golden values of the JAX reference and compares tensors with them.
+//! What tests have in common.
 //!
-//! `golden/README.md` describes each file and how it was made.
+//! * [`Golden`] reads the golden values of the JAX reference; `golden/README.md` describes each file
+//!   and how it was made.
+//! * [`Attack`] reads damaged files by the thousand, and those that are kept in `attacks`.
+
+mod attack;
+mod damage;
+mod sealed;
+
+pub use attack::{Attack, Checksum, SEED, temporary_folder};
+pub use damage::Damage;
+pub use sealed::{Part, Sealed};
 
 use std::{collections::HashMap, path::PathBuf};
 

@@ -3,11 +3,14 @@
 mod archive;
 mod bench;
 mod ci;
+mod crash;
 mod cuda;
 mod curl;
 mod data;
+mod deps;
 mod embed;
 mod fetch;
+mod fuzz;
 mod gpu;
 mod import;
 mod lopt;
@@ -72,6 +75,13 @@ enum Command {
     /// Build the tests and measurements of steps on a GPU, and pack them for a machine that has one;
     /// needs the CUDA toolkit.
     Gpu,
+    /// Read damaged files with one seed after another, for as long as asked.
+    Fuzz(fuzz::Args),
+    /// Kill meta-trainings and evaluations, resume them, and compare them with undisturbed ones.
+    Crash(crash::Args),
+    /// Check the licenses of all dependencies; with cargo-deny and cargo-machete, also known
+    /// vulnerabilities and unused dependencies.
+    Deps,
     /// Run all checks and tests, cheapest first.
     Ci,
     /// Check what publishing to crates.io needs; see RELEASING.md.
@@ -99,6 +109,9 @@ fn main() -> ExitCode {
         Command::Data(command) => data::run(command),
         Command::Cuda => cuda::check(),
         Command::Gpu => gpu::run(),
+        Command::Fuzz(args) => fuzz::run(&args),
+        Command::Crash(args) => crash::run(&args),
+        Command::Deps => deps::run(),
         Command::Ci => ci::run(),
         Command::Release(args) => release::run(&args),
     };

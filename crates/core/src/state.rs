@@ -224,9 +224,11 @@ impl State {
         let learning_rate = description["learning-rate"]
             .as_f64()
             .ok_or_else(|| Error::file(path, "does not contain the learning rate"))?;
+        // Beyond, a step more could not be added safely.
         let step = description["step"]
             .as_u64()
-            .ok_or_else(|| Error::file(path, "does not contain the number of steps"))?;
+            .filter(|step| *step <= 1 << 53)
+            .ok_or_else(|| Error::file(path, "does not contain a number of steps"))?;
         self.restore(step, params, &mut contents.tensors, path)?;
         Ok(Loaded {
             learning_rate,

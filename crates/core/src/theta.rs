@@ -213,10 +213,11 @@ impl Theta {
         );
         let mut values = Vec::with_capacity(layout.numel());
         for (name, tensor) in &contents.tensors {
-            let part = tensor
-                .flatten_all()?
-                .to_vec1::<f32>()
-                .map_err(|e| Error::file(path, format!("tensor `{name}`: {e}")))?;
+            if tensor.dtype() != DType::F32 {
+                let problem = format!("tensor `{name}` is {:?}, not F32", tensor.dtype());
+                return Err(Error::file(path, problem));
+            }
+            let part = tensor.flatten_all()?.to_vec1::<f32>()?;
             if !part.iter().all(|value| value.is_finite()) {
                 return Err(Error::file(
                     path,

@@ -177,6 +177,7 @@ mod tests {
 
     use lopt_core::Workers;
     use lopt_tasks::{DataStore, suite::Suite};
+    use lopt_tests::{Attack, Checksum, temporary_folder};
 
     use super::*;
     use crate::{Evaluation, Event, Outcome, TaskReport, Tuning, evaluate, untuned};
@@ -269,5 +270,44 @@ mod tests {
             evaluated(second, Some(first), "program"),
             Err(Error::Settings(message)) if message.contains("the runs of adam to reuse")
         ));
+    }
+
+    /// What cannot be used is trained again.
+    #[test]
+    fn damaged_training_run() {
+        let folder = temporary_folder();
+        let contenders = untuned();
+        let settings = Settings::new(Suite::Quick, 1, "program".into(), &contenders);
+        let (entry, runner) = (
+            &Suite::Quick.entries()[0],
+            &Runner::all(&settings, &contenders)[0],
+        );
+        let losses = (0..entry.horizon).map(|step| 2.0 / (step + 1) as f32);
+        let test = TestScore {
+            loss: 0.5,
+            accuracy: 0.25,
+        };
+        let curve = Curve {
+            losses: losses.collect(),
+            not_finite: false,
+            tests: vec![Some(test)],
+        };
+        let runs = Runs::new(folder.path(), None).unwrap();
+        runs.keep(entry, runner, 0, &curve, WORTH_KEEPING).unwrap();
+        let path = &files(folder.path())[0];
+        let attack = Attack {
+            kind: "training-run",
+            original: &fs::read(path).unwrap(),
+            rounds: 10_000,
+            prefixes: usize::MAX,
+            memory: [100_000, 50],
+            checksum: Checksum::Sealed,
+        };
+        attack.run(|bytes| {
+            fs::write(path, bytes).unwrap();
+            let (curve, _) = runs.find(entry, runner, 0).ok_or("unusable")?;
+            assert_eq!(curve.losses.len() as u64, entry.horizon);
+            Ok(format!("{curve:?}"))
+        });
     }
 }

@@ -1,6 +1,10 @@
 //! The metrics of a meta-training run and their figure.
 
-use std::path::Path;
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::Path,
+};
 
 use lopt_eval::stats::mean;
 use lopt_meta::HELD_OUT_FINAL_FRACTION;
@@ -46,9 +50,18 @@ fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::E
 /// Returns an error if the file cannot be read or parsed.
 pub fn metrics(run_dir: &Path) -> Result<Vec<Metrics>> {
     let path = run_dir.join("metrics.jsonl");
-    let text = std::fs::read_to_string(&path).map_err(lopt_core::Error::io("read", &path))?;
-    let parsed: serde_json::Result<_> = text.lines().map(serde_json::from_str).collect();
-    parsed.map_err(|source| Error::Metrics { path, source })
+    let file = File::open(&path).map_err(lopt_core::Error::io("read", &path))?;
+    // The text of a million outer steps has 200 MB: one line at a time.
+    let lines = BufReader::new(file).lines();
+    lines
+        .map(|line| {
+            let line = line.map_err(lopt_core::Error::io("read", &path))?;
+            serde_json::from_str(&line).map_err(|source| {
+                let path = path.clone();
+                Error::Metrics { path, source }
+            })
+        })
+        .collect()
 }
 
 /// Plots the losses of a run against outer steps; `None` if it has not taken any.

@@ -4,7 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use lopt_core::{Error as CoreError, LearnedOptimizer, Theta, file};
 use lopt_tasks::DataChecksums;
 use serde::{Deserialize, Serialize};
@@ -103,17 +103,18 @@ impl RunDir {
                 "is not empty; resume the run in it or choose another directory",
             ));
         }
-        let lock = lock(path)?;
+        let run = Self {
+            path: path.to_owned(),
+            metrics: None,
+            _lock: lock(path)?,
+        };
         let checkpoints = path.join("checkpoints");
         fs::create_dir_all(&checkpoints).map_err(CoreError::io("create", &checkpoints))?;
         let json =
             serde_json::to_string_pretty(origin).map_err(|e| problem(path, &e.to_string()))?;
+        run.remove_unfinished();
         file::write_atomically(&path.join("run.json"), json.as_bytes())?;
-        Ok(Self {
-            path: path.to_owned(),
-            metrics: None,
-            _lock: lock,
-        })
+        Ok(run)
     }
 
     /// Writes the configuration, a TOML text. In a new directory it is written after the first
@@ -438,6 +439,16 @@ fn kept_lines(path: &Path, outer_step: u64) -> Result<String> {
     Ok(kept)
 }
 
+/// The first integer above 2⁵³, to which a step more could not be added safely.
+fn too_large(description: &Value) -> Option<u64> {
+    match description {
+        Value::Number(number) => number.as_u64().filter(|count| *count > 1 << 53),
+        Value::Array(values) => values.iter().find_map(too_large),
+        Value::Object(entries) => entries.values().find_map(too_large),
+        _ => None,
+    }
+}
+
 /// Restores the parts of the run from the content of a checkpoint.
 pub(crate) fn restore(
     bytes: &[u8],
@@ -473,16 +484,25 @@ pub(crate) fn restore(
                     section `checkpoint` may be changed";
         return Err(CoreError::file(path, what).into());
     }
-    let values = contents.take("theta", path)?.to_vec1::<f32>()?;
-    let (m, v) = (
-        contents.take("outer/m", path)?,
-        contents.take("outer/v", path)?,
-    );
-    let (m, v) = (m.to_vec1::<f64>()?, v.to_vec1::<f64>()?);
-    let n = theta.values().len();
-    if [values.len(), m.len(), v.len()] != [n; 3] {
-        let what = format!("contains {} meta-parameters, not {n}", values.len());
+    if let Some(count) = too_large(&contents.description) {
+        let what = format!("counts {count} of something, more than any run can");
         return Err(CoreError::file(path, what).into());
+    }
+    let n = theta.values().len();
+    let mut vector = |name: &str, dtype: DType| -> Result<Tensor> {
+        let tensor = contents.take(name, path)?;
+        if tensor.dims() != [n] || tensor.dtype() != dtype {
+            let (found, shape) = (tensor.dtype(), tensor.dims());
+            let what = format!("`{name}` is {found:?} {shape:?}, not {dtype:?} [{n}]");
+            return Err(CoreError::file(path, what).into());
+        }
+        Ok(tensor)
+    };
+    let values = vector("theta", DType::F32)?.to_vec1::<f32>()?;
+    let m = vector("outer/m", DType::F64)?.to_vec1()?;
+    let v = vector("outer/v", DType::F64)?.to_vec1()?;
+    if !values.iter().all(|value| value.is_finite()) {
+        return Err(CoreError::file(path, "contains a θ with NaN or inf").into());
     }
     estimator.restore(
         &description.estimator,

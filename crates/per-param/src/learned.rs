@@ -25,6 +25,8 @@ pub struct Learned<R> {
 
 /// The largest number of hidden layers that [`Learned`] supports.
 const MAX_HIDDEN: usize = 3;
+/// The largest size of a hidden layer; the default is 4.
+const MAX_SIZE: usize = 1024;
 
 impl<R: Pretrained> Default for Learned<R> {
     /// Returns [`Learned::pretrained`].
@@ -67,11 +69,17 @@ impl<R: Rule> Learned<R> {
     /// of the last layer times `last_layer_scale`; biases and decay offsets 0.
     ///
     /// # Errors
-    /// Returns an error if the configuration cannot be written as JSON, or has more than three
-    /// hidden layers.
+    /// Returns an error if the configuration cannot be written as JSON or has too many or too large
+    /// hidden layers, or if the initial θ would not be finite.
     pub fn init(rule: R, last_layer_scale: f32, rng: &mut Rng) -> Result<Self> {
         let sizes = sizes(&rule)?;
         let values = mlp::initial_values(&sizes, last_layer_scale, rng);
+        if !values.iter().all(|value| value.is_finite()) {
+            return Err(Error::Setting(format!(
+                "the last layer's scale (`last-layer-scale`) is {last_layer_scale}, with which the \
+                 initial θ is not finite; use a smaller one, such as 1"
+            )));
+        }
         Self::new(Theta::new(
             R::KIND,
             json(&rule)?,
@@ -158,10 +166,11 @@ pub(crate) fn json(rule: &impl Rule) -> Result<Value> {
 pub(crate) fn sizes(rule: &impl Rule) -> Result<Vec<usize>> {
     rule.online_scale().map_or(Ok(()), OnlineScale::check)?;
     let hidden = rule.hidden();
-    if hidden.len() > MAX_HIDDEN || hidden.contains(&0) {
+    let sound = |size: &usize| (1..=MAX_SIZE).contains(size);
+    if hidden.len() > MAX_HIDDEN || !hidden.iter().all(sound) {
         return Err(Error::Mismatch(format!(
             "the hidden layers {hidden:?} of the per-parameter MLP are not valid; use at most \
-             {MAX_HIDDEN}, each of at least 1"
+             {MAX_HIDDEN}, each of 1 to {MAX_SIZE} units"
         )));
     }
     Ok(lopt_kernels::per_param::theta::sizes(hidden, rule.heads()))

@@ -94,3 +94,26 @@ fn no_room_for_a_checkpoint() {
     assert!(checkpoints(&full) == before);
     assert_it_goes_on(here, &text, last, 11);
 }
+
+/// What a start leaves is no run: the same command starts again.
+#[test]
+fn no_room_to_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let run = reference(here, &[]);
+    let checkpoint = largest_checkpoint(&run) / BLOCK;
+    for (blocks, file) in [
+        (0, "run.json"),
+        (checkpoint / 2, "checkpoints/step-00000000.safetensors"),
+    ] {
+        assert!(size(run.join(file.replace("00000000", "00000012"))) > blocks * BLOCK);
+        let text = fail_of(with_small_files(here, blocks, &tiny("full", &[])));
+        assert!(
+            text.contains(file) && text.contains("File too large"),
+            "{text}"
+        );
+        assert_eq!(unfinished(&here.join("full")), 0);
+    }
+    succeed(here, &tiny("full", &[]));
+    assert_same_run(&run, &here.join("full"), "after a full disk");
+}

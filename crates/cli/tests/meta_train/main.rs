@@ -294,6 +294,7 @@ fn the_remains_of_a_start_are_no_run() {
     fs::write(run.join("metrics.jsonl"), b"").unwrap();
     fs::write(run.join("checkpoints/step-00000000.safetensors"), b"").unwrap();
     succeed(folder.path(), &tiny("run", &[]));
+    assert_eq!(unfinished(&run), 0);
     let text = fail(folder.path(), &tiny("run", &[]));
     assert!(text.contains("not empty"), "{text}");
 }

@@ -31,6 +31,25 @@ struct Factors {
     weight_decay: Option<f64>,
 }
 
+impl Training {
+    /// Returns an error for values that no optimizer saves.
+    fn check(&self, path: &Path) -> Result<()> {
+        let of_groups = self.groups.iter().flat_map(|group| {
+            let decay = group.weight_decay.map(|decay| ("weight decay", decay));
+            [Some(("factor", group.factor)), decay]
+        });
+        let decay = ("weight decay", self.weight_decay);
+        let mut at_least_0 = of_groups.flatten().chain([decay]);
+        let wrong = at_least_0.find(|(_, value)| !(*value >= 0.0 && value.is_finite()));
+        let scale = self.loss_scale.as_ref().map(|of| ("loss scale", of.scale));
+        let wrong = wrong.or(scale.filter(|(_, scale)| !(*scale > 0.0 && scale.is_finite())));
+        match wrong {
+            Some((what, value)) => Err(Error::file(path, format!("contains a {what} of {value}"))),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The prefixes of the names of tensors.
 const SUM: &str = "accumulated";
 const COPY: &str = "copy";
@@ -106,6 +125,7 @@ impl<O: Optimizer> DropIn<O> {
         let mut loaded = state.load_with(&self.optimizer, &self.params, path, any_theta)?;
         let training = Training::deserialize(&loaded.training);
         let training = training.map_err(|e| Error::file(path, e.to_string()))?;
+        training.check(path)?;
         let theirs = training.groups.iter().map(|group| &group.name);
         if !theirs
             .clone()

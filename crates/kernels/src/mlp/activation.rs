@@ -194,7 +194,9 @@ mod tests {
     /// Values and slopes over a wide range; the length is not a multiple of a vector.
     #[test]
     fn values_and_slopes_match_the_formulas() {
-        let z: Vec<f32> = (-4003..4000).map(|i| (i as f32 + 0.25) * 0.01).collect();
+        let every = if cfg!(miri) { 101 } else { 1 };
+        let z = (-4003..4000).step_by(every);
+        let z: Vec<f32> = z.map(|i| (i as f32 + 0.25) * 0.01).collect();
         for isa in Isa::all() {
             for f in Activation::ALL {
                 let mut a = vec![0.0; z.len()];

@@ -2,6 +2,10 @@
 
 use crate::{Error, Result};
 
+/// More sections in one another than any configuration has. Tables in tables are dropped recursively:
+/// too many would overflow the stack.
+const DEEPEST: usize = 16;
+
 /// Sets `key.path=value` in a table, or removes the key if the value is empty.
 pub fn apply(table: &mut toml::Table, text: &str) -> Result<()> {
     let problem = |what: &str| Error::Config(format!("`{text}`: {what}"));
@@ -9,6 +13,12 @@ pub fn apply(table: &mut toml::Table, text: &str) -> Result<()> {
         .split_once('=')
         .ok_or_else(|| problem("expected key.path=value, for example outer.steps=500"))?;
     let mut keys: Vec<&str> = path.split('.').map(str::trim).collect();
+    if keys.len() > DEEPEST {
+        return Err(Error::Config(format!(
+            "an override of {} sections in one another; there are at most {DEEPEST}",
+            keys.len()
+        )));
+    }
     if keys.contains(&"") {
         return Err(problem("a key is missing"));
     }
@@ -34,7 +44,9 @@ pub fn apply(table: &mut toml::Table, text: &str) -> Result<()> {
 /// Parses a TOML value; text that is not one is taken as a string.
 fn parse_value(text: &str) -> Result<toml::Value, String> {
     let parsed = format!("value = {text}").parse::<toml::Table>();
-    match parsed.ok().and_then(|mut table| table.remove("value")) {
+    // With more keys, it has several lines.
+    let alone = parsed.ok().filter(|table| table.len() == 1);
+    match alone.and_then(|mut table| table.remove("value")) {
         Some(value) => Ok(value),
         None if text.parse::<i128>().is_ok() => Err(format!(
             "integers must be from {} to {}",
@@ -61,5 +73,15 @@ mod tests {
             "{error}"
         );
         assert!(apply(&mut table, "outer..steps=1").is_err());
+    }
+
+    #[test]
+    fn deep_keys_and_further_lines_are_no_overrides() {
+        let mut table = toml::Table::new();
+        let deep = format!("{}a=1", "a.".repeat(50_000));
+        let error = apply(&mut table, &deep).unwrap_err().to_string();
+        assert!(error.contains("50001 sections"), "{error}");
+        apply(&mut table, "seed=1\nsteps = 2").unwrap();
+        assert_eq!(table["seed"].as_str(), Some("1\nsteps = 2"));
     }
 }
