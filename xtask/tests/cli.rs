@@ -167,10 +167,21 @@ mod with_a_script_for_cargo {
         let (code, out, _) = with_cargo("exit 0", &["ci"]);
         assert_eq!(code, Some(0));
         assert!(out.contains("$ cargo test --workspace\n"), "{out}");
-        // Then the tests that need MPI, or a note that they are skipped.
-        let last = out.lines().last().unwrap_or_default();
-        let by_mpi = last.ends_with("--features lopt/mpi --test mpi -- --test-threads=1");
-        assert!(by_mpi || last.starts_with("skipped"), "{out}");
+        // Then the tests that need MPI, and those of the driver's calls, or a note that they are
+        // skipped.
+        let by_mpi =
+            |line: &str| line.ends_with("--features lopt/mpi --test mpi -- --test-threads=1");
+        let of_driver = |line: &str| line.contains("--features cuda --test gpu");
+        for (name, is_step) in [
+            ("mpi", &by_mpi as &dyn Fn(&str) -> bool),
+            ("CUDA", &of_driver),
+        ] {
+            let is_note = |line: &str| line.starts_with("skipped") && line.contains(name);
+            assert!(
+                out.lines().any(|line| is_step(line) || is_note(line)),
+                "{out}"
+            );
+        }
     }
 }
 
