@@ -1,8 +1,12 @@
 //! `cargo xtask gpu`: what a machine with a GPU needs to test and measure the CUDA steps.
 
-use std::{fs, path::Path, process::ExitCode};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, ExitCode},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::lopt::{built, root};
 
@@ -22,10 +26,11 @@ pub fn run() -> Result<ExitCode> {
             Ok(paths) => paths,
             Err(code) => return Ok(code),
         };
-        copy(&paths[0], &folder.join(name))?;
+        strip(&paths[0], &folder.join(name))?;
     }
     let script = root().join("crates/cuda-backend/gpu.sh");
-    copy(&script, &folder.join("gpu.sh"))?;
+    let to = folder.join("gpu.sh");
+    fs::copy(&script, &to).with_context(|| to.display().to_string())?;
     println!(
         "copy {} to a machine with a GPU, and run gpu.sh there",
         folder.display()
@@ -33,8 +38,14 @@ pub fn run() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::copy(from, to)
-        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+/// Copies a program without its names for debuggers, most of its size.
+fn strip(from: &Path, to: &Path) -> Result<()> {
+    let status = Command::new("strip").arg("-o").arg(to).arg(from).status();
+    let status = status.context("cannot run `strip`, which comes with the C compiler")?;
+    ensure!(
+        status.success(),
+        "`strip {}` failed ({status})",
+        from.display()
+    );
     Ok(())
 }

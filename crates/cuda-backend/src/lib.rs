@@ -14,7 +14,8 @@
 //!
 //! The kernels are compiled to PTX when the crate is built, because the feature `cuda` of candle
 //! needs nvcc then anyway. Compiled at run time they would need a further library of NVIDIA on the
-//! user's machine, and the start of every program would wait for the compiler.
+//! user's machine, and the start of every program would wait for the compiler; the driver translates
+//! PTX at its first use, and keeps the result on disk.
 //!
 //! A step is taken in the stream of the tensors' [`candle_core::CudaDevice`]. `Device::new_cuda`
 //! gives each thread a stream of its own, and candle does not synchronize them: use tensors and

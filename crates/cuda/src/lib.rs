@@ -23,7 +23,7 @@
 //! The arithmetic is that of `lopt-kernels`. Its source compiles for a CPU too, where the tests run
 //! it in the order of this plan and compare.
 //!
-//! The crate has no `unsafe` code and does not launch anything.
+//! The crate has no `unsafe` code and does not launch anything: `lopt-cuda-backend` does.
 
 pub mod bytes;
 pub mod layout;
@@ -35,4 +35,4 @@ pub mod tiling;
 
 pub use optimizer::{Adam, Hidden, Optimizer, PerParameter, Rule, Scale};
 pub use plan::{Launch, NetworkSlots, Number, Plan, Slots, Spec, Unplanned};
-pub use sources::{OPTIONS, RUNTIME_OPTION, source};
+pub use sources::{OPTIONS, source};

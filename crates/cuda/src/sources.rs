@@ -23,9 +23,6 @@ const FILES: [&str; 15] = [
 /// source says so, and square roots and quotients are correctly rounded, which is the default.
 pub const OPTIONS: [&str; 2] = ["-std=c++17", "-fmad=false"];
 
-/// A further option for NVRTC, which compiles no code for the host.
-pub const RUNTIME_OPTION: &str = "-default-device";
-
 /// Returns all headers and kernels as one file, for a compiler without access to the others.
 pub fn source() -> String {
     let lines = FILES.iter().flat_map(|text| text.lines());
