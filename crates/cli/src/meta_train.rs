@@ -364,7 +364,7 @@ fn compare(
         final_loss: ours_final,
     } = found.learned;
     println!(
-        "training loss over {horizon} steps of {}, {SEEDS} new seeds, and the best of Adam's {} \
+        "training loss over {horizon} steps of {}, {SEEDS} new seeds,\nand the best of Adam's {} \
          learning rates:\n  mean  {ours_mean:.4}, {} Adam {mean_rate:e} ({mean_loss:.4})\n  final \
          {ours_final:.4}, {} Adam {final_rate:e} ({final_loss:.4})",
         task.name(),
