@@ -62,7 +62,12 @@ pub fn import(args: &ImportArgs) -> Result<bool> {
     theta.save(&args.out)?;
     let (kind, count) = (theta.kind(), theta.values().len());
     println!("{out}: θ of `{kind}`, {count} meta-parameters");
+    let given = &theta.provenance()["imported"]["settings"];
     match gin {
+        Some(path) if given.as_object().is_some_and(|given| given.is_empty()) => println!(
+            "settings: the original's defaults, because {} has none of this optimizer",
+            path.display()
+        ),
         Some(path) => println!("settings: {}", path.display()),
         None => println!(
             "settings: the original's defaults, because there is no {GIN}; with them STAR has no nominal \
@@ -76,13 +81,8 @@ pub fn import(args: &ImportArgs) -> Result<bool> {
 /// Writes a checkpoint for the original.
 pub fn export(args: &ExportArgs) -> Result<bool> {
     let theta = Theta::load(&args.theta)?;
-    let exported = lopt_jax::export(&theta, args.without_extensions).with_context(|| {
-        let advice = match args.without_extensions {
-            true => "",
-            false => "; see --without-extensions",
-        };
-        format!("cannot export {}{advice}", args.theta.display())
-    })?;
+    let exported = lopt_jax::export(&theta, args.without_extensions)
+        .with_context(|| format!("cannot export {}", args.theta.display()))?;
     let out = &args.out;
     let free = match fs::read_dir(out) {
         Ok(mut entries) => entries.next().is_none(),

@@ -42,7 +42,8 @@ pub struct Args {
     /// May be repeated. With --resume only outer.steps, to take more outer steps than planned.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Start from the θ in this file instead of a random one.
+    /// Start from the values of θ in this file instead of random ones. The configuration of the
+    /// optimizer is that of the run.
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     init: Option<PathBuf>,
     /// The optimizer to meta-train. [default: from the configuration]
@@ -178,7 +179,7 @@ fn configuration(args: &Args) -> Result<(RunConfig, String)> {
         let path = path
             .to_str()
             .context("the path of --init is not valid UTF-8")?;
-        overrides.push(format!("optimizer.init={path:?}"));
+        overrides.push(format!("optimizer.init={}", toml::Value::from(path)));
     }
     overrides.extend(args.overrides.iter().cloned());
     match &args.config {

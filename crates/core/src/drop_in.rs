@@ -82,7 +82,7 @@ impl<O: Optimizer> DropIn<O> {
             )));
         }
         vars.sort_by(|a, b| a.0.cmp(&b.0));
-        let group_of = vars.iter().map(|(name, var)| group_of(name, var)).collect();
+        let group_of: Vec<_> = vars.iter().map(|(name, var)| group_of(name, var)).collect();
         // Decays near 1 and a small ε would be rounded away in f16.
         let dtype = match vars.iter().any(|(_, var)| var.dtype() == DType::F64) {
             true => DType::F64,
@@ -99,6 +99,11 @@ impl<O: Optimizer> DropIn<O> {
         let names = vars.iter().map(|(name, _)| name.clone());
         let views = values.iter().map(|value| value.as_detached_tensor());
         let params = Params::new(names.zip(views))?;
+        for (index, group) in config.groups.iter().enumerate().filter(|(_, g)| !g.frozen) {
+            if !group_of.contains(&Some(index)) {
+                tracing::warn!("no variable belongs to the group `{}`", group.name);
+            }
+        }
         let mut backend = Chosen::new(&config.optimizer, &params)?.into_backend();
         // With a loss scale, each skipped step must be known.
         if config.non_finite == NonFinite::Skip && config.loss_scale.is_none() {
@@ -164,16 +169,34 @@ impl<O: Optimizer> DropIn<O> {
         self.scaling.as_ref().map_or(1.0, |scaling| scaling.scale)
     }
 
-    /// Sets the factor of the learning rate of a group. Returns whether there is such a group.
-    pub fn set_factor(&mut self, group: &str, factor: f64) -> bool {
-        let found = self.groups.iter_mut().find(|of| of.name == group);
-        found.map(|of| of.factor = factor).is_some()
+    /// Sets the factor of the learning rate of a group.
+    ///
+    /// # Errors
+    /// Returns [`Error::Setting`] if there is no such group, or the factor is not finite and at least
+    /// 0.
+    pub fn set_factor(&mut self, group: &str, factor: f64) -> Result<()> {
+        self.group_mut(group, factor)?.factor = factor;
+        Ok(())
     }
 
-    /// Sets λ of the weight decay of a group. Returns whether there is such a group.
-    pub fn set_weight_decay(&mut self, group: &str, lambda: f64) -> bool {
-        let found = self.groups.iter_mut().find(|of| of.name == group);
-        found.map(|of| of.weight_decay = Some(lambda)).is_some()
+    /// Sets λ of the weight decay of a group.
+    ///
+    /// # Errors
+    /// Returns [`Error::Setting`] if there is no such group, or λ is not finite and at least 0.
+    pub fn set_weight_decay(&mut self, group: &str, lambda: f64) -> Result<()> {
+        self.group_mut(group, lambda)?.weight_decay = Some(lambda);
+        Ok(())
+    }
+
+    /// The group with this name, for a new value.
+    fn group_mut(&mut self, name: &str, value: f64) -> Result<&mut Group> {
+        if !(value >= 0.0 && value.is_finite()) {
+            return Err(Error::Setting(format!(
+                "{value} for the group `{name}`; it must be finite and at least 0"
+            )));
+        }
+        let found = self.groups.iter_mut().find(|of| of.name == name);
+        found.ok_or_else(|| Error::Setting(format!("there is no group `{name}`")))
     }
 
     /// The bytes of the optimizer's state: its slots, the copies of variables in f16 and bf16, and the
@@ -208,6 +231,7 @@ impl<O: Optimizer> DropIn<O> {
     }
 
     fn step_with(&mut self, store: &GradStore, loss: Option<f32>) -> Result<()> {
+        self.refresh_copies()?;
         let as_they_are = self.accumulate == 1
             && self.scaling.is_none()
             && self.clip.is_none()
@@ -236,6 +260,17 @@ impl<O: Optimizer> DropIn<O> {
                 self.skipped_steps += 1;
             }
             (Err(error), _) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Takes over what else was written to variables that have a copy, such as loaded weights.
+    fn refresh_copies(&self) -> Result<()> {
+        for (index, value) in self.copies().filter(|(_, value)| value.elem_count() > 0) {
+            let var = &self.vars[index];
+            let unchanged = value.to_dtype(var.dtype())?.eq(var.as_tensor())?;
+            let written = var.to_dtype(value.dtype())?;
+            value.set(&unchanged.where_cond(value.as_tensor(), &written)?)?;
         }
         Ok(())
     }

@@ -5,11 +5,23 @@ use serde_json::{Map, Value};
 
 use crate::mismatch;
 
+/// Larger files than this are no settings.
+const MAX_BYTES: usize = 1 << 20;
+
 /// The values of the lines `class.name = value`, also with a module or scope before the class. Bindings
 /// of other classes are passed over.
 pub fn bindings(text: &str, class: &str) -> Result<Map<String, Value>> {
+    if text.len() > MAX_BYTES {
+        return Err(mismatch("config.gin has more than 1 MiB"));
+    }
     let mut found = Map::new();
-    for statement in statements(text) {
+    for statement in statements(text)? {
+        if statement.starts_with("include ") || statement.ends_with(':') {
+            return Err(mismatch(format!(
+                "config.gin: `{statement}` is not supported; write each setting as \
+                 `{class}.name = value`"
+            )));
+        }
         let Some((target, value)) = statement.split_once('=') else {
             continue;
         };
@@ -19,7 +31,7 @@ pub fn bindings(text: &str, class: &str) -> Result<Map<String, Value>> {
         if owner.rsplit(['.', '/']).next() != Some(class) {
             continue;
         }
-        let value = literal(value.trim()).ok_or_else(|| {
+        let value = literal(value.trim(), true).ok_or_else(|| {
             mismatch(format!(
                 "config.gin: cannot read the value of `{class}.{name}`: {}",
                 value.trim()
@@ -32,42 +44,50 @@ pub fn bindings(text: &str, class: &str) -> Result<Map<String, Value>> {
 
 /// The statements without comments. One goes on over lines while a bracket is open or after a
 /// backslash.
-fn statements(text: &str) -> Vec<String> {
+fn statements(text: &str) -> Result<Vec<String>> {
     let mut statements = vec![];
     let mut current = String::new();
+    let mut open = 0i64;
     for line in text.lines() {
-        let line = without_comment(line).trim();
+        let (line, opened) = without_comment(line);
+        open += opened;
+        let line = line.trim();
         let (line, continued) = match line.strip_suffix('\\') {
             Some(line) => (line, true),
             None => (line, false),
         };
         current.push_str(line);
-        current.push(' ');
-        let count = |brackets: &[char]| current.matches(brackets).count();
-        if !continued && count(&['(', '[', '{']) <= count(&[')', ']', '}']) {
+        if continued || open > 0 {
+            current.push(' ');
+        } else if !current.is_empty() {
             statements.push(std::mem::take(&mut current));
         }
     }
-    statements.push(current);
-    statements
+    if !current.is_empty() {
+        let start: String = current.chars().take(80).collect();
+        return Err(mismatch(format!("config.gin ends within `{start}`")));
+    }
+    Ok(statements)
 }
 
-/// The line up to a `#` outside of quotes.
-fn without_comment(line: &str) -> &str {
-    let mut quote = None;
+/// The line up to a `#`, and how many more brackets it opens than it closes. Neither counts in quotes.
+fn without_comment(line: &str) -> (&str, i64) {
+    let (mut quote, mut open) = (None, 0);
     for (index, c) in line.char_indices() {
         match (quote, c) {
-            (None, '#') => return &line[..index],
+            (None, '#') => return (&line[..index], open),
             (None, '"' | '\'') => quote = Some(c),
-            (Some(open), c) if open == c => quote = None,
+            (None, '(' | '[' | '{') => open += 1,
+            (None, ')' | ']' | '}') => open -= 1,
+            (Some(opened), c) if opened == c => quote = None,
             _ => {}
         }
     }
-    line
+    (line, open)
 }
 
-/// A Python literal: a number, truth value, `None`, text, or a tuple or list of them.
-fn literal(text: &str) -> Option<Value> {
+/// A Python literal: a number, truth value, `None`, text, or, if `lists`, a tuple or list of them.
+fn literal(text: &str, lists: bool) -> Option<Value> {
     let text = text.trim();
     match text {
         "True" => return Some(Value::Bool(true)),
@@ -76,10 +96,14 @@ fn literal(text: &str) -> Option<Value> {
         _ => {}
     }
     for (open, close) in [('(', ')'), ('[', ']')] {
+        if !lists {
+            break;
+        }
         if let Some(inside) = text.strip_prefix(open).and_then(|t| t.strip_suffix(close)) {
             let inside = inside.trim().trim_end_matches(',');
             let items = inside.split(',').filter(|item| !item.trim().is_empty());
-            return items.map(literal).collect::<Option<_>>().map(Value::Array);
+            let items = items.map(|item| literal(item, false));
+            return items.collect::<Option<_>>().map(Value::Array);
         }
     }
     for quote in ['"', '\''] {
@@ -124,6 +148,17 @@ run.optimizer = @MLPNomLOpt()
             "nominal_controller": true,
         });
         assert_eq!(found, expected);
+        for (text, words) in [
+            ("include 'base.gin'", "include 'base.gin'"),
+            ("MLPNomLOpt:\n  step_mult = 1", "`MLPNomLOpt:`"),
+            ("MLPNomLOpt.exp_mult = (1,\n2", "ends within"),
+            ("MLPNomLOpt.exp_mult = ((1, 2), 3)", "cannot read"),
+        ] {
+            let error = bindings(text, "MLPNomLOpt").unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        let quoted = "Other.name = '(' \nMLPNomLOpt.step_mult = 2.0";
+        assert_eq!(bindings(quoted, "MLPNomLOpt").unwrap()["step_mult"], 2.0);
         let error = bindings("AdafacMLPLOpt.step_mult = %STEP", "AdafacMLPLOpt").unwrap_err();
         assert!(
             error

@@ -68,6 +68,11 @@ pub fn import(params: &[u8], gin: &str) -> Result<Theta> {
     let mut unused = serde_json::Map::new();
     for name in [format!("nn/w{last}"), format!("nn/b{last}")] {
         if let Some(found) = parts.get_mut(&name) {
+            if found.columns() != outputs {
+                let shape = &found.shape;
+                let problem = format!("`{name}` has the shape {shape:?} for {outputs} outputs");
+                return Err(mismatch(problem));
+            }
             let dropped = found.drop_columns(class.heads());
             if !dropped.is_empty() {
                 unused.insert(name, json!(dropped));

@@ -115,14 +115,11 @@ impl Class {
         for name in NEUTRAL {
             given.left.remove(name);
         }
-        let widths = (
-            given.number("hidden_size", hidden.first().copied().unwrap_or(4) as f64)? as usize,
-            given.number("hidden_layers", hidden.len() as f64)? as usize,
-        );
-        if hidden != vec![widths.0; widths.1] {
+        let size = given.number("hidden_size", hidden.first().copied().unwrap_or(4) as f64)?;
+        let layers = given.number("hidden_layers", hidden.len() as f64)?;
+        if hidden.len() as f64 != layers || hidden.iter().any(|&width| width as f64 != size) {
             return Err(mismatch(format!(
-                "config.gin says {} hidden layers of {}, but the checkpoint has {hidden:?}",
-                widths.1, widths.0
+                "config.gin says {layers} hidden layers of {size}, but the checkpoint has {hidden:?}"
             )));
         }
         let config = match self {
@@ -169,7 +166,7 @@ impl Class {
             if found.is_some_and(|value| !value.is_null()) && !without_extensions {
                 return Err(mismatch(format!(
                     "θ was made for an optimizer with `{extension}`, which the original does not \
-                     have; it can only be exported without it"
+                     have; it can only be exported without it (`--without-extensions`)"
                 )));
             }
         }

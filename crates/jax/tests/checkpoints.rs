@@ -126,6 +126,8 @@ fn what_has_no_counterpart_is_refused_by_name() {
         ("exp_mult = 0.1", "three numbers"),
         ("step_mult = %SCALE", "%SCALE"),
         ("hidden_size = 8", "[4, 4]"),
+        ("hidden_size = 4.5", "[4, 4]"),
+        ("hidden_layers = 1e19", "[4, 4]"),
         ("new_setting = 1", "new_setting"),
     ] {
         let error = import(&params, &format!("MLPNomLOpt.{line}")).unwrap_err();

@@ -300,6 +300,17 @@ impl RunDir {
         Ok(theta.save(&self.path.join("theta.safetensors"))?)
     }
 
+    /// Removes the final θ, because the run is no longer complete. The newest checkpoint has it too.
+    pub(crate) fn remove_last(&self) -> Result<()> {
+        let path = self.path.join("theta.safetensors");
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(CoreError::io("remove", &path)(error).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The path of the best θ.
     pub fn best_path(&self) -> PathBuf {
         self.path.join("best.safetensors")

@@ -238,6 +238,9 @@ impl Trainer {
             )));
         }
         if let (true, Some(run)) = (changed, &trainer.run) {
+            if taken < steps {
+                run.remove_last()?;
+            }
             run.save_config(&text)?;
         }
         Ok(trainer)

@@ -65,7 +65,10 @@ impl fmt::Debug for Group {
 }
 
 impl Group {
-    /// A group of the parameters for whose name and shape `members` returns true.
+    /// A group of the parameters for whose name and shape `members` returns true. Names are those of
+    /// [`DropIn::from_var_map`](crate::DropIn::from_var_map) and
+    /// [`DropIn::with_names`](crate::DropIn::with_names); an optimizer that was created with `new` has
+    /// numbers for names.
     pub fn new(
         name: impl Into<String>,
         members: impl Fn(&str, &[usize]) -> bool + Send + Sync + 'static,

@@ -11,7 +11,8 @@ use crate::{Error, Optimizer, Result};
 /// What a file says beyond the state of the optimizer.
 #[derive(Serialize, Deserialize)]
 struct Training {
-    /// The number of gradients in the sums.
+    /// The number of gradients that make a step, and of those in the sums.
+    accumulate: u64,
     accumulated: u64,
     loss_scale: Option<Scale>,
     groups: Vec<Factors>,
@@ -64,6 +65,7 @@ impl<O: Optimizer> DropIn<O> {
     pub fn save_state(&self, path: &Path) -> Result<()> {
         self.require_names("save")?;
         let training = Training {
+            accumulate: self.accumulate,
             accumulated: self.pending.count,
             loss_scale: self.scaling.as_ref().map(|scaling| Scale {
                 scale: scaling.scale,
@@ -133,6 +135,16 @@ impl<O: Optimizer> DropIn<O> {
         {
             let theirs = theirs.map(|name| format!("`{name}`")).collect::<Vec<_>>();
             let problem = format!("has other groups than the optimizer: {}", theirs.join(", "));
+            return Err(Error::file(path, problem));
+        }
+        let as_before = training.accumulate == self.accumulate
+            && training.loss_scale.is_some() == self.scaling.is_some();
+        if training.accumulated > 0 && !(as_before && training.accumulated < self.accumulate) {
+            let problem = format!(
+                "was saved with {} of {} gradients of a step; load it with the same `accumulate` and \
+                 `loss_scale`, or save it after a step",
+                training.accumulated, training.accumulate
+            );
             return Err(Error::file(path, problem));
         }
         let mut sums = vec![None; self.params.len()];

@@ -65,13 +65,21 @@ impl OptimizerConfig {
             let theirs = theta.kind();
             return problem(format!("it has the θ of a `{theirs}`, not of a `{kind}`"));
         }
-        match theta.values().len() == n {
-            true => Ok(optimizer.with_values(theta.values().to_vec())?),
-            false => {
-                let theirs = theta.values().len();
-                problem(format!("it has {theirs} meta-parameters, not {n}"))
-            }
+        if theta.layout() != optimizer.theta().layout() {
+            let theirs = theta.values().len();
+            return problem(format!(
+                "its {theirs} meta-parameters belong to another MLP than the {n} of the run"
+            ));
         }
+        if theta.config() != optimizer.theta().config() {
+            tracing::warn!(
+                "θ of {} was made for another configuration of the optimizer ({}); only its values are \
+                 taken, and the run's configuration applies",
+                path.display(),
+                theta.config()
+            );
+        }
+        Ok(optimizer.with_values(theta.values().to_vec())?)
     }
 
     /// Removes the online scale, if there is one.
