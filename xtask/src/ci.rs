@@ -1,12 +1,12 @@
 //! `cargo xtask ci`: everything that must pass before a change is merged.
 
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
 use crate::{
     cuda,
-    lopt::{cargo, exit_code, root},
+    lopt::{cargo, exit_code, has, root},
 };
 
 /// Arguments of cargo, cheapest step first.
@@ -71,16 +71,6 @@ pub fn run() -> Result<ExitCode> {
         println!("skipped: tests of the feature mpi, because mpirun or mpicc was not found");
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Returns `true` if a program can be run.
-fn has(program: &str) -> bool {
-    let mut command = Command::new(program);
-    command
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    command.status().is_ok()
 }
 
 /// The command, and the line that a user would type.

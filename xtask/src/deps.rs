@@ -3,13 +3,12 @@
 
 use std::{
     fs,
-    process::{Command, ExitCode, Stdio},
+    process::{Command, ExitCode},
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
 
-use crate::lopt::{cargo, exit_code, root};
+use crate::lopt::{cargo, exit_code, metadata, root, succeeds};
 
 /// Tools that are run if they are installed, with their arguments.
 const TOOLS: [(&str, &[&str]); 2] = [("deny", &["--locked", "check"]), ("machete", &[])];
@@ -25,13 +24,7 @@ pub fn run() -> Result<ExitCode> {
     }
     println!("the licenses of {} packages are allowed", packages.len());
     for (tool, arguments) in TOOLS {
-        let installed = cargo()
-            .args([tool, "--version"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
-        if !installed {
+        if !succeeds(cargo().args([tool, "--version"])) {
             println!("skipped: cargo {tool}; `cargo install --locked cargo-{tool}` installs it");
             continue;
         }
@@ -62,20 +55,7 @@ fn allowed() -> Result<Vec<String>> {
 
 /// The name and license of each package, with all features and on all platforms.
 fn packages() -> Result<Vec<(String, String)>> {
-    let mut command = cargo();
-    command
-        .args([
-            "metadata",
-            "--format-version",
-            "1",
-            "--locked",
-            "--all-features",
-        ])
-        .current_dir(root())
-        .stderr(Stdio::inherit());
-    let output = command.output().context("cannot run cargo metadata")?;
-    ensure!(output.status.success(), "cargo metadata failed");
-    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let metadata = metadata(&["--locked", "--all-features"])?;
     let packages = metadata["packages"].as_array().context("no packages")?;
     let named = packages.iter().map(|package| {
         let text = |key: &str| package[key].as_str().unwrap_or_default().to_owned();

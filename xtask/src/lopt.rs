@@ -7,7 +7,7 @@ use std::{
     process::{Command, ExitCode, ExitStatus, Stdio},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// The cargo that runs this program.
@@ -22,6 +22,34 @@ pub fn root() -> PathBuf {
         .filter(|dir| dir.ends_with("xtask"))
         .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
     here.parent().unwrap_or(Path::new(".")).to_owned()
+}
+
+/// Whether a program can be run.
+pub fn has(program: &str) -> bool {
+    silent(Command::new(program).arg("--version")).is_some()
+}
+
+/// Whether a command can be run and succeeds. Its output is dropped.
+pub fn succeeds(command: &mut Command) -> bool {
+    silent(command).is_some_and(|status| status.success())
+}
+
+fn silent(command: &mut Command) -> Option<ExitStatus> {
+    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().ok()
+}
+
+/// What `cargo metadata` says of the workspace.
+pub fn metadata(arguments: &[&str]) -> Result<Value> {
+    let mut command = cargo();
+    command
+        .args(["metadata", "--format-version", "1"])
+        .args(arguments)
+        .current_dir(root())
+        .stderr(Stdio::inherit());
+    let output = command.output().context("cannot run cargo metadata")?;
+    ensure!(output.status.success(), "cargo metadata failed");
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 /// Builds `lopt` and runs `lopt COMMAND ARGUMENTS…` in the current directory.

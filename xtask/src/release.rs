@@ -3,13 +3,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{Command, ExitCode},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::lopt::{cargo, root};
+use crate::lopt::{cargo, metadata, root, succeeds};
 
 /// Arguments of `cargo xtask release`.
 #[derive(clap::Args)]
@@ -34,7 +34,7 @@ struct Package {
 /// workspace with the oldest supported Rust.
 pub fn run(args: &Args) -> Result<ExitCode> {
     ensure!(args.dry_run, "only --dry-run is supported");
-    let metadata = metadata()?;
+    let metadata = metadata(&["--no-deps"])?;
     let packages = packages(&metadata)?;
     for package in &packages {
         check_files(package)?;
@@ -48,17 +48,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     check_oldest_rust(&metadata)?;
     println!("ready to be published as RELEASING.md says");
     Ok(ExitCode::SUCCESS)
-}
-
-/// What cargo knows about the workspace.
-fn metadata() -> Result<Value> {
-    let mut command = cargo();
-    command.args(["metadata", "--format-version", "1", "--no-deps"]);
-    let output = command
-        .current_dir(root())
-        .output()
-        .context("cannot run cargo")?;
-    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 /// The crates that are to be published, all of which must be described.
@@ -136,12 +125,7 @@ fn check_oldest_rust(metadata: &Value) -> Result<()> {
         1 => format!("{version}.0"),
         _ => version.to_owned(),
     };
-    let known = Command::new("rustup")
-        .args(["run", &version, "rustc", "--version"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    if !known.is_ok_and(|status| status.success()) {
+    if !succeeds(Command::new("rustup").args(["run", &version, "rustc", "--version"])) {
         bail!(
             "cannot check the oldest supported Rust; install it with: rustup toolchain install \
              {version} --profile minimal"
@@ -175,7 +159,7 @@ mod tests {
 
     #[test]
     fn every_package_has_what_crates_io_shows() {
-        let packages = packages(&metadata().unwrap()).unwrap();
+        let packages = packages(&metadata(&["--no-deps"]).unwrap()).unwrap();
         assert!(packages.iter().any(|package| package.name == "lopt-star"));
         assert!(!packages.iter().any(|package| package.name == "xtask"));
         for package in &packages {

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::lopt::built;
+use crate::lopt::{built, has};
 
 /// Arguments of `cargo xtask scaling`.
 #[derive(clap::Args)]
@@ -95,8 +95,7 @@ fn check_tools() -> Result<()> {
     const PACKAGES: &str = "on Debian and Ubuntu: apt-get install libopenmpi-dev openmpi-bin \
                             libclang-dev; on macOS: brew install open-mpi llvm";
     for tool in ["mpirun", "mpicc"] {
-        let found = Command::new(tool).arg("--version").output().is_ok();
-        ensure!(found, "cannot run `{tool}`; install an MPI, {PACKAGES}");
+        ensure!(has(tool), "cannot run `{tool}`; install an MPI, {PACKAGES}");
     }
     ensure!(
         env::var_os("LIBCLANG_PATH").is_some() || has_libclang(),

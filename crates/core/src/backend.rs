@@ -4,7 +4,7 @@ use candle_core::{Tensor, Var, backprop::GradStore};
 
 use crate::{
     CandleOps, Fused, Grads, Optimizer, Params, Result, State, StepContext,
-    params::{check_count, check_kind, shares_memory},
+    params::{check_count, check_gradient, check_kind, shares_memory},
 };
 
 /// Holds the state of one optimizer for one set of parameters and computes its steps.
@@ -123,6 +123,20 @@ pub trait GradSource {
         for (index, (name, p)) in params.iter().enumerate() {
             if let Some(g) = self.grad(index) {
                 check_kind(name, p, g)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the gradients as [`Grads::check`] does.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Grads::check`].
+    fn check(&self, params: &Params) -> Result<()> {
+        check_count(self.count(), params)?;
+        for (index, (name, p)) in params.iter().enumerate() {
+            if let Some(g) = self.grad(index) {
+                check_gradient(name, p, g)?;
             }
         }
         Ok(())

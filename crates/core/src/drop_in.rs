@@ -13,7 +13,6 @@ pub use loss_scale::LossScale;
 use crate::{
     Backend, Error, GradSource, Grads, Optimizer, Params, Result, Schedule, State, StepContext,
     backend::{Chosen, OfStore},
-    params::check_gradient,
 };
 use gradients::{Pending, clipped, scaled};
 use loss_scale::Scaling;
@@ -349,11 +348,7 @@ impl<O: Optimizer> DropIn<O> {
         }
         // A step that is refused must not have changed anything.
         context.check()?;
-        for (index, (name, value)) in self.params.iter().enumerate() {
-            if let Some(grad) = grads.grad(index) {
-                check_gradient(name, value, grad)?;
-            }
-        }
+        grads.check(&self.params)?;
         let mut before = vec![];
         for (index, (factor, lambda)) in special {
             let value = &self.values[index];

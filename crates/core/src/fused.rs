@@ -2,11 +2,11 @@
 
 use std::cell::RefCell;
 
-use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor};
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Tensor};
 
 use crate::{
     Backend, Error, GradSource, Optimizer, Params, Result, Slot, State, StepContext,
-    params::{check_count, check_gradient, check_values},
+    params::{check_values, with_values},
 };
 
 /// The update of one optimizer on f32 slices, with decoded θ.
@@ -164,7 +164,7 @@ impl Fused {
         let (update, grads) = (&mut self.update, &self.grads);
         for ((index, g), slots) in grads.iter().enumerate().zip(&mut self.slots) {
             if let Some(g) = g {
-                with_values(g, |g| update.observe(index, g, slots))?;
+                read_values(g, |g| update.observe(index, g, slots))?;
             }
         }
         update.begin_step(context, &mut self.network);
@@ -172,7 +172,7 @@ impl Fused {
         for (index, ((p, g), slots)) in tensors.enumerate() {
             if let Some(g) = g {
                 // Reading locks the gradient while the parameter is written.
-                with_values(g, |g| in_place(p, |p| update.update(index, p, g, slots)))??;
+                read_values(g, |g| in_place(p, |p| update.update(index, p, g, slots)))??;
             }
         }
         Ok(())
@@ -226,12 +226,7 @@ impl Backend for Fused {
         if !sizes.eq(self.sizes.iter().copied()) {
             return Err(Error::other_state());
         }
-        check_count(grads.count(), params)?;
-        for (index, (name, p)) in params.iter().enumerate() {
-            if let Some(g) = grads.grad(index) {
-                check_gradient(name, p, g)?;
-            }
-        }
+        grads.check(params)?;
         // An error may have left some.
         self.grads.clear();
         for (index, p) in params.tensors().iter().enumerate() {
@@ -246,16 +241,11 @@ impl Backend for Fused {
 }
 
 /// Calls `read` with the values of a contiguous f32 tensor on the CPU.
-fn with_values<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
-    let (storage, layout) = tensor.storage_and_layout();
-    match (&*storage, layout.contiguous_offsets()) {
-        (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => {
-            Ok(read(&values[start..end]))
-        }
-        _ => Err(Error::Mismatch(
-            "a fused update needs contiguous f32 gradients on the CPU".to_owned(),
-        )),
-    }
+fn read_values<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    with_values(tensor, read).ok_or_else(|| {
+        let problem = "a fused update needs contiguous f32 gradients on the CPU";
+        Error::Mismatch(problem.to_owned())
+    })
 }
 
 /// Changes a contiguous f32 tensor on the CPU in place.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, DType, Storage, Tensor, Var, backprop::GradStore};
 
-use crate::{Error, Result};
+use crate::{Error, GradSource, Result};
 
 /// The largest accepted magnitude of a gradient entry; larger squares can overflow f32.
 const LARGEST_GRADIENT: f64 = 1e18;
@@ -168,13 +168,7 @@ impl Grads {
     /// Returns [`Error::Mismatch`] if the number or a shape of the gradients is wrong, and
     /// [`Error::BadGradient`] with the parameter's name if an entry is invalid.
     pub fn check(&self, params: &Params) -> Result<()> {
-        check_count(self.0.len(), params)?;
-        for ((name, param), grad) in params.iter().zip(&self.0) {
-            if let Some(grad) = grad {
-                check_gradient(name, param, grad)?;
-            }
-        }
-        Ok(())
+        GradSource::check(self, params)
     }
 }
 
@@ -222,6 +216,17 @@ pub(crate) fn shares_memory(a: &Tensor, b: &Tensor) -> bool {
     std::ptr::eq(&*a, &*b)
 }
 
+/// Calls `read` with the values of a contiguous f32 tensor on the CPU; `None` for any other.
+pub(crate) fn with_values<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Option<T> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => {
+            Some(read(&values[start..end]))
+        }
+        _ => None,
+    }
+}
+
 /// Checks the values of one parameter's gradient; see [`Grads::check`].
 pub(crate) fn check_values(name: &str, grad: &[f32]) -> Result<()> {
     if all_usable(grad) {
@@ -266,13 +271,9 @@ fn largest_of(values: &[f32]) -> f32 {
 
 /// max |g|: NaN if any entry is NaN, 0 for an empty tensor.
 fn largest_magnitude(grad: &Tensor) -> Result<f64> {
-    let (storage, layout) = grad.storage_and_layout();
-    if let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) =
-        (&*storage, layout.contiguous_offsets())
-    {
-        return Ok(f64::from(largest_of(&values[start..end])));
+    if let Some(largest) = with_values(grad, largest_of) {
+        return Ok(f64::from(largest));
     }
-    drop(storage);
     if grad.elem_count() == 0 {
         return Ok(0.0);
     }

@@ -117,17 +117,24 @@ impl TimedFormula {
     }
 
     /// Returns 1 up to the time limit, and limit/t at later inner steps t.
-    fn fade(&self, t: u64) -> f64 {
+    pub fn fade(&self, t: u64) -> f64 {
         match self.time_limit {
             Some(limit) if limit < t => limit as f64 / t as f64,
             _ => 1.0,
         }
     }
 
+    /// Returns √(t/limit) at inner steps t beyond the time limit if the nominal term grows, else 1.
+    pub fn growth(&self, t: u64) -> f64 {
+        match self.grows {
+            true => self.fade(t).powf(-0.5),
+            false => 1.0,
+        }
+    }
+
     /// Returns the formula of one step.
     pub fn at(&self, context: &StepContext) -> Formula {
-        let fade = self.fade(context.step);
-        let growth = if self.grows { fade.powf(-0.5) } else { 1.0 };
+        let (fade, growth) = (self.fade(context.step), self.growth(context.step));
         Formula {
             nominal: self.nominal.map(|c| (c * growth) as f32),
             blackbox: self.formula.blackbox * fade as f32,

@@ -85,8 +85,21 @@ impl Rule for Config {
         })
     }
 
-    /// Terms that are switched off have a factor of 0.
     fn timed_formula(&self) -> Option<TimedFormula> {
+        Some(self.timed())
+    }
+
+    fn nominal_only(&self) -> Option<Self> {
+        (self.nominal != Nominal::Off).then(|| Self {
+            blackbox_term: false,
+            ..self.clone()
+        })
+    }
+}
+
+impl Config {
+    /// The formula of every step. Terms that are switched off have a factor of 0.
+    fn timed(&self) -> TimedFormula {
         let Multipliers {
             nominal_step,
             nominal_exp,
@@ -107,7 +120,7 @@ impl Rule for Config {
             false => 0.0,
         };
         let nominal = self.nominal.weights().map(|w| w * nominal_step);
-        Some(TimedFormula {
+        TimedFormula {
             nominal,
             formula: Formula {
                 nominal: nominal.map(|c| c as f32),
@@ -120,18 +133,9 @@ impl Rule for Config {
             },
             time_limit: self.time_limit,
             grows: self.online_scale.is_some(),
-        })
+        }
     }
 
-    fn nominal_only(&self) -> Option<Self> {
-        (self.nominal != Nominal::Off).then(|| Self {
-            blackbox_term: false,
-            ..self.clone()
-        })
-    }
-}
-
-impl Config {
     /// Returns β₃ · (d · (v + 1e-6)^{-1/2}) · exp(β₄ · m_b), times limit/t beyond the time limit.
     fn blackbox(&self, evaluation: &Evaluation) -> Result<Tensor> {
         let mut direction = evaluation.head(DIRECTION)?;
@@ -144,7 +148,7 @@ impl Config {
             blackbox_exp,
             ..
         } = self.multipliers;
-        let fade = self.fade(evaluation.context.step);
+        let fade = self.timed().fade(evaluation.context.step);
         term(&direction, &magnitude, blackbox_step * fade, blackbox_exp)
     }
 
@@ -164,24 +168,8 @@ impl Config {
             nominal_exp,
             ..
         } = self.multipliers;
-        let step = nominal_step * self.growth(evaluation.context.step);
+        let step = nominal_step * self.timed().growth(evaluation.context.step);
         Some(estimate.and_then(|g| term(&g, &magnitude()?, step, nominal_exp)))
-    }
-
-    /// Returns 1 up to the time limit, and limit/t at later inner steps t.
-    fn fade(&self, t: u64) -> f64 {
-        match self.time_limit {
-            Some(limit) if limit < t => limit as f64 / t as f64,
-            _ => 1.0,
-        }
-    }
-
-    /// Returns √(t/limit) at inner steps t beyond the time limit if there is an online scale, else 1.
-    fn growth(&self, t: u64) -> f64 {
-        match self.online_scale {
-            Some(_) => self.fade(t).powf(-0.5),
-            None => 1.0,
-        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Gradients on their way from candle to the optimizer.
 
-use candle_core::{CpuStorage, DType, Storage, Tensor};
+use candle_core::{DType, Tensor};
 
 use super::config::Clip;
-use crate::{Grads, Params, Result};
+use crate::{Grads, Params, Result, params::with_values};
 
 /// The sums of the gradients since the last step.
 #[derive(Debug, Default)]
@@ -59,14 +59,10 @@ pub(super) fn clipped(grads: Grads, clip: Clip, params: &Params) -> Result<Grads
 
 /// Σ g², in f64.
 fn sum_of_squares(grad: &Tensor) -> Result<f64> {
-    let (storage, layout) = grad.storage_and_layout();
-    if let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) =
-        (&*storage, layout.contiguous_offsets())
-    {
-        let square = |g: &f32| f64::from(*g) * f64::from(*g);
-        return Ok(values[start..end].iter().map(square).sum());
+    let square = |g: &f32| f64::from(*g) * f64::from(*g);
+    if let Some(sum) = with_values(grad, |values| values.iter().map(square).sum()) {
+        return Ok(sum);
     }
-    drop(storage);
     Ok(grad.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()?)
 }
 
