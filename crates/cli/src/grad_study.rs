@@ -13,6 +13,7 @@ use lopt_meta::{GradStudy, OptimizerConfig, Preset, RunConfig, registry};
 
 use crate::{
     common::{Compute, save_figure, save_table, thetas},
+    output::paragraph,
     progress::Bar,
     ranks::one_process,
     stop::stop_flag,
@@ -84,14 +85,15 @@ pub fn run(args: Args) -> Result<bool> {
     for of in &studied {
         println!("{}\n{}\n", of.optimizer, grad_study::table(of));
     }
-    println!(
-        "Estimates of the gradient of the mean loss of an unroll, each from one unroll of\none \
-         network (one antithetic pair), the mean over its truncations of {} steps;\n{} unrolls \
-         each, σ {}. norm, cosine: of the mean estimate, with the mean exact\ngradient. single \
-         cosine: the mean cosine of an estimate with it. deviation: square\nroot of the total \
+    let explanation = format!(
+        "Estimates of the gradient of the mean loss of an unroll, each from one unroll of one \
+         network (one antithetic pair), the mean over its truncations of {} steps; {} unrolls \
+         each, σ {}. norm, cosine: of the mean estimate, with the mean exact gradient. single \
+         cosine: the mean cosine of an estimate with it. deviation: square root of the total \
          variance over θ. largest: the largest norm of an estimate.",
         args.truncation, args.samples, args.sigma
     );
+    println!("{}", paragraph("", &explanation));
     for of in &studied {
         for (name, figure) in grad_study::figures(&study, of) {
             save_figure(&args.out, &name, &figure)?;

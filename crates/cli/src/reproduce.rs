@@ -15,6 +15,7 @@ use lopt_experiments::{
 
 use crate::{
     common::{Compute, one_of, provenance, save_figure},
+    output::paragraph,
     progress::{Bar, EvaluationBar},
     ranks::one_process,
     stop::stop_flag,
@@ -94,11 +95,12 @@ fn publish(report: &Report, out: &Path) -> Result<()> {
     let table = out.join(format!("{name}.md"));
     file::write_atomically(&table, report.to_string().as_bytes())?;
     let figure = out.join(format!("{name}.svg"));
-    println!("{name}: {}: {}", report.claim.summary(), report.verdict());
+    let verdict = format!("{}: {}", report.claim.summary(), report.verdict());
+    println!("{}", paragraph(&format!("{name}: "), &verdict));
     for criterion in &report.criteria {
-        println!("  {criterion}");
+        println!("{}", paragraph("  * ", &criterion.to_string()));
     }
-    println!("table: {}, figure: {}\n", table.display(), figure.display());
+    println!("table: {}\nfigure: {}\n", table.display(), figure.display());
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use lopt_tasks::suite::Suite;
 
 use crate::{
     common::{Compute, one_of, save},
+    output::paragraph,
     ranks::one_process,
     stop::stop_flag,
 };
@@ -113,13 +114,14 @@ fn linearize(args: &Args) -> Result<bool> {
     }
     save(&args.out, "training", &results.figure, &results.numbers())?;
     println!("{}", results.table());
-    println!(
+    let explanation = format!(
         "spectral radius: of the Jacobian of an inner step in parameters and accumulators, on the \
-         minibatch of the step;\nbelow 1 small differences die out, above 1 they grow. residual: \
-         of the eigenvalue; {} products at most.\nnominal share: ‖nominal term‖ over ‖nominal \
+         minibatch of the step; below 1 small differences die out, above 1 they grow. residual: \
+         of the eigenvalue; {} products at most. nominal share: ‖nominal term‖ over ‖nominal \
          term‖ + ‖blackbox term‖.",
         args.products
     );
+    println!("{}", paragraph("", &explanation));
     let stopped = stop.load(Ordering::Relaxed);
     if stopped {
         println!("stopped early: these are the results so far");

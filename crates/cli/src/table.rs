@@ -9,6 +9,8 @@ use lopt_eval::{
 use lopt_experiments::{Table, interval};
 use lopt_tasks::suite::IN_DISTRIBUTION;
 
+use crate::output::paragraph;
+
 /// Prints tables of the tasks and the groups that fit 80 columns, with explanations.
 pub fn print(summary: &Summary) {
     let settings = &summary.settings;
@@ -19,34 +21,34 @@ pub fn print(summary: &Summary) {
             println!("{table}\n");
         }
     }
-    println!(
-        "final, mean: training loss of the last {} % of the steps, of all steps; mean\nover {seeds} \
-         seeds. speed-up: steps that tuned Adam needs to reach the optimizer's\nfinal training \
-         loss, over the optimizer's steps; ≥{horizons}: Adam does not reach it in\n{horizons} times the \
-         steps. diverged: runs of {seeds}.\nThe learning rates of tuned baselines have the best final \
-         loss on each task\n({}); *: at an end of the grid. adamw: weight\ndecay 0.01, warm-up over \
-         5 % of the steps, cosine decay. sgd: momentum 0.9,\ncosine decay.\n",
+    explain(&format!(
+        "final, mean: training loss of the last {} % of the steps, of all steps; mean over {seeds} \
+         seeds. speed-up: steps that tuned Adam needs to reach the optimizer's final training \
+         loss, over the optimizer's steps; ≥{horizons}: Adam does not reach it in {horizons} times \
+         the steps. diverged: runs of {seeds}. The learning rates of tuned baselines have the best \
+         final loss on each task ({}); *: at an end of the grid. adamw: weight decay 0.01, warm-up \
+         over 5 % of the steps, cosine decay. sgd: momentum 0.9, cosine decay.",
         100 / FINAL_FRACTION,
         grids(settings),
-    );
+    ));
     println!("{}", speed_ups(summary));
-    println!(
-        "speed-up over tuned Adam: interquartile mean over the tasks of a group. at most\n{}: larger \
-         ones count as {}. ≥: a lower bound, because Adam never reaches the loss\non some tasks. \
-         diverged: training runs. […]: 95 % bootstrap intervals over the\nseeds of each task; none \
-         with one seed.\n",
+    explain(&format!(
+        "speed-up over tuned Adam: interquartile mean over the tasks of a group. at most {}: larger \
+         ones count as {}. ≥: a lower bound, because Adam never reaches the loss on some tasks. \
+         diverged: training runs. […]: 95 % bootstrap intervals over the seeds of each task; none \
+         with one seed.",
         SpeedUp::CAP,
         SpeedUp::CAP,
-    );
+    ));
     println!("{}", versus(summary, |versus| optional(versus.loss_ratio)));
-    println!(
-        "Final training loss over that of each tuned baseline: interquartile mean over\ntasks; \
-         below 1 the optimizer is better.\n"
+    explain(
+        "Final training loss over that of each tuned baseline: interquartile mean over tasks; \
+         below 1 the optimizer is better.",
     );
     println!("{}", versus(summary, |versus| share(versus.share_below)));
-    println!(
-        "Share of tasks on which the mean final training loss is below that of each\ntuned \
-         baseline. For the groups alone, see report.json."
+    explain(
+        "Share of tasks on which the mean final training loss is below that of each tuned \
+         baseline. For the groups alone, see report.json.",
     );
     let examples = summary.tasks.iter().filter_map(|task| match task.outcome {
         Outcome::Done { examples, .. } => Some((task.entry.task.data(), examples)),
@@ -60,6 +62,11 @@ pub fn print(summary: &Summary) {
             println!("skipped {}: {reason}", title(task));
         }
     }
+}
+
+/// Prints an explanation below a table.
+fn explain(text: &str) {
+    println!("{}\n", paragraph("", text));
 }
 
 /// The title of a task. The one that the others of a suite vary need not be the task of

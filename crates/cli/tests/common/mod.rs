@@ -58,11 +58,14 @@ pub fn output(folder: &Path, arguments: &[&str]) -> Output {
     lopt(folder, arguments).output().expect("the binary runs")
 }
 
-/// Runs to the end and succeeds.
+/// Runs to the end and succeeds. What it prints fits a terminal of 80 columns.
 pub fn succeed(folder: &Path, arguments: &[&str]) -> String {
     let output = output(folder, arguments);
     let text = both(&output);
     assert!(output.status.success(), "lopt {arguments:?}: {text}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let long = printed.lines().find(|line| line.chars().count() > 80);
+    assert_eq!(long, None, "lopt {arguments:?}");
     text
 }
 
