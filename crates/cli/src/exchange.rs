@@ -9,6 +9,8 @@ use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 use lopt_core::{Theta, file};
 
+use crate::output::paragraph;
+
 /// The name of the settings' file beside a checkpoint.
 const GIN: &str = "config.gin";
 
@@ -63,18 +65,18 @@ pub fn import(args: &ImportArgs) -> Result<bool> {
     let (kind, count) = (theta.kind(), theta.values().len());
     println!("{out}: θ of `{kind}`, {count} meta-parameters");
     let given = &theta.provenance()["imported"]["settings"];
-    match gin {
-        Some(path) if given.as_object().is_some_and(|given| given.is_empty()) => println!(
-            "settings: the original's defaults, because {} has none of this optimizer",
+    let settings = match gin {
+        Some(path) if given.as_object().is_some_and(|given| given.is_empty()) => format!(
+            "the original's defaults, because {} has none of this optimizer",
             path.display()
         ),
-        Some(path) => println!("settings: {}", path.display()),
-        None => println!(
-            "settings: the original's defaults, because there is no {GIN}; with them STAR has no nominal \
-             term"
+        Some(path) => path.display().to_string(),
+        None => format!(
+            "the original's defaults, because there is no {GIN}; with them STAR has no nominal term"
         ),
-    }
-    println!("configuration: {}", theta.config());
+    };
+    println!("{}", paragraph("settings: ", &settings));
+    println!("configuration: {:#}", theta.config());
     Ok(true)
 }
 

@@ -23,6 +23,7 @@ use lopt_tasks::Task;
 
 use crate::{
     common::{Compute, one_of, provenance},
+    output::paragraph,
     progress::{Bar, duration},
     ranks,
     stop::{stop_flag, stop_flag_with},
@@ -364,36 +365,39 @@ fn compare(
         mean_loss: ours_mean,
         final_loss: ours_final,
     } = found.learned;
-    println!(
-        "training loss over {horizon} steps of {}, {SEEDS} new seeds,\nand the best of Adam's {} \
-         learning rates:\n  mean  {ours_mean:.4}, {} Adam {mean_rate:e} ({mean_loss:.4})\n  final \
-         {ours_final:.4}, {} Adam {final_rate:e} ({final_loss:.4})",
+    let compared = format!(
+        "training loss over {horizon} steps of {}, {SEEDS} new seeds, and the best of Adam's {} \
+         learning rates:",
         task.name(),
         found.adam.len(),
+    );
+    println!("{}", paragraph("", &compared));
+    println!(
+        "  mean  {ours_mean:.4}, {} Adam {mean_rate:e} ({mean_loss:.4})\n  final {ours_final:.4}, \
+         {} Adam {final_rate:e} ({final_loss:.4})",
         difference(ours_mean, mean_loss),
         difference(ours_final, final_loss),
     );
     let theta = quoted(&found_theta(path).display().to_string());
-    println!("to evaluate it on other tasks: lopt eval-ood --theta {theta}");
+    println!("to evaluate it on other tasks:\n  lopt eval-ood --theta {theta}");
     Ok(true)
 }
 
 fn conclude(config: &RunConfig, trainer: &Trainer, path: &Path) -> Result<()> {
     let (kind, seed) = (config.optimizer.kind.name(), config.trainer.seed);
     let title = format!("Meta-training {kind}, seed {seed}");
-    if let Some(figure) = curves::figure(path, &title)? {
-        figure.save(&path.join("curves.svg"))?;
-    }
     if let Some((step, score)) = trainer.best() {
         println!(
             "best held-out score: outer step {step}, mean training loss {:.4}, final {:.4}",
             score.mean_loss, score.final_loss
         );
     }
-    println!(
-        "θ: {}, with curves.svg in the same folder",
-        found_theta(path).display()
-    );
+    println!("θ: {}", found_theta(path).display());
+    if let Some(figure) = curves::figure(path, &title)? {
+        let curves = path.join("curves.svg");
+        figure.save(&curves)?;
+        println!("curves: {}", curves.display());
+    }
     Ok(())
 }
 

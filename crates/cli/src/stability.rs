@@ -82,7 +82,7 @@ fn illustrate(args: &Args) -> Result<()> {
             numbers,
         } = illustration?;
         save(&args.out, name, &figure, &numbers)?;
-        println!("{name}: {}", figure.title);
+        println!("{}", paragraph(&format!("{name}: "), &figure.title));
     }
     Ok(())
 }
@@ -115,9 +115,9 @@ fn linearize(args: &Args) -> Result<bool> {
     save(&args.out, "training", &results.figure, &results.numbers())?;
     println!("{}", results.table());
     let explanation = format!(
-        "spectral radius: of the Jacobian of an inner step in parameters and accumulators, on the \
-         minibatch of the step; below 1 small differences die out, above 1 they grow. residual: \
-         of the eigenvalue; {} products at most. nominal share: ‖nominal term‖ over ‖nominal \
+        "radius: spectral radius of the Jacobian of an inner step in parameters and accumulators, \
+         on the minibatch of the step; below 1 small differences die out, above 1 they grow. residual: \
+         of the eigenvalue; {} products at most. norm: of the step. nominal share: ‖nominal term‖ over ‖nominal \
          term‖ + ‖blackbox term‖.",
         args.products
     );

@@ -55,11 +55,13 @@ pub fn print(summary: &Summary) {
         Outcome::Skipped { .. } => None,
     });
     for ((data, unit), [train, test]) in examples.collect::<BTreeMap<_, _>>() {
-        println!("{data}: {train} {unit} to train on, {test} to test on");
+        let examples = format!("{data}: {train} {unit} to train on, {test} to test on");
+        println!("{}", paragraph("", &examples));
     }
     for task in &summary.tasks {
         if let Outcome::Skipped { reason } = &task.outcome {
-            println!("skipped {}: {reason}", title(task));
+            let skipped = format!("{}: {reason}", title(task));
+            println!("{}", paragraph("skipped ", &skipped));
         }
     }
 }

@@ -30,7 +30,7 @@ fn checkpoints_are_imported_and_exported() {
         &["import", "original/params", "--out", "star.safetensors"],
     );
     assert!(
-        text.contains("original/config.gin") && text.contains("\"nominal-step\":0.001"),
+        text.contains("original/config.gin") && text.contains("\"nominal-step\": 0.001"),
         "{text}"
     );
     let text = succeed(here, &["export", "star.safetensors"]);

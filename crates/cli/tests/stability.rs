@@ -78,7 +78,7 @@ fn meta_trained_optimizers_are_linearised_in_training() {
             "20",
         ],
     );
-    assert!(text.contains("spectral radius"), "{text}");
+    assert!(text.contains("nominal share"), "{text}");
     assert!(here.join("stability/training.svg").is_file());
     let lines = table(&here.join("stability/training.csv"));
     assert_eq!(lines.len(), 1 + 2 * 2);

@@ -52,7 +52,7 @@ pub fn run(
 /// The results for one optimizer, rounded for reading.
 pub fn table(studied: &Studied) -> Table {
     let header = [
-        "length",
+        "steps",
         "estimator",
         "norm",
         "cosine",

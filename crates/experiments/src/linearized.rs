@@ -195,9 +195,9 @@ impl Results {
             "optimizer",
             "step",
             "loss",
-            "spectral radius",
+            "radius",
             "residual",
-            "norm of the step",
+            "norm",
             "nominal share",
         ];
         let mut table = Table::new(header, 1);
