@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 
 use crate::{
-    cuda,
+    cuda, deps,
     lopt::{cargo, exit_code, has, root},
 };
 
@@ -63,9 +63,11 @@ pub fn run() -> Result<ExitCode> {
             return Ok(exit_code(status));
         }
     }
-    let code = cuda::check()?;
-    if code != ExitCode::SUCCESS {
-        return Ok(code);
+    for check in [deps::run, cuda::check] {
+        let code = check()?;
+        if code != ExitCode::SUCCESS {
+            return Ok(code);
+        }
     }
     if !mpi {
         println!("skipped: tests of the feature mpi, because mpirun or mpicc was not found");

@@ -10,8 +10,19 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::lopt::{cargo, exit_code, metadata, root, succeeds};
 
-/// Tools that are run if they are installed, with their arguments.
-const TOOLS: [(&str, &[&str]); 2] = [("deny", &["--locked", "check"]), ("machete", &[])];
+/// Checks that are run if their tool is installed, as arguments of cargo, and the command that gets
+/// what they need, if any.
+const CHECKS: [(&[&str], Option<&[&str]>); 3] = [
+    (&["machete"], None),
+    (
+        &["deny", "--locked", "check", "bans", "licenses", "sources"],
+        None,
+    ),
+    (
+        &["deny", "--locked", "check", "advisories"],
+        Some(&["deny", "fetch", "db"]),
+    ),
+];
 
 /// Checks everything; stops at the first failure.
 pub fn run() -> Result<ExitCode> {
@@ -23,21 +34,32 @@ pub fn run() -> Result<ExitCode> {
         ensure!(parsed, problem());
     }
     println!("the licenses of {} packages are allowed", packages.len());
-    for (tool, arguments) in TOOLS {
-        if !succeeds(cargo().args([tool, "--version"])) {
-            println!("skipped: cargo {tool}; `cargo install --locked cargo-{tool}` installs it");
+    for (arguments, fetch) in CHECKS {
+        let (line, tool) = (arguments.join(" "), arguments[0]);
+        if !succeeds(plain().args([tool, "--version"])) {
+            println!("skipped: cargo {line}; `cargo install --locked cargo-{tool}` installs it");
             continue;
         }
-        let mut command: Command = cargo();
-        command.arg(tool).args(arguments).current_dir(root());
-        let status = command
-            .status()
-            .with_context(|| format!("cannot run cargo {tool}"))?;
+        if fetch.is_some_and(|fetch| !succeeds(plain().args(fetch).current_dir(root()))) {
+            println!("skipped: cargo {line}, because its database cannot be downloaded");
+            continue;
+        }
+        println!("$ cargo {line}");
+        let status = plain().args(arguments).current_dir(root()).status();
+        let status = status.with_context(|| format!("cannot run cargo {tool}"))?;
         if !status.success() {
             return Ok(exit_code(status));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Cargo without the variables of `cargo run`, from which cargo-machete takes itself for a program that
+/// is being developed.
+fn plain() -> Command {
+    let mut command = cargo();
+    command.env_remove("CARGO_PKG_NAME");
+    command
 }
 
 /// The licenses that deny.toml allows.
