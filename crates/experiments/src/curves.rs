@@ -217,7 +217,7 @@ pub fn norms(metrics: &[Metrics]) -> Option<Figure> {
         title: title.to_owned(),
         x: Axis::linear("outer step"),
         y,
-        items: vec![Item::new(color, Shape::Line(smoothed(metrics, value))).labelled(title)],
+        items: vec![Item::new(color, Shape::Line(smoothed(metrics, value)))],
     };
     let gradient = Axis::logarithmic("‖∇L(θ)‖");
     let theta = Axis::linear("‖θ‖");

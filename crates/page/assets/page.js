@@ -27,20 +27,36 @@
     return String(Number(value.toPrecision(digits)));
   }
 
+  /** Both ends of the horizontal positions, or null if they are the same. */
+  function extent(panel) {
+    const ends = panel.items.flatMap((item) => (item.kind === "cells" ? item.x : panel.xs[item.x]));
+    const known = ends.filter((x) => x !== null);
+    const low = known.reduce((a, b) => Math.min(a, b), Infinity);
+    const high = known.reduce((a, b) => Math.max(a, b), -Infinity);
+    if (low >= high) return null;
+    // Markers need some room, lines do not.
+    if (panel.items.some(({ kind }) => kind === "line" || kind === "marked")) return [low, high];
+    if (panel.x.log) return [low * (low / high) ** 0.03, high * (high / low) ** 0.03];
+    return [low - 0.03 * (high - low), high + 0.03 * (high - low)];
+  }
+
   function axis(of, panel) {
     const names = of.rows.length > 0;
     const narrow = innerWidth < 600;
+    const rule = color("rule");
+    const range = of.range ?? (of === panel.x ? extent(panel) : null);
     return {
       type: of.log ? "logarithmic" : "linear",
-      min: of.range?.[0],
-      max: of.range?.[1],
-      grace: of.range || of.log ? 0 : "4%",
+      min: range?.[0],
+      max: range?.[1],
+      grace: range || of.log ? 0 : "4%",
       title: { display: of.label !== "", text: of.label, color: color("ink") },
-      grid: { color: color("rule") },
+      grid: { color: ({ tick }) => (tick?.label === "" ? "transparent" : rule) },
       border: { color: color("faint") },
       ticks: {
         color: color("faint"),
         maxRotation: 0,
+        includeBounds: false,
         autoSkip: !names,
         stepSize: names ? 1 : undefined,
         callback(value) {
@@ -70,7 +86,8 @@
       group: item.group, label, kind: item.kind,
       borderColor: line, backgroundColor: line,
       pointRadius: 0, pointHoverRadius: 0, pointHitRadius: 0,
-      borderWidth: 2, showLine: true, order: -index,
+      // Markers at the ends of the axes are whole.
+      borderWidth: 2, showLine: true, clip: 6,
     };
     if (item.kind === "cells") {
       const corners = [0, 1].map((end) => ({ x: item.x[end], y: item.y[end] }));
@@ -258,6 +275,8 @@
       const figure = figures[element.dataset.figure];
       const panels = element.querySelector(".panels");
       if (panels.childElementCount === 0) {
+        const columns = Math.min(figure.columns, figure.panels.length);
+        panels.style.setProperty("--columns", Math.max(columns, 1));
         for (const panel of figure.panels) {
           const box = panels.appendChild(document.createElement("div"));
           const { x, y } = panel;

@@ -43,7 +43,7 @@ fn figure(figure: &Figure, many: usize) -> Value {
     }
     let panels = figure.panels.iter();
     let panels = panels.map(|of| panel(of, &labels, many));
-    json!({"title": figure.title, "keys": keys, "panels": panels.collect::<Vec<_>>()})
+    json!({"title": figure.title, "columns": figure.columns, "keys": keys, "panels": panels.collect::<Vec<_>>()})
 }
 
 fn panel(panel: &Panel, labels: &[&str], many: usize) -> Value {
