@@ -24,13 +24,22 @@ pub fn announce(folder: &Path) {
     println!("page: {}", folder.join(NAME).display());
 }
 
-/// A table as pages show it.
+/// A table as pages show it. An empty cell among the names means the same as the one above, which
+/// would be lost if the rows were sorted.
 pub fn table(table: Table) -> lopt_page::Table {
     let Table {
         header,
-        rows,
+        mut rows,
         first_numeric,
     } = table;
+    let mut above: Vec<String> = vec![];
+    for row in &mut rows {
+        let names = row.iter_mut().take(first_numeric);
+        for (name, above) in names.zip(&above).filter(|(name, _)| name.is_empty()) {
+            name.clone_from(above);
+        }
+        above.clone_from(row);
+    }
     lopt_page::Table {
         header,
         rows,

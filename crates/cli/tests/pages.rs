@@ -5,7 +5,7 @@ mod browser;
 #[allow(dead_code)]
 mod common;
 
-use std::{fs, path::Path, process::Command};
+use std::{env, fs, path::Path, process::Command};
 
 use common::{succeed, tiny};
 use serde_json::{Value, json};
@@ -309,7 +309,8 @@ fn tensorboard_reads_the_events() {
     succeed(here, &tiny("run", &["--tensorboard"]));
     let events = run_dir.join("tensorboard");
     let read = || -> Option<Value> {
-        let mut python = Command::new("python3");
+        let python = env::var_os("LOPT_TENSORBOARD_PYTHON").unwrap_or_else(|| "python3".into());
+        let mut python = Command::new(python);
         let output = python.args(["-c", READER]).arg(&events).output().ok()?;
         let error = String::from_utf8_lossy(&output.stderr);
         if error.contains("No module named 'tensorboard'") {

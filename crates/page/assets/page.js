@@ -140,20 +140,29 @@
   };
 
   function tooltip(panel) {
-    const text = (value, digits = 5) => short(value, digits);
+    const horizontal = panel.y.rows.length > 0;
+    const lines = new Set(panel.items.filter(({ kind }) => kind !== "band").map(({ group }) => group));
+    /** The text of a band at a point, or that of the band around a point of a line. */
+    const ends = (chart, { group }, index, x) => {
+      const sets = chart.data.datasets;
+      const band = sets.find((set) => set.end === "high" && set.group === group && set.data[index]?.x === x);
+      return band ? `[${short(band.low[index])}, ${short(band.data[index].y)}]` : "";
+    };
     return {
-      filter: ({ dataset }) => !dataset.cells && dataset.end !== "low",
+      // The text of a line has the ends of its band.
+      filter: ({ dataset }) => !dataset.cells && (!dataset.end || (dataset.end === "high" && !lines.has(dataset.group))),
+      itemSort: (a, b) => (horizontal ? a.raw.x - b.raw.x : b.raw.y - a.raw.y),
       callbacks: {
         title(items) {
           if (items.length === 0) return "";
           const { x, y } = items[0].raw;
           const row = panel.y.rows[panel.y.rows.length - Math.round(y)];
-          return row ?? `${panel.x.label}: ${text(x, 7)}`;
+          return row ?? `${panel.x.label}: ${short(x, 7)}`;
         },
-        label({ dataset, raw, dataIndex }) {
-          const name = dataset.label ? `${dataset.label}: ` : "";
-          if (dataset.end) return `${name}${text(dataset.low[dataIndex])} to ${text(raw.y)}`;
-          return name + (panel.y.rows.length > 0 ? text(raw.x) : text(raw.y));
+        label({ chart, dataset, raw, dataIndex }) {
+          const value = dataset.end ? "" : short(horizontal ? raw.x : raw.y);
+          const name = dataset.label ? `${dataset.label}:` : "";
+          return `${name} ${value} ${ends(chart, dataset, dataIndex, raw.x)}`.trim();
         },
       },
     };
@@ -373,13 +382,19 @@
       redraw();
     });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+    // On paper: light, unfolded, and drawn for its width.
+    let unfolded = [];
     addEventListener("beforeprint", () => {
       root.dataset.theme = "light";
-      for (const element of document.querySelectorAll("main details")) element.open = true;
+      document.body.classList.add("paper");
+      unfolded = [...document.querySelectorAll("main details:not([open])")];
+      for (const element of unfolded) element.open = true;
       redraw();
       drawAll();
     });
     addEventListener("afterprint", () => {
+      document.body.classList.remove("paper");
+      for (const element of unfolded) element.open = false;
       apply();
       redraw();
     });

@@ -131,11 +131,11 @@ mod tests {
 
     const HOSTILE: &str = "</script><script>alert(1)</script><img src=\"x\" onerror='y'>&amp;<!--";
 
-    fn figure(points: usize) -> Figure {
+    fn figure(points: usize, text: &str) -> Figure {
         let points = (0..points).map(|x| (x as f64, (x as f64).sin())).collect();
-        let item = Item::new(Color::Blue, Shape::Line(points)).labelled(HOSTILE);
-        let axis = || Axis::linear(HOSTILE);
-        Figure::single(HOSTILE, HOSTILE, axis(), axis(), vec![item])
+        let item = Item::new(Color::Blue, Shape::Line(points)).labelled(text);
+        let axis = || Axis::linear(text);
+        Figure::single(text, text, axis(), axis(), vec![item])
     }
 
     fn of(section: Section) -> String {
@@ -159,7 +159,7 @@ mod tests {
             .with(Block::List(vec![HOSTILE.to_owned()]))
             .with(Block::Verbatim(HOSTILE.to_owned()))
             .table(table)
-            .figure(figure(3));
+            .figure(figure(3, HOSTILE));
         for section in [section.clone(), section.folded()] {
             let html = of(section);
             assert_eq!(html.matches("</script").count(), 3);
@@ -171,11 +171,14 @@ mod tests {
 
     #[test]
     fn nothing_comes_from_elsewhere() {
-        let html = of(Section::new("a").figure(figure(3)));
-        for reference in ["src=", "href=", "url(", "@import", "sourceMappingURL"] {
+        let page = Page {
+            title: "title".to_owned(),
+            live: true,
+            sections: vec![Section::new("a").figure(figure(3, "a"))],
+        };
+        let html = page.html();
+        for reference in ["src=", "href=", "url(", "@import"] {
             let (page, _) = html.split_once("<!-- Chart.js").unwrap();
-            let page = page.replace(&HOSTILE.replace('<', "\\u003c"), "");
-            let page = page.replace(&escaped(HOSTILE), "");
             assert!(!page.contains(reference), "{reference}");
             assert!(!SCRIPT.contains(reference), "{reference}");
         }
@@ -186,10 +189,10 @@ mod tests {
 
     #[test]
     fn pages_stay_small() {
-        let figures = (0..20).map(|_| figure(100_000));
+        let figures = (0..20).map(|_| figure(100_000, "a"));
         let html = of(figures.fold(Section::new("a"), Section::figure));
         assert!(html.len() < 3_000_000, "{}", html.len());
-        let few = of(Section::new("a").figure(figure(300)));
-        assert!(few.contains("299.0") || few.contains("299,") || few.contains("299]"));
+        let few = of(Section::new("a").figure(figure(300, "a")));
+        assert!(few.contains("298,299]"));
     }
 }

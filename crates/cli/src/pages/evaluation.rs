@@ -1,6 +1,6 @@
 //! The page of an evaluation.
 
-use lopt_eval::{GroupSummary, Outcome, Summary, TaskReport, figures};
+use lopt_eval::{GroupSummary, Outcome, SpeedUp, Summary, TaskReport, figures};
 use lopt_experiments::Table;
 use lopt_page::{Block, Page, Section};
 
@@ -61,12 +61,13 @@ pub fn of_evaluation(summary: &Summary) -> Page {
 /// A row for each group and optimizer.
 fn groups(summary: &Summary) -> Table {
     let baselines = summary.settings.tuned.iter().map(|of| of.baseline.name());
+    let capped = format!("at most {}", SpeedUp::CAP);
     let header = [
         "group",
         "optimizer",
         "tasks",
         "speed-up",
-        "capped",
+        &capped,
         "diverged",
     ];
     let header = header

@@ -24,6 +24,7 @@ pub fn run(page: &Path, script: &str) -> Option<Value> {
          const pre = document.createElement('pre'); pre.id = 'result';\n\
          pre.textContent = JSON.stringify(result); document.body.append(pre); }}, 1000);</script>"
     );
+    let html = html.replace("<title>", &format!("<script>{FRAMES}</script><title>"));
     fs::write(&copy, html.replace("</body>", &(script + "</body>"))).unwrap();
     let output = Command::new("chromium")
         .args([
@@ -55,6 +56,9 @@ pub fn run(page: &Path, script: &str) -> Option<Value> {
     assert_eq!(result["error"], Value::Null, "{}", page.display());
     Some(result)
 }
+
+/// Chromium draws no frames here.
+const FRAMES: &str = "window.requestAnimationFrame = (draw) => setTimeout(draw, 16);";
 
 /// Functions for scripts.
 const COMMON: &str = r#"

@@ -1,0 +1,141 @@
+//! `lopt watch`, asked by raw requests.
+
+#[allow(dead_code)]
+mod common;
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::Child,
+};
+
+use common::{fail, lopt, succeed, tiny};
+
+/// A server, which ends with the test.
+struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start(folder: &Path) -> Self {
+        let mut child = lopt(folder, &["watch", "run", "--port", "0"])
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let out = child.stdout.take().unwrap();
+        BufReader::new(out).read_line(&mut line).unwrap();
+        let address = line.split("http://127.0.0.1:").nth(1).expect(&line);
+        let port = address.split('/').next().unwrap().parse().unwrap();
+        Self { child, port }
+    }
+
+    /// The answer to these bytes.
+    fn raw(&self, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        // The server may answer and close before it has read everything.
+        let _ = stream.write_all(request);
+        let mut answer = vec![];
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).unwrap()
+    }
+
+    fn ask(&self, line: &str, host: &str) -> String {
+        self.raw(format!("{line} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())
+    }
+
+    fn page(&self) -> String {
+        self.ask("GET /", &format!("127.0.0.1:{}", self.port))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_run_is_shown_while_its_metrics_grow() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    succeed(here, &tiny("run", &[]));
+    let metrics = here.join("run/metrics.jsonl");
+    let all = fs::read_to_string(&metrics).unwrap();
+    let lines: Vec<&str> = all.split_inclusive('\n').collect();
+    // As if the run were at its fifth outer step and writing the line of the sixth.
+    fs::remove_file(here.join("run/theta.safetensors")).unwrap();
+    fs::write(&metrics, lines[..5].concat() + &lines[5][..20]).unwrap();
+    let server = Server::start(here);
+    let page = server.page();
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+    assert!(page.contains("<body data-live>") && page.contains("outer step 5 of 12<"));
+    let mut file = File::options().append(true).open(&metrics).unwrap();
+    file.write_all(lines[5][20..].as_bytes()).unwrap();
+    assert!(server.page().contains("outer step 6 of 12<"));
+    // Resumed from an earlier checkpoint.
+    fs::write(&metrics, lines[..4].concat()).unwrap();
+    assert!(server.page().contains("outer step 4 of 12<"));
+    fs::write(&metrics, "damaged\n").unwrap();
+    let page = server.page();
+    assert!(
+        page.starts_with("HTTP/1.1 500 ") && page.contains("metrics.jsonl"),
+        "{page}"
+    );
+    fs::write(&metrics, &all).unwrap();
+    assert!(server.page().contains("outer step 12 of 12<"));
+}
+
+#[test]
+fn only_the_page_is_served_and_only_to_this_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    succeed(here, &tiny("run", &[]));
+    let server = Server::start(here);
+    let local = format!("localhost:{}", server.port);
+    let head = server.ask("HEAD /", &local);
+    assert!(
+        head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"),
+        "{head}"
+    );
+    for line in [
+        "GET /x",
+        "GET /../config.toml",
+        "POST /",
+        "GET //",
+        "GET",
+        "",
+    ] {
+        let answer = server.ask(line, &local);
+        assert!(
+            answer.starts_with("HTTP/1.1 404 Not Found\r\n"),
+            "{line}: {answer}"
+        );
+    }
+    for host in ["evil.example", "127.0.0.1", ""] {
+        assert!(
+            server.ask("GET /", host).starts_with("HTTP/1.1 404 "),
+            "{host}"
+        );
+    }
+    for garbage in [
+        vec![b'a'; 100_000],
+        vec![0xff; 100],
+        b"GET / HTTP/9\r\n\r\n".to_vec(),
+    ] {
+        let answer = server.raw(&[&garbage[..], b"\r\n\r\n"].concat());
+        assert!(!answer.contains("200 OK"), "{answer}");
+    }
+    assert!(server.page().starts_with("HTTP/1.1 200 OK\r\n"));
+    let port = server.port.to_string();
+    let text = fail(here, &["watch", "run", "--port", &port]);
+    assert!(text.contains(&port) && text.contains("--port"), "{text}");
+    let text = fail(here, &["watch", "nothing"]);
+    assert!(
+        text.contains("nothing is not the directory of a run"),
+        "{text}"
+    );
+}
