@@ -60,8 +60,11 @@ pub fn run(page: &Path, script: &str) -> Option<Value> {
 /// Chromium draws no frames here.
 const FRAMES: &str = "window.requestAnimationFrame = (draw) => setTimeout(draw, 16);";
 
-/// Functions for scripts.
+/// Functions for scripts. Without frames, figures are not drawn when they come into view, but printing
+/// draws them all.
 const COMMON: &str = r#"
+dispatchEvent(new Event("beforeprint"));
+dispatchEvent(new Event("afterprint"));
 const figureOf = (title) => [...document.querySelectorAll("figure")]
   .find((figure) => figure.querySelector("h3").textContent === title);
 const chartsOf = (figure) => [...figure.querySelectorAll(".panel canvas")].map((c) => Chart.getChart(c));
