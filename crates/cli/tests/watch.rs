@@ -74,7 +74,7 @@ fn a_run_is_shown_while_its_metrics_grow() {
     assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
     assert!(page.contains("<body data-live>") && page.contains("outer step 5 of 12<"));
     let mut file = File::options().append(true).open(&metrics).unwrap();
-    file.write_all(lines[5][20..].as_bytes()).unwrap();
+    file.write_all(&lines[5].as_bytes()[20..]).unwrap();
     assert!(server.page().contains("outer step 6 of 12<"));
     // Resumed from an earlier checkpoint.
     fs::write(&metrics, lines[..4].concat()).unwrap();
