@@ -77,8 +77,9 @@ impl EventFile {
         let folder = Self::folder(run_dir);
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
-        // TensorBoard knows event files by their names.
-        let path = folder.join(format!("events.out.tfevents.{}.lopt", wall_time as u64));
+        // TensorBoard knows event files by their names. There is one for a run, however often it is
+        // resumed.
+        let path = folder.join("events.out.tfevents.lopt");
         let first = Event {
             wall_time,
             file_version: Some("brain.Event:2".to_owned()),

@@ -1,14 +1,18 @@
 //! `lopt watch`, asked by raw requests.
 
+#[path = "common/browser.rs"]
+#[allow(dead_code)]
+mod browser;
 #[allow(dead_code)]
 mod common;
 
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     path::Path,
     process::Child,
+    thread,
 };
 
 use common::{fail, lopt, succeed, tiny};
@@ -138,4 +142,64 @@ fn only_the_page_is_served_and_only_to_this_machine() {
         text.contains("nothing is not the directory of a run"),
         "{text}"
     );
+}
+
+/// What a reader toggled, sorted and opened stays so when the page is loaded again.
+#[test]
+fn a_page_refreshes_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    succeed(here, &tiny("run", &[]));
+    let metrics = here.join("run/metrics.jsonl");
+    let all = fs::read_to_string(&metrics).unwrap();
+    let lines: Vec<&str> = all.split_inclusive('\n').collect();
+    fs::write(&metrics, lines[..9].concat()).unwrap();
+    let server = Server::start(here);
+    let script = r#"
+        const steps = () => [...document.querySelectorAll("li")].find((li) => li.textContent.startsWith("outer step")).textContent;
+        const figure = () => figureOf("Training losses");
+        const button = () => buttonOf(figure(), "meta-loss");
+        const points = () => chartsOf(figure())[0].data.datasets[0].data.length;
+        const table = () => [...document.querySelectorAll("table")].find((table) => headOf(table, "final loss"));
+        button().click();
+        document.querySelector("details").open = true;
+        const head = () => headOf(table(), "outer step").querySelector("button");
+        head().click();
+        head().click();
+        result.before = [steps(), points(), rowsOf(table()).map((row) => row[0])];
+        await pause(8000);
+        result.after = [steps(), points(), rowsOf(table()).map((row) => row[0])];
+        result.pressed = button().getAttribute("aria-pressed");
+        result.shown = shown(figure())[0];
+        result.open = document.querySelector("details").open;
+    "#;
+    // The page with the script at first, then as it is and with more metrics.
+    let first = browser::with_script(&server.page(), script);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut first = Some(first);
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut line = String::new();
+            let _ = BufReader::new(&stream).read_line(&mut line);
+            if line.starts_with("GET / ") {
+                let page = first.take().unwrap_or_else(|| server.page());
+                // Its length is not that of the page with the script.
+                let page = page.replacen("Content-Length", "X-Length", 1);
+                let _ = stream.write_all(page.as_bytes());
+                fs::write(&metrics, &all).unwrap();
+            }
+        }
+    });
+    let Some(result) = browser::open(&format!("http://{address}/")) else {
+        return;
+    };
+    let before = serde_json::json!(["outer step 9 of 12, complete", 9, ["8", "4"]]);
+    let after = serde_json::json!(["outer step 12 of 12, complete", 12, ["12", "8", "4"]]);
+    assert_eq!(result["before"], before);
+    assert_eq!(result["after"], after);
+    assert_eq!(result["pressed"], "false");
+    assert_eq!(result["shown"].as_array().unwrap().len(), 2);
+    assert_eq!(result["open"], true);
 }

@@ -9,7 +9,10 @@
   const root = document.documentElement;
   const probe = document.body.appendChild(document.createElement("span"));
   probe.hidden = true;
+  let figures = [];
   let charts = [];
+  let observer = null;
+  Chart.defaults.font.family = "system-ui, sans-serif";
 
   /** The color of a CSS variable in the present theme. */
   function color(name, opacity = 1) {
@@ -145,12 +148,14 @@
     /** The text of a band at a point, or that of the band around a point of a line. */
     const ends = (chart, { group }, index, x) => {
       const sets = chart.data.datasets;
-      const band = sets.find((set) => set.end === "high" && set.group === group && set.data[index]?.x === x);
+      const around = (set) => set.end === "high" && set.group === group && set.data[index]?.x === x;
+      const band = sets.find(around);
       return band ? `[${short(band.low[index])}, ${short(band.data[index].y)}]` : "";
     };
     return {
       // The text of a line has the ends of its band.
-      filter: ({ dataset }) => !dataset.cells && (!dataset.end || (dataset.end === "high" && !lines.has(dataset.group))),
+      filter: ({ dataset: { cells, end, group } }) =>
+        !cells && (!end || (end === "high" && !lines.has(group))),
       itemSort: (a, b) => (horizontal ? a.raw.x - b.raw.x : b.raw.y - a.raw.y),
       callbacks: {
         title(items) {
@@ -236,7 +241,6 @@
 
   /** The legend, whose entries show and hide what they name. */
   function legend(element, figure) {
-    const drawn = () => charts.filter((chart) => element.parentNode.contains(chart.canvas));
     element.replaceChildren(...figure.keys.map((of, group) => {
       const button = document.createElement("button");
       button.append(key(of), of.label);
@@ -246,7 +250,7 @@
         const id = name(figure, group);
         if (!hidden.delete(id)) hidden.add(id);
         show();
-        for (const chart of drawn()) {
+        for (const chart of charts.filter(({ canvas }) => element.parentNode.contains(canvas))) {
           chart.data.datasets.forEach((set, index) => {
             if (set.group === group) chart.setDatasetVisibility(index, !hidden.has(id));
           });
@@ -257,10 +261,10 @@
     }));
   }
 
-  function drawFigure(element, figures) {
-    const figure = figures[element.dataset.figure];
+  function drawFigure(element) {
     if (element.dataset.drawn) return;
     element.dataset.drawn = "true";
+    const figure = figures[element.dataset.figure];
     const caption = element.querySelector("figcaption").textContent;
     element.querySelectorAll(".panel canvas").forEach((canvas, index) => {
       const panel = figure.panels[index];
@@ -271,48 +275,40 @@
     legend(element.querySelector(".legend"), figure);
   }
 
-  /** Figures are drawn when they come near the window. */
-  function drawFigures() {
-    const figures = JSON.parse(document.getElementById("figures").textContent);
-    const all = document.querySelectorAll("figure");
-    const observer = new IntersectionObserver((entries) => {
-      for (const { isIntersecting, target } of entries) {
-        if (isIntersecting) drawFigure(target, figures);
-      }
-    }, { rootMargin: "600px" });
-    for (const element of all) {
-      const figure = figures[element.dataset.figure];
-      const panels = element.querySelector(".panels");
-      if (panels.childElementCount === 0) {
-        const columns = Math.min(figure.columns, figure.panels.length);
-        panels.style.setProperty("--columns", Math.max(columns, 1));
-        for (const panel of figure.panels) {
-          const box = panels.appendChild(document.createElement("div"));
-          const { x, y } = panel;
-          const square = x.range && y.range && x.range.join() === y.range.join();
-          box.className = square ? "panel square" : "panel";
-          if (y.rows.length > 0) box.style.height = `${Math.max(16, 1.5 * y.rows.length + 6)}rem`;
-          box.append(document.createElement("canvas"));
-        }
-      }
-      observer.observe(element);
-    }
-    return () => all.forEach((element) => drawFigure(element, figures));
+  /** Makes room for the panels of a figure. */
+  function layOut(element) {
+    const { columns, panels } = figures[element.dataset.figure];
+    const boxes = panels.map(({ x, y }) => {
+      const box = document.createElement("div");
+      const square = x.range && y.range && x.range.join() === y.range.join();
+      box.className = square ? "panel square" : "panel";
+      if (y.rows.length > 0) box.style.height = `${Math.max(16, 1.5 * y.rows.length + 6)}rem`;
+      box.append(document.createElement("canvas"));
+      return box;
+    });
+    const place = element.querySelector(".panels");
+    place.style.setProperty("--columns", Math.max(1, Math.min(columns, panels.length)));
+    place.replaceChildren(...boxes);
   }
-  let drawAll = () => {};
 
-  function redraw() {
-    // Those near the window are drawn at once, so that nothing flickers.
-    const near = [...document.querySelectorAll("figure[data-drawn]")].map((e) => e.dataset.figure);
+  const allFigures = () => [...document.querySelectorAll("figure")];
+  /** The numbers of the figures that are drawn. */
+  const drawn = () => allFigures().filter((e) => e.dataset.drawn).map((e) => e.dataset.figure);
+
+  /** Draws these figures now, and the others when they come near the window. */
+  function redraw(now = drawn()) {
     charts.forEach((chart) => chart.destroy());
     charts = [];
-    for (const element of document.querySelectorAll("figure")) delete element.dataset.drawn;
-    Chart.defaults.font.family = "system-ui, sans-serif";
-    drawAll = drawFigures();
-    const figures = JSON.parse(document.getElementById("figures").textContent);
-    for (const index of near) {
-      const element = document.querySelector(`figure[data-figure="${index}"]`);
-      if (element) drawFigure(element, figures);
+    observer?.disconnect();
+    observer = new IntersectionObserver((entries) => {
+      for (const { isIntersecting, target } of entries) if (isIntersecting) drawFigure(target);
+    }, { rootMargin: "600px" });
+    figures = JSON.parse(document.getElementById("figures").textContent);
+    for (const element of allFigures()) {
+      delete element.dataset.drawn;
+      layOut(element);
+      if (now.includes(element.dataset.figure)) drawFigure(element);
+      else observer.observe(element);
     }
   }
 
@@ -381,7 +377,7 @@
       apply();
       redraw();
     });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw());
     // On paper: light, unfolded, and drawn for its width.
     let unfolded = [];
     addEventListener("beforeprint", () => {
@@ -389,8 +385,7 @@
       document.body.classList.add("paper");
       unfolded = [...document.querySelectorAll("main details:not([open])")];
       for (const element of unfolded) element.open = true;
-      redraw();
-      drawAll();
+      redraw(allFigures().map((element) => element.dataset.figure));
     });
     addEventListener("afterprint", () => {
       document.body.classList.remove("paper");
@@ -409,17 +404,12 @@
       const of = (where) => parts.map((part) => where.querySelector(part));
       const news = of(page);
       if (news.some((part) => part === null)) throw new Error("not a page of lopt");
-      const known = parts.map((_, i) => last[i] ?? "");
       const fresh = news.map((part) => part.innerHTML);
-      if (fresh.some((html, i) => html !== known[i])) {
+      if (fresh.some((html, i) => html !== last[i])) {
         last = fresh;
-        const near = [...document.querySelectorAll("figure[data-drawn]")].map((e) => e.dataset.figure);
+        const now = drawn();
         of(document).forEach((old, i) => old.replaceWith(document.adoptNode(news[i])));
-        for (const index of near) {
-          const element = document.querySelector(`figure[data-figure="${index}"]`);
-          if (element) element.dataset.drawn = "again";
-        }
-        redraw();
+        redraw(now);
         tables();
         details();
       }

@@ -8,16 +8,18 @@ use std::{
 
 use serde_json::Value;
 
-/// What the script puts into `result` in the page, and the size of the page; `None` without Chromium.
+/// What a script leaves in `result` in a page in a file; `None` without Chromium.
 pub fn run(page: &Path, script: &str) -> Option<Value> {
     let html = fs::read_to_string(page).expect("a page");
     check(&html);
-    if Command::new("chromium").arg("--version").output().is_err() {
-        println!("there is no chromium: {} is not opened", page.display());
-        return None;
-    }
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("page.html");
+    fs::write(&copy, with_script(&html, script)).unwrap();
+    open(&format!("file://{}", copy.display()))
+}
+
+/// The page with a script that puts something into `result`.
+pub fn with_script(html: &str, script: &str) -> String {
     let script = format!(
         "<script>{COMMON}\nsetTimeout(async () => {{ const result = {{}};\n\
          try {{ {script} }} catch (error) {{ result.error = String(error); }}\n\
@@ -25,7 +27,16 @@ pub fn run(page: &Path, script: &str) -> Option<Value> {
          pre.textContent = JSON.stringify(result); document.body.append(pre); }}, 1000);</script>"
     );
     let html = html.replace("<title>", &format!("<script>{FRAMES}</script><title>"));
-    fs::write(&copy, html.replace("</body>", &(script + "</body>"))).unwrap();
+    html.replace("</body>", &(script + "</body>"))
+}
+
+/// Opens a page [`with_script`].
+pub fn open(url: &str) -> Option<Value> {
+    if Command::new("chromium").arg("--version").output().is_err() {
+        println!("there is no chromium: {url} is not opened");
+        return None;
+    }
+    let profile = tempfile::tempdir().unwrap();
     let output = Command::new("chromium")
         .args([
             "--headless",
@@ -35,8 +46,8 @@ pub fn run(page: &Path, script: &str) -> Option<Value> {
             "--window-size=1200,8000",
             "--dump-dom",
         ])
-        .arg(format!("--user-data-dir={}", folder.path().display()))
-        .arg(format!("file://{}", copy.display()))
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .arg(url)
         .stdin(Stdio::null())
         .output()
         .expect("chromium runs");
@@ -53,7 +64,7 @@ pub fn run(page: &Path, script: &str) -> Option<Value> {
         .replace("&nbsp;", "\u{a0}")
         .replace("&amp;", "&");
     let result: Value = serde_json::from_str(&result).expect("JSON");
-    assert_eq!(result["error"], Value::Null, "{}", page.display());
+    assert_eq!(result["error"], Value::Null, "{url}");
     Some(result)
 }
 
