@@ -15,9 +15,13 @@ use crate::{Damage, Sealed};
 /// The variable with the seed of the damage, a number; 0 if it is not set.
 pub const SEED: &str = "LOPT_DAMAGE_SEED";
 
+/// The variable with a folder to which the valid files are written, as seeds of the fuzz targets.
+pub const SEEDS: &str = "LOPT_FUZZ_SEEDS";
+
 /// A kind of file, and how to attack what reads it.
 pub struct Attack<'a> {
-    /// The name of the kind, and of its folder in `tests/attacks`.
+    /// The name of the kind, of its folders in `tests/attacks` and `tests/fuzz/corpus`, and of its
+    /// fuzz target.
     pub kind: &'a str,
     /// A valid file.
     pub original: &'a [u8],
@@ -52,9 +56,19 @@ impl Attack<'_> {
     /// than it may, or takes a damaged file for a valid one with other contents.
     pub fn run(&self, mut read: impl FnMut(&[u8]) -> Result<String, String>) {
         let seed = env::var(SEED).map_or(0, |text| text.parse().expect("a number as the seed"));
+        if let Some(corpus) = env::var_os(SEEDS) {
+            let folder = PathBuf::from(corpus).join(self.kind);
+            let name = &file::sha256(self.original)[..16];
+            fs::create_dir_all(&folder)
+                .and_then(|()| fs::write(folder.join(name), self.original))
+                .unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        }
         let meaning = read(self.original).unwrap_or_else(|e| panic!("{}: {e}", self.kind));
         let same = (self.checksum != Checksum::None).then_some(&*meaning);
-        for path in kept(self.kind) {
+        for path in kept("attacks", self.kind)
+            .into_iter()
+            .chain(kept("fuzz/corpus", self.kind))
+        {
             let bytes = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
             if let Err(what) = self.judge(&mut read, &bytes, None) {
                 panic!("{}: {what}", path.display());
@@ -102,9 +116,9 @@ impl Attack<'_> {
     ) -> Reading {
         self.judge(read, bytes, same).unwrap_or_else(|what| {
             let name = &file::sha256(bytes)[..16];
-            let path = folder(self.kind).join(name);
-            let written =
-                fs::create_dir_all(folder(self.kind)).and_then(|()| fs::write(&path, bytes));
+            let folder = folder("attacks", self.kind);
+            let path = folder.join(name);
+            let written = fs::create_dir_all(folder).and_then(|()| fs::write(&path, bytes));
             let kept = match written {
                 Ok(()) => format!("the input is kept as {}", path.display()),
                 Err(error) => format!("the input cannot be kept: {error}"),
@@ -159,15 +173,16 @@ pub fn temporary_folder() -> TempDir {
     in_memory.unwrap_or_else(|_| tempfile::tempdir().expect("a temporary folder"))
 }
 
-fn folder(kind: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("attacks")
-        .join(kind)
+fn folder(of: &str, kind: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(of).join(kind)
 }
 
-/// The inputs that were kept, in name order.
-fn kept(kind: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder(kind)).into_iter().flatten().flatten();
+/// The inputs that were kept in a folder, in name order.
+fn kept(of: &str, kind: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder(of, kind))
+        .into_iter()
+        .flatten()
+        .flatten();
     let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
     paths.sort();
     paths

@@ -6,9 +6,10 @@
 
 mod attack;
 mod damage;
+pub mod readers;
 mod sealed;
 
-pub use attack::{Attack, Checksum, SEED, temporary_folder};
+pub use attack::{Attack, Checksum, SEED, SEEDS, temporary_folder};
 pub use damage::Damage;
 pub use sealed::{Part, Sealed};
 

@@ -36,11 +36,15 @@ impl Sealed {
     /// # Panics
     /// Panics if it is not valid.
     pub fn open(bytes: &[u8]) -> Self {
-        let (_, metadata) = SafeTensors::read_metadata(bytes).expect("a safetensors file");
-        let entries = metadata.metadata().as_ref().expect("a header entry");
-        let header: HashMap<String, Box<RawValue>> =
-            serde_json::from_str(&entries["lopt"]).expect("a header");
-        let views = SafeTensors::deserialize(bytes).expect("a safetensors file");
+        Self::parse(bytes).expect("a file with a header entry")
+    }
+
+    /// Takes a file apart, whatever its checksum.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (_, metadata) = SafeTensors::read_metadata(bytes).ok()?;
+        let entry = metadata.metadata().as_ref()?.get("lopt")?;
+        let header: HashMap<String, Box<RawValue>> = serde_json::from_str(entry).ok()?;
+        let views = SafeTensors::deserialize(bytes).ok()?;
         let mut tensors: Vec<_> = views.tensors().into_iter().collect();
         tensors.sort_by(|a, b| a.0.cmp(&b.0));
         let part = |(name, view): (String, TensorView)| Part {
@@ -49,11 +53,11 @@ impl Sealed {
             shape: view.shape().to_vec(),
             data: view.data().to_vec(),
         };
-        Self {
-            kind: serde_json::from_str(header["kind"].get()).expect("a kind"),
-            description: header["description"].get().to_owned(),
+        Some(Self {
+            kind: serde_json::from_str(header.get("kind")?.get()).ok()?,
+            description: header.get("description")?.get().to_owned(),
             tensors: tensors.into_iter().map(part).collect(),
-        }
+        })
     }
 
     /// Returns the bytes of the file, with the checksum of these contents.

@@ -5,7 +5,9 @@ mod common;
 
 use std::{fs, path::Path, thread::sleep, time::Duration};
 
-use common::{both, fail, lopt, output, signal, succeed, tiny, write_cifar};
+use common::{
+    BLOCK, both, fail, fail_of, lopt, output, signal, succeed, tiny, with_small_files, write_cifar,
+};
 
 /// Two tasks of the quick suite.
 const EVAL: [&str; 7] = [
@@ -239,6 +241,34 @@ fn an_interrupted_evaluation_keeps_what_is_finished() {
         .unwrap();
     assert_eq!(kept, after);
     assert_eq!(report(here)["tasks"].as_array().unwrap().len(), 4);
+}
+
+/// What was evaluated before a disk was full is kept, and what a killed process left is removed.
+#[test]
+fn a_full_disk_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let size = |file: &str| fs::metadata(here.join("result").join(file)).unwrap().len();
+    succeed(here, &EVAL);
+    let whole = report(here);
+    let files = ["settings.json", "tasks/000.json", "report.json"];
+    let sizes = files.map(size);
+    assert!(sizes.is_sorted(), "{sizes:?}");
+    fs::remove_dir_all(here.join("result")).unwrap();
+    for (file, size) in files.into_iter().zip(sizes) {
+        let text = fail_of(with_small_files(here, (size - 1) / BLOCK, &EVAL));
+        assert!(
+            text.contains(file) && text.contains("File too large"),
+            "{text}"
+        );
+        assert!(!here.join("result").join(file).exists());
+        let left = here.join(format!("result/tasks/.{}.1.unfinished", size));
+        fs::create_dir(left).unwrap();
+    }
+    succeed(here, &EVAL);
+    assert_eq!(report(here), whole);
+    let tasks = fs::read_dir(here.join("result/tasks")).unwrap();
+    assert_eq!(tasks.count(), 1);
 }
 
 #[test]

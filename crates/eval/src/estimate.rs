@@ -48,7 +48,7 @@ pub fn estimate(evaluation: Evaluation, store: &mut DataStore) -> Result<Estimat
     let Evaluation { settings, out, .. } = evaluation;
     settings.check()?;
     let entries = settings.entries()?;
-    claim(out, settings)?;
+    let _lock = claim(out, settings)?;
     let runs = Runs::new(out, evaluation.reuse)?;
     let runners = Runner::all(settings, evaluation.contenders);
     let budget = PER_TASK.min(ALL_TASKS / entries.len().max(1) as u32);

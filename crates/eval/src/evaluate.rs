@@ -5,7 +5,7 @@ use std::{
 };
 
 use candle_core::Device;
-use lopt_core::{Workers, file};
+use lopt_core::{FolderLock, Workers, file};
 use lopt_tasks::{DataChecksums, DataStore, LoadedTask, suite};
 use serde::Serialize;
 
@@ -55,8 +55,8 @@ pub enum Event<'a> {
 /// is then trained once more on each task, at its best learning rate.
 ///
 /// # Errors
-/// Returns an error if `out` holds results of other settings or cannot be written, `reuse` is not
-/// the folder of an evaluation, a run from there cannot be repeated bit for bit, a task fails, or
+/// Returns an error if `out` holds results of other settings, is in use by another process or cannot
+/// be written, `reuse` is not the folder of an evaluation, a run from there cannot be repeated bit for bit, a task fails, or
 /// the data of all tasks are missing, and [`Error::Stopped`] once `stop` is set.
 pub fn evaluate(
     evaluation: Evaluation,
@@ -66,7 +66,7 @@ pub fn evaluate(
     let Evaluation { settings, out, .. } = evaluation;
     settings.check()?;
     let entries = settings.entries()?;
-    claim(out, settings)?;
+    let _lock = claim(out, settings)?;
     same_data(evaluation, &entries, store)?;
     let runs = Runs::new(out, evaluation.reuse)?;
     let runners = Runner::all(settings, evaluation.contenders);
@@ -134,10 +134,12 @@ pub(crate) fn task_file(out: &Path, index: usize) -> PathBuf {
     out.join("tasks").join(format!("{index:03}.json"))
 }
 
-/// Creates `out` for these settings, or checks that it holds results of the same settings.
-pub(crate) fn claim(out: &Path, settings: &Settings) -> Result<()> {
+/// Creates `out` for these settings, or checks that it holds results of the same settings. Other
+/// processes cannot write there until what is returned is dropped.
+pub(crate) fn claim(out: &Path, settings: &Settings) -> Result<FolderLock> {
     let tasks = out.join("tasks");
     fs::create_dir_all(&tasks).map_err(lopt_core::Error::io("create", &tasks))?;
+    let lock = FolderLock::take(out)?;
     let path = out.join("settings.json");
     if path.exists() {
         let text = fs::read_to_string(&path).map_err(lopt_core::Error::io("read", &path))?;
@@ -148,9 +150,10 @@ pub(crate) fn claim(out: &Path, settings: &Settings) -> Result<()> {
                 out.display()
             )));
         }
-        return Ok(());
+        return Ok(lock);
     }
-    write_json(&path, settings)
+    write_json(&path, settings)?;
+    Ok(lock)
 }
 
 /// Checks that the full data sets of the tasks are those of the results in the folders of this and

@@ -54,10 +54,14 @@ const UNUSED: &str = "unused-outputs";
 /// original's defaults.
 ///
 /// # Errors
-/// Returns [`Error::Mismatch`] if `params` is not a checkpoint of one of the two optimizers, or if a
-/// setting has no counterpart here.
+/// Returns [`Error::Mismatch`] if `params` is not a checkpoint of one of the two optimizers, if one of
+/// its values is not finite, or if a setting has no counterpart here.
 pub fn import(params: &[u8], gin: &str) -> Result<Theta> {
     let mut parts = flax::read(params)?;
+    let finite = |part: &Part| part.values.iter().all(|value| value.is_finite());
+    if let Some((name, _)) = parts.iter().find(|(_, part)| !finite(part)) {
+        return Err(mismatch(format!("`{name}` has a value that is not finite")));
+    }
     let last = last_layer(&parts)?;
     let outputs = part(&parts, &format!("nn/b{last}"))?.values.len();
     let class = Class::of_outputs(outputs)?;

@@ -5,7 +5,7 @@ use std::{
 };
 
 use candle_core::{DType, Device, Tensor};
-use lopt_core::{Error as CoreError, LearnedOptimizer, Theta, file};
+use lopt_core::{Error as CoreError, FolderLock, LearnedOptimizer, Theta, file};
 use lopt_tasks::DataChecksums;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -60,8 +60,7 @@ pub struct Origin {
 pub struct RunDir {
     path: PathBuf,
     metrics: Option<File>,
-    /// Dropping the file releases the lock.
-    _lock: File,
+    _lock: FolderLock,
 }
 
 /// Everything needed to resume a run, apart from its configuration.
@@ -106,13 +105,12 @@ impl RunDir {
         let run = Self {
             path: path.to_owned(),
             metrics: None,
-            _lock: lock(path)?,
+            _lock: FolderLock::take(path)?,
         };
         let checkpoints = path.join("checkpoints");
         fs::create_dir_all(&checkpoints).map_err(CoreError::io("create", &checkpoints))?;
         let json =
             serde_json::to_string_pretty(origin).map_err(|e| problem(path, &e.to_string()))?;
-        run.remove_unfinished();
         file::write_atomically(&path.join("run.json"), json.as_bytes())?;
         Ok(run)
     }
@@ -143,9 +141,8 @@ impl RunDir {
         let run = Self {
             path: path.to_owned(),
             metrics: None,
-            _lock: lock(path)?,
+            _lock: FolderLock::take(path)?,
         };
-        run.remove_unfinished();
         Ok((run, text))
     }
 
@@ -338,21 +335,6 @@ impl RunDir {
         found.sort();
         Ok(found)
     }
-
-    /// Removes unfinished files of killed processes.
-    fn remove_unfinished(&self) {
-        for folder in [self.path.clone(), self.path.join("checkpoints")] {
-            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                if entry
-                    .file_name()
-                    .to_string_lossy()
-                    .ends_with(file::UNFINISHED)
-                {
-                    let _ = fs::remove_dir_all(entry.path());
-                }
-            }
-        }
-    }
 }
 
 fn checkpoint_name(outer_step: u64) -> String {
@@ -386,24 +368,6 @@ fn is_free(path: &Path) -> Result<bool> {
         }
     }
     Ok(true)
-}
-
-/// Locks the directory. The operating system releases the lock when the process ends.
-fn lock(path: &Path) -> Result<File> {
-    let lock_path = path.join("lock");
-    let lock = File::options()
-        .create(true)
-        .append(true)
-        .open(&lock_path)
-        .map_err(CoreError::io("write", &lock_path))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(fs::TryLockError::WouldBlock) => Err(problem(
-            path,
-            "another process is meta-training here; wait for it or stop it",
-        )),
-        Err(fs::TryLockError::Error(error)) => Err(CoreError::io("lock", &lock_path)(error).into()),
-    }
 }
 
 /// Returns the lines of outer steps up to `outer_step`. What follows them is computed again, so it

@@ -6,14 +6,11 @@ use allocation_counter::measure;
 use flate2::{Compression, write::GzEncoder};
 use lopt_datasets::{cifar, idx, unpack};
 use lopt_meta::Preset;
-use lopt_tests::Sealed;
-use safetensors::Dtype;
-
-use crate::{
-    config::parsed,
-    data::{gzip, small_idx},
-    sealed::{read_theta, theta},
+use lopt_tests::{
+    Sealed,
+    readers::{gzip, parsed, read_theta, small_idx, theta},
 };
+use safetensors::Dtype;
 
 /// Asserts that `read` is an error with these words, without taking more than 16 MiB.
 fn refused(

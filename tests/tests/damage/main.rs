@@ -6,5 +6,6 @@
 mod by_hand;
 mod config;
 mod data;
+mod flax;
 mod run;
 mod sealed;

@@ -91,6 +91,22 @@ pub fn both(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
+/// The unit of `ulimit -f` in a POSIX shell.
+#[allow(dead_code)]
+pub const BLOCK: u64 = 512;
+
+/// `lopt ARGUMENTS` that cannot write files of more than `blocks`: as on a full disk, the start of what is
+/// written gets in and the rest is an error, "File too large". The signal that would end it at such a
+/// write is ignored.
+#[cfg(unix)]
+#[allow(dead_code)]
+pub fn with_small_files(folder: &Path, blocks: u64, arguments: &[&str]) -> Command {
+    let script = "ulimit -f \"$0\"; trap '' XFSZ; exec \"$@\"";
+    let blocks = blocks.to_string();
+    let through_shell = [&["-c", script, &blocks, LOPT], arguments].concat();
+    command(folder, "sh", &through_shell)
+}
+
 /// Sends a signal, such as "INT".
 #[cfg(unix)]
 pub fn signal(child: &Child, name: &str) {

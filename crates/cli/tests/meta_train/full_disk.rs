@@ -7,26 +7,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use crate::{
     assert_same_run, checkpoints,
-    common::{LOPT, command, fail_of, succeed, tiny},
+    common::{BLOCK, fail_of, succeed, tiny, with_small_files},
     reference, unfinished,
 };
-
-/// The unit of `ulimit -f` in a POSIX shell.
-const BLOCK: u64 = 512;
-
-/// `lopt ARGUMENTS` that cannot write files of more than `blocks`. The signal that would
-/// end it at such a write is ignored, so that the write itself fails.
-fn with_small_files(folder: &Path, blocks: u64, arguments: &[&str]) -> Command {
-    let script = "ulimit -f \"$0\"; trap '' XFSZ; exec \"$@\"";
-    let blocks = blocks.to_string();
-    let through_shell = [&["-c", script, &blocks, LOPT], arguments].concat();
-    command(folder, "sh", &through_shell)
-}
 
 fn size(file: PathBuf) -> u64 {
     fs::metadata(file).unwrap().len()

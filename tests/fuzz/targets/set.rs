@@ -1,0 +1,7 @@
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use lopt_meta::Preset;
+use lopt_tests::readers::parsed;
+
+fuzz_target!(|text: &str| drop(parsed(Preset::Quick.text(), &[text.to_owned()])));
