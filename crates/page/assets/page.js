@@ -70,8 +70,8 @@
           if (of.log) {
             const digit = value / 10 ** Math.floor(Math.log10(value) + 1e-9);
             const decades = Math.log10(this.max / this.min);
-            const shown = decades > 3 ? [1] : decades > 1 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9];
-            if (!shown.some((d) => Math.abs(d - digit) < 1e-6)) return "";
+            const digits = decades > 3 ? [1] : decades > 1 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9];
+            if (!digits.some((d) => Math.abs(d - digit) < 1e-6)) return "";
           }
           return short(value);
         },
@@ -111,8 +111,9 @@
     if (item.kind === "line") return [{ ...own, borderWidth: 1.5 }];
     // Dense lines have a marker here and there.
     const apart = Math.ceil(data.length / 12);
-    const marked = (context) => (data.length <= 40 || (context.dataIndex + index) % apart === 0 ? 3.5 : 0);
-    return [{ ...own, pointRadius: marked }];
+    const few = data.length <= 40;
+    const radius = ({ dataIndex }) => (few || (dataIndex + index) % apart === 0 ? 3.5 : 0);
+    return [{ ...own, pointRadius: radius }];
   }
 
   /** Fills the cells of a grid, below the lines. */
@@ -144,7 +145,8 @@
 
   function tooltip(panel) {
     const horizontal = panel.y.rows.length > 0;
-    const lines = new Set(panel.items.filter(({ kind }) => kind !== "band").map(({ group }) => group));
+    const lines = panel.items.filter(({ kind }) => kind !== "band");
+    const grouped = new Set(lines.map(({ group }) => group));
     /** The text of a band at a point, or that of the band around a point of a line. */
     const ends = (chart, { group }, index, x) => {
       const sets = chart.data.datasets;
@@ -155,7 +157,7 @@
     return {
       // The text of a line has the ends of its band.
       filter: ({ dataset: { cells, end, group } }) =>
-        !cells && (!end || (end === "high" && !lines.has(group))),
+        !cells && (!end || (end === "high" && !grouped.has(group))),
       itemSort: (a, b) => (horizontal ? a.raw.x - b.raw.x : b.raw.y - a.raw.y),
       callbacks: {
         title(items) {
@@ -174,7 +176,7 @@
   }
 
   function isSorted(panel) {
-    const ascend = (xs) => xs.every((x, i) => i === 0 || x === null || xs[i - 1] === null || x >= xs[i - 1]);
+    const ascend = (xs) => xs.filter((x) => x !== null).every((x, i, all) => i === 0 || x >= all[i - 1]);
     return panel.y.rows.length === 0 && panel.xs.every(ascend);
   }
 
