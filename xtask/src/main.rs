@@ -55,6 +55,9 @@ enum Command {
     /// `reproduce --help`.
     #[command(disable_help_flag = true)]
     Reproduce(Passed),
+    /// Show a meta-training in a browser while it runs; see `watch --help`.
+    #[command(disable_help_flag = true)]
+    Watch(Passed),
     /// Read a checkpoint of the JAX original; see `import --help`.
     #[command(disable_help_flag = true)]
     Import(Passed),
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
         Command::GradStudy(passed) => lopt::run("grad-study", &passed.arguments),
         Command::Stability(passed) => lopt::run("stability", &passed.arguments),
         Command::Reproduce(passed) => lopt::run("reproduce", &passed.arguments),
+        Command::Watch(passed) => lopt::run("watch", &passed.arguments),
         Command::Import(passed) => lopt::run("import", &passed.arguments),
         Command::Export(passed) => lopt::run("export", &passed.arguments),
         Command::Bench(passed) => bench::run(&passed.arguments),

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::{
     common::{Compute, one_of, provenance, thetas},
+    pages,
     progress::{EvaluationBar, duration},
     ranks::one_process,
     stop::stop_flag,
@@ -119,11 +120,13 @@ pub fn run(args: Args) -> Result<bool> {
     };
     let summary = Summary::new(settings, reports);
     write_reports(&summary, &out)?;
+    pages::save(&pages::of_evaluation(&summary), &out)?;
     table::print(&summary);
     println!(
         "report.json, report.csv, losses.svg and curves/*.svg: {}",
         out.display()
     );
+    pages::announce(&out);
     Ok(true)
 }
 

@@ -9,12 +9,15 @@ mod eval_ood;
 mod exchange;
 mod grad_study;
 mod meta_train;
+mod pages;
 mod progress;
 mod ranks;
 mod reproduce;
 mod stability;
 mod stop;
 mod table;
+mod tensorboard;
+mod watch;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -54,6 +57,8 @@ enum Command {
     /// Study stability: figures of the noisy quadratic model, or the linearized training of
     /// meta-trained optimizers.
     Stability(stability::Args),
+    /// Show a meta-training in a browser while it runs.
+    Watch(watch::Args),
 }
 
 /// Whether the command needs second derivatives in candle, for the Hessian of a model.
@@ -101,6 +106,7 @@ fn main() -> ExitCode {
         Command::GradStudy(args) => grad_study::run(args),
         Command::Reproduce(args) => reproduce::run(args),
         Command::Stability(args) => stability::run(args),
+        Command::Watch(args) => watch::run(&args),
     };
     if let Err(error) = &finished {
         eprintln!("error: {}", message(error));

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Error, Result, bail};
 use clap::Args as ClapArgs;
 use lopt_core::{LearnedOptimizer, Workers};
-use lopt_eval::{Score, compare_with_adam};
+use lopt_eval::{Comparison, Score, compare_with_adam};
 use lopt_experiments::curves;
 use lopt_meta::{
     EstimatorConfig, EstimatorKind, Observer, Preset, Progress, Provenance, Resources, RunConfig,
@@ -24,9 +24,11 @@ use lopt_tasks::Task;
 use crate::{
     common::{Compute, one_of, provenance},
     output::paragraph,
+    pages,
     progress::{Bar, duration},
     ranks,
     stop::{stop_flag, stop_flag_with},
+    tensorboard::EventFile,
 };
 
 #[derive(ClapArgs)]
@@ -68,6 +70,10 @@ pub struct Args {
     /// Resume the run in this directory, with its own configuration.
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
+    /// Write the metrics for TensorBoard too, into the folder `tensorboard` of the run directory. A
+    /// resumed run that has the folder goes on with it.
+    #[arg(long)]
+    tensorboard: bool,
     /// Print the configuration as TOML and exit.
     #[arg(long)]
     print_config: bool,
@@ -144,7 +150,10 @@ pub fn run(args: Args) -> Result<bool> {
     let own_task = config.task.first_task()?.load(&mut store, &device)?.task;
     drop(store);
     announce(&config, &trainer, workers.threads(), comm.size());
-    train(&config, &mut trainer, own_task, workers, comm.size())
+    let events = EventFile::folder(trainer.path());
+    let tensorboard = args.tensorboard || events.is_dir();
+    let ranks = comm.size();
+    train(&config, &mut trainer, own_task, workers, ranks, tensorboard)
 }
 
 /// The number of outer steps that a resumed run is set to.
@@ -262,6 +271,7 @@ fn train(
     own_task: Arc<dyn Task>,
     workers: Workers,
     ranks: usize,
+    tensorboard: bool,
 ) -> Result<bool> {
     let path = trainer.path().to_owned();
     let quoted = quoted(&path.display().to_string());
@@ -278,9 +288,10 @@ fn train(
              run ends here and can be resumed from its newest checkpoint. Resume with: {resume}"
         ))?,
     };
-    let mut view = View::new(trainer);
+    let mut view = View::new(trainer, tensorboard)?;
     let (started, before) = (Instant::now(), trainer.outer_step());
     let result = trainer.run(&stop, &mut view);
+    view.write_events();
     let speed = view.speed;
     drop(view);
     let over = match result {
@@ -378,6 +389,8 @@ fn compare(
         difference(ours_mean, mean_loss),
         difference(ours_final, final_loss),
     );
+    save_page(path, Some(&found))?;
+    pages::announce(path);
     let theta = quoted(&found_theta(path).display().to_string());
     println!("to evaluate it on other tasks:\n  lopt eval-ood --theta {theta}");
     Ok(true)
@@ -393,12 +406,18 @@ fn conclude(config: &RunConfig, trainer: &Trainer, path: &Path) -> Result<()> {
         );
     }
     println!("θ: {}", found_theta(path).display());
-    if let Some(figure) = curves::figure(path, &title)? {
+    let metrics = curves::metrics(path)?;
+    if let Some(figure) = curves::losses(&metrics, &title) {
         let curves = path.join("curves.svg");
         figure.save(&curves)?;
         println!("curves: {}", curves.display());
     }
-    Ok(())
+    save_page(path, None)
+}
+
+fn save_page(path: &Path, compared: Option<&Comparison>) -> Result<()> {
+    let metrics = curves::metrics(path)?;
+    pages::save(&pages::of_run(path, &metrics, compared)?, path)
 }
 
 /// Shows the progress of a run.
@@ -410,11 +429,14 @@ struct View {
     inner_steps: Option<u64>,
     /// Inner steps per second since the end of the first outer step.
     speed: Option<f64>,
+    events: Option<EventFile>,
 }
 
 impl View {
-    fn new(trainer: &Trainer) -> Self {
-        Self {
+    fn new(trainer: &Trainer, tensorboard: bool) -> Result<Self> {
+        let events = tensorboard.then(|| EventFile::create(trainer.path()));
+        Ok(Self {
+            events: events.transpose()?,
             bar: Bar::new(
                 trainer.outer_step(),
                 trainer.config().outer.steps,
@@ -424,6 +446,14 @@ impl View {
             started: Instant::now(),
             inner_steps: None,
             speed: None,
+        })
+    }
+
+    /// Writes the events of all outer steps so far. A full disk must not end a long run.
+    fn write_events(&mut self) {
+        if let Some(Err(error)) = self.events.as_mut().map(EventFile::update) {
+            eprintln!("warning: no more events for TensorBoard: {error:#}");
+            self.events = None;
         }
     }
 }
@@ -450,6 +480,9 @@ impl Observer for View {
                 let seconds = self.started.elapsed().as_secs_f64().max(1e-9);
                 self.speed = Some((progress.inner_steps - start) as f64 / seconds);
             }
+        }
+        if self.events.as_ref().is_some_and(EventFile::is_due) {
+            self.write_events();
         }
         let message = format!("meta-loss {smoothed:.4}");
         self.bar.set(progress.outer_step, &message);

@@ -16,6 +16,7 @@ use lopt_experiments::{
 use crate::{
     common::{Compute, one_of, provenance, save_figure},
     output::paragraph,
+    pages,
     progress::{Bar, EvaluationBar},
     ranks::one_process,
     stop::stop_flag,
@@ -74,6 +75,7 @@ pub fn run(args: Args) -> Result<bool> {
             view.show(event);
         },
     };
+    let mut reports = vec![];
     for claim in claims {
         let report = claim.reproduce(&mut lab);
         *view.lock().unwrap_or_else(PoisonError::into_inner) = View::default();
@@ -82,14 +84,21 @@ pub fn run(args: Args) -> Result<bool> {
                 eprintln!("stopped; the same command resumes from there");
                 return Ok(false);
             }
-            report => publish(&report?, &lab.out)?,
+            report => reports.push(report?),
         }
+        publish(&reports, &lab.out)?;
     }
+    pages::announce(&lab.out);
     Ok(true)
 }
 
-/// Prints the verdict and writes NAME.md, with the table, and NAME.svg.
-fn publish(report: &Report, out: &Path) -> Result<()> {
+/// Prints the verdict of the last claim, writes NAME.md, with the table, NAME.svg, and the page of all
+/// claims so far.
+fn publish(reports: &[Report], out: &Path) -> Result<()> {
+    pages::save(&pages::of_claims(reports), out)?;
+    let Some(report) = reports.last() else {
+        return Ok(());
+    };
     let name = report.claim.name();
     save_figure(out, name, &report.figure)?;
     let table = out.join(format!("{name}.md"));

@@ -5,11 +5,13 @@ use std::{path::PathBuf, sync::atomic::Ordering};
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use lopt_experiments::{linearized::Linearization, theory};
+use lopt_page::{Page, Section};
 use lopt_tasks::suite::Suite;
 
 use crate::{
     common::{Compute, one_of, save},
     output::paragraph,
+    pages,
     ranks::one_process,
     stop::stop_flag,
 };
@@ -71,10 +73,12 @@ pub fn run(args: Args) -> Result<bool> {
         false => linearize(&args),
     }?;
     println!("figures and their numbers: {}", args.out.display());
+    pages::announce(&args.out);
     Ok(complete)
 }
 
 fn illustrate(args: &Args) -> Result<()> {
+    let mut sections = vec![];
     for illustration in theory::illustrations(args.seed) {
         let theory::Illustration {
             name,
@@ -83,8 +87,15 @@ fn illustrate(args: &Args) -> Result<()> {
         } = illustration?;
         save(&args.out, name, &figure, &numbers)?;
         println!("{}", paragraph(&format!("{name}: "), &figure.title));
+        let numbers = format!("The numbers are in {name}.csv.");
+        sections.push(Section::new(name).figure(figure).text(numbers));
     }
-    Ok(())
+    let page = Page {
+        title: "Stability of the noisy quadratic model".to_owned(),
+        live: false,
+        sections,
+    };
+    pages::save(&page, &args.out)
 }
 
 fn linearize(args: &Args) -> Result<bool> {
@@ -122,6 +133,16 @@ fn linearize(args: &Args) -> Result<bool> {
         args.products
     );
     println!("{}", paragraph("", &explanation));
+    let section = Section::new("Linearized training")
+        .figure(results.figure.clone())
+        .table(pages::table(results.table()))
+        .text(explanation);
+    let page = Page {
+        title: "Stability in training".to_owned(),
+        live: false,
+        sections: vec![section],
+    };
+    pages::save(&page, &args.out)?;
     let stopped = stop.load(Ordering::Relaxed);
     if stopped {
         println!("stopped early: these are the results so far");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lopt_eval::{
     ContenderResult, FINAL_FRACTION, GroupSummary, Outcome, Settings, SpeedUp, Summary, TaskReport,
-    Versus, stats::Interval,
+    Tuned, Versus, stats::Interval,
 };
 use lopt_experiments::{Table, interval};
 use lopt_tasks::suite::IN_DISTRIBUTION;
@@ -14,32 +14,15 @@ use crate::output::paragraph;
 /// Prints tables of the tasks and the groups that fit 80 columns, with explanations.
 pub fn print(summary: &Summary) {
     let settings = &summary.settings;
-    let (seeds, horizons) = (settings.seeds, settings.adam_horizons);
     for task in &summary.tasks {
         if let Some(table) = of_task(&task.outcome) {
             println!("{}, {} steps", title(task), task.entry.horizon);
             println!("{table}\n");
         }
     }
-    explain(&format!(
-        "final, mean: training loss of the last {} % of the steps, of all steps; mean over {seeds} \
-         seeds. speed-up: steps that tuned Adam needs to reach the optimizer's final training \
-         loss, over the optimizer's steps; ≥{horizons}: Adam does not reach it in {horizons} times \
-         the steps. diverged: runs of {seeds}. The learning rates of tuned baselines have the best \
-         final loss on each task ({}); *: at an end of the grid. adamw: weight decay 0.01, warm-up \
-         over 5 % of the steps, cosine decay. sgd: momentum 0.9, cosine decay.",
-        100 / FINAL_FRACTION,
-        grids(settings),
-    ));
+    explain(&explanation(settings));
     println!("{}", speed_ups(summary));
-    explain(&format!(
-        "speed-up over tuned Adam: interquartile mean over the tasks of a group. at most {}: larger \
-         ones count as {}. ≥: a lower bound, because Adam never reaches the loss on some tasks. \
-         diverged: training runs. […]: 95 % bootstrap intervals over the seeds of each task; none \
-         with one seed.",
-        SpeedUp::CAP,
-        SpeedUp::CAP,
-    ));
+    explain(&speed_up_explanation());
     println!("{}", versus(summary, |versus| optional(versus.loss_ratio)));
     explain(
         "Final training loss over that of each tuned baseline: interquartile mean over tasks; \
@@ -64,6 +47,33 @@ pub fn print(summary: &Summary) {
             println!("{}", paragraph("skipped ", &skipped));
         }
     }
+}
+
+/// What the columns of a task's table are.
+pub fn explanation(settings: &Settings) -> String {
+    let (seeds, horizons) = (settings.seeds, settings.adam_horizons);
+    format!(
+        "final, mean: training loss of the last {} % of the steps, of all steps; mean over {seeds} \
+         seeds. speed-up: steps that tuned Adam needs to reach the optimizer's final training \
+         loss, over the optimizer's steps; ≥{horizons}: Adam does not reach it in {horizons} times \
+         the steps. diverged: runs of {seeds}. The learning rates of tuned baselines have the best \
+         final loss on each task ({}); *: at an end of the grid. adamw: weight decay 0.01, warm-up \
+         over 5 % of the steps, cosine decay. sgd: momentum 0.9, cosine decay.",
+        100 / FINAL_FRACTION,
+        grids(settings),
+    )
+}
+
+/// What the columns of a group's table are.
+pub fn speed_up_explanation() -> String {
+    format!(
+        "speed-up over tuned Adam: interquartile mean over the tasks of a group. at most {}: larger \
+         ones count as {}. ≥: a lower bound, because Adam never reaches the loss on some tasks. \
+         diverged: training runs. […]: 95 % bootstrap intervals over the seeds of each task; none \
+         with one seed.",
+        SpeedUp::CAP,
+        SpeedUp::CAP,
+    )
 }
 
 /// Prints an explanation below a table.
@@ -98,20 +108,26 @@ fn of_task(outcome: &Outcome) -> Option<Table> {
     ];
     let mut table = Table::new(header, 1);
     for result in results {
-        let own = tuned.iter().find(|t| t.baseline.name() == result.name);
-        let name = match own {
-            Some(tuned) => {
-                let end = if tuned.at_an_end() { "*" } else { "" };
-                format!("{} {:e}{end}", result.name, tuned.learning_rate)
-            }
-            None => result.name.clone(),
-        };
+        let name = optimizer(result, tuned);
         table.row([name].into_iter().chain(numbers(result)));
     }
     Some(table)
 }
 
-fn numbers(result: &ContenderResult) -> Vec<String> {
+/// The name of an optimizer, with its learning rate if that is tuned.
+pub fn optimizer(result: &ContenderResult, tuned: &[Tuned]) -> String {
+    let own = tuned.iter().find(|t| t.baseline.name() == result.name);
+    match own {
+        Some(tuned) => {
+            let end = if tuned.at_an_end() { "*" } else { "" };
+            format!("{} {:e}{end}", result.name, tuned.learning_rate)
+        }
+        None => result.name.clone(),
+    }
+}
+
+/// The cells of a result, from `final` to `speed-up`.
+pub fn numbers(result: &ContenderResult) -> Vec<String> {
     let speed_up = match &result.speed_up {
         None => String::new(),
         Some(SpeedUp { ratio, never, .. }) => lower_bound(*never, format!("{ratio:.2}")),
@@ -140,12 +156,13 @@ fn grids(settings: &Settings) -> String {
     sizes.collect::<Vec<_>>().join(", ")
 }
 
-fn optional(found: Option<Interval>) -> String {
+/// An interval, if there is one.
+pub fn optional(found: Option<Interval>) -> String {
     found.map_or_else(|| "–".to_owned(), interval)
 }
 
 /// A share in percent, such as "33 % [0, 67]".
-fn share(found: Option<Interval>) -> String {
+pub fn share(found: Option<Interval>) -> String {
     let percent = |share: f64| format!("{:.0}", 100.0 * share);
     found.map_or_else(
         || "–".to_owned(),
@@ -157,6 +174,16 @@ fn share(found: Option<Interval>) -> String {
             None => format!("{} %", percent(estimate)),
         },
     )
+}
+
+/// The speed-up of an optimizer in a group.
+pub fn speed_up(of: &GroupSummary) -> String {
+    lower_bound(of.unmatched > 0, optional(of.speed_up))
+}
+
+/// The training runs of an optimizer in a group that diverged.
+pub fn diverged(of: &GroupSummary) -> String {
+    format!("{}/{}", of.diverged, of.runs)
 }
 
 /// A row with the name of each group, and one for each optimizer in it.
@@ -186,9 +213,9 @@ fn speed_ups(summary: &Summary) -> Table {
         }
         table.row([
             format!("  {}", of.contender),
-            lower_bound(of.unmatched > 0, optional(of.speed_up)),
+            speed_up(of),
             optional(of.capped_speed_up),
-            format!("{}/{}", of.diverged, of.runs),
+            diverged(of),
         ]);
     }
     table

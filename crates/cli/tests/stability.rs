@@ -131,6 +131,7 @@ fn help_is_wrapped() {
         "grad-study",
         "reproduce",
         "stability",
+        "watch",
     ] {
         let mut help = lopt(Path::new("."), &[command, "--help"]);
         let output = help.env("COLUMNS", "80").output().unwrap();

@@ -4,7 +4,7 @@ use lopt_core::file;
 use lopt_tasks::suite::Entry;
 
 use crate::{
-    ContenderResult, Outcome, Result, Summary, TaskReport, Tuned, evaluate::write_json, plot,
+    ContenderResult, Outcome, Result, Summary, TaskReport, Tuned, evaluate::write_json, figures,
 };
 
 /// Writes `report.json`, `report.csv`, `losses.svg` and `curves/NNN-TASK.svg` to `out`.
@@ -14,13 +14,12 @@ use crate::{
 pub fn write_reports(summary: &Summary, out: &Path) -> Result<()> {
     write_json(&out.join("report.json"), summary)?;
     file::write_atomically(&out.join("report.csv"), &csv(summary)?)?;
-    plot::losses(&out.join("losses.svg"), &summary.tasks)?;
+    figures::losses(&summary.tasks).save(&out.join("losses.svg"))?;
     let curves = out.join("curves");
     std::fs::create_dir_all(&curves).map_err(lopt_core::Error::io("create", &curves))?;
     for (index, task) in summary.tasks.iter().enumerate() {
-        if let Outcome::Done { tuned, results, .. } = &task.outcome {
-            let path = curves.join(format!("{index:03}-{}.svg", file_name(task)));
-            plot::curves(&path, &task.entry, tuned, results)?;
+        if let Some(figure) = figures::curves(task) {
+            figure.save(&curves.join(format!("{index:03}-{}.svg", file_name(task))))?;
         }
     }
     Ok(())

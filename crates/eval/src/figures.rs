@@ -1,19 +1,15 @@
-//! Figures of an evaluation.
+//! The figures of an evaluation.
 
-use std::path::Path;
-
+use crate::{Baseline, ContenderResult, Outcome, TaskReport};
 use lopt_plot::{Axis, Color, Figure, Item, Marker, Shape};
-use lopt_tasks::suite::Entry;
 
-use crate::{Baseline, ContenderResult, Outcome, Result, TaskReport, Tuned};
-
-/// Saves the smoothed training losses: means over seeds as lines, lowest to highest as bands.
-pub fn curves(
-    path: &Path,
-    entry: &Entry,
-    tuned: &[Tuned],
-    results: &[ContenderResult],
-) -> Result<()> {
+/// The smoothed training losses of a task: means over seeds as lines, lowest to highest as bands.
+/// `None` if the task was skipped.
+pub fn curves(task: &TaskReport) -> Option<Figure> {
+    let Outcome::Done { tuned, results, .. } = &task.outcome else {
+        return None;
+    };
+    let entry = &task.entry;
     let mut bands = vec![];
     let mut lines = vec![];
     let mut others = 0..;
@@ -39,20 +35,19 @@ pub fn curves(
         bands.push(Item::new(color, Shape::Band(band.collect())));
         lines.push(Item::new(color, Shape::MarkedLine(line.collect())).labelled(label));
     }
-    let figure = Figure::single(
+    Some(Figure::single(
         format!("{}: {}", entry.group, entry.name),
         "Lines: means over the seeds. Bands: from the lowest to the highest seed. Each loss is the \
          mean of the last steps.",
         Axis::linear("inner step").within(0.0, entry.horizon as f64),
         Axis::linear("training loss"),
         bands.into_iter().chain(lines).collect(),
-    );
-    Ok(figure.save(path)?)
+    ))
 }
 
-/// Saves the final training losses over that of tuned Adam: a row for each task, a marker for each
+/// The final training losses over that of tuned Adam: a row for each task, a marker for each
 /// optimizer.
-pub fn losses(path: &Path, tasks: &[TaskReport]) -> Result<()> {
+pub fn losses(tasks: &[TaskReport]) -> Figure {
     const MARKERS: [Marker; 4] = [
         Marker::Circle,
         Marker::Square,
@@ -81,12 +76,11 @@ pub fn losses(path: &Path, tasks: &[TaskReport]) -> Result<()> {
     }
     let line = axis.line_at(1.0);
     items.push(Item::new(Color::Black, line).labelled(format!("{adam} (tuned)")));
-    let figure = Figure::single(
+    Figure::single(
         "Final training losses",
         "Mean final training loss over that of tuned Adam; adamw and sgd are tuned, too.",
         Axis::logarithmic("final loss over tuned Adam's"),
         axis,
         items,
-    );
-    Ok(figure.save(path)?)
+    )
 }
