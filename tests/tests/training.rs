@@ -230,6 +230,28 @@ fn adam_with_decay_is_candles_adamw() {
     ours.assert_near(&theirs, 1e-6, "AdamW");
 }
 
+/// The figures in the documentation of `state_bytes`.
+#[test]
+fn the_state_has_the_documented_size() {
+    fn bytes<O: Optimizer>(optimizer: O, shape: &[usize]) -> usize {
+        let var = Var::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+        let named = [("w".to_owned(), var)];
+        let drop_in = DropIn::with_names(named, DropInConfig::new(optimizer)).unwrap();
+        drop_in.state_bytes().unwrap()
+    }
+    let n = 30 * 20;
+    let scale = 4 * n + 96 + 104;
+    let shape = [30, 20];
+    let matrix = 16 * n + 12 * (30 + 20);
+    assert_eq!(bytes(Star::pretrained(), &shape), matrix + scale);
+    assert_eq!(bytes(lopt_star::paper(), &shape), matrix);
+    assert_eq!(bytes(lopt_blackbox::paper(), &[n]), 28 * n);
+    let high = 16 * n + 12 * (n / 10 + n / 6);
+    assert_eq!(bytes(lopt_star::paper(), &[2, 10, 5, 6]), high);
+    assert_eq!(bytes(Adam::new(0.1), &shape), 8 * n);
+    assert_eq!(bytes(lopt_baselines::Sgd::new(0.1), &shape), 4 * n);
+}
+
 #[test]
 fn frozen_variables_have_no_state() {
     let model = Model::new(DType::F32);

@@ -5,12 +5,12 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 
 use crate::{
-    cuda, deps,
+    cuda,
     lopt::{cargo, exit_code, has, root},
 };
 
 /// Arguments of cargo, cheapest step first.
-const STEPS: [&[&str]; 4] = [
+const STEPS: [&[&str]; 5] = [
     &["fmt", "--all", "--check"],
     &[
         "clippy",
@@ -21,6 +21,7 @@ const STEPS: [&[&str]; 4] = [
         "warnings",
     ],
     &["doc", "--workspace", "--no-deps"],
+    &["xtask", "deps"],
     &["test", "--workspace"],
 ];
 
@@ -63,11 +64,9 @@ pub fn run() -> Result<ExitCode> {
             return Ok(exit_code(status));
         }
     }
-    for check in [deps::run, cuda::check] {
-        let code = check()?;
-        if code != ExitCode::SUCCESS {
-            return Ok(code);
-        }
+    let code = cuda::check()?;
+    if code != ExitCode::SUCCESS {
+        return Ok(code);
     }
     if !mpi {
         println!("skipped: tests of the feature mpi, because mpirun or mpicc was not found");

@@ -199,7 +199,20 @@ impl<O: Optimizer> DropIn<O> {
     }
 
     /// The bytes of the optimizer's state: its slots, the copies of variables in f16 and bf16, and the
-    /// gradients that are accumulated now.
+    /// gradients that are accumulated now. In f32 these are, for a tensor of n elements:
+    ///
+    /// | | bytes |
+    /// |---|---|
+    /// | STAR, blackbox: a matrix of a rows and b columns | 16·n + 12·(a + b) |
+    /// | STAR, blackbox: a vector or scalar | 28·n |
+    /// | Adam, AdamW | 8·n |
+    /// | SGD with momentum | 4·n |
+    /// | online scale | 4·n, and 96 for the tensor |
+    /// | variables in f16 or bf16 | 4·n |
+    /// | while gradients are accumulated | 4·n |
+    ///
+    /// For a tensor of higher rank, a + b is n divided by its longest dimension, plus n divided by its
+    /// second longest. The online scale has 104 bytes for the whole network besides.
     ///
     /// # Errors
     /// Returns an error if a tensor operation fails.
