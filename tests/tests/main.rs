@@ -13,6 +13,7 @@ mod golden_online_scale;
 mod golden_optimizers;
 mod golden_parts;
 mod inner_weight_decay;
+mod large;
 mod meta_gradient;
 mod models;
 mod online_scale;

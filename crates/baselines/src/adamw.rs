@@ -1,6 +1,8 @@
 use candle_core::Tensor;
 use lopt_adam::Adam;
-use lopt_core::{DropIn, Error, FusedUpdate, Grads, Optimizer, Params, Result, State, StepContext};
+use lopt_core::{
+    DropIn, Error, FusedUpdate, Grads, Optimizer, Params, Result, State, StepContext, Workers,
+};
 
 use crate::Schedule;
 
@@ -109,6 +111,10 @@ struct FusedAdamW {
 impl FusedUpdate for FusedAdamW {
     fn kernel(&self) -> &'static str {
         self.adam.kernel()
+    }
+
+    fn use_workers(&mut self, workers: Workers) {
+        self.adam.use_workers(workers);
     }
 
     fn observe(&mut self, index: usize, g: &[f32], slots: &mut [Vec<f32>]) {

@@ -26,7 +26,9 @@ use lopt_core::Result;
 use lopt_per_param::{Evaluation, Exponent, Formula, Learned, Pretrained, Rule, TimedFormula};
 use serde::{Deserialize, Serialize};
 
-pub use lopt_core::{Clip, DropIn, DropInConfig, Group, LossScale, NonFinite, Schedule, Theta};
+pub use lopt_core::{
+    Clip, DropIn, DropInConfig, Group, LossScale, NonFinite, Schedule, Theta, Workers,
+};
 pub use lopt_online_scale::OnlineScale;
 
 /// The blackbox optimizer with its θ.

@@ -3,7 +3,7 @@
 use candle_core::{Tensor, Var, backprop::GradStore};
 
 use crate::{
-    CandleOps, Fused, Grads, Optimizer, Params, Result, State, StepContext,
+    CandleOps, Fused, Grads, Optimizer, Params, Result, State, StepContext, Workers,
     params::{check_count, check_gradient, check_kind, shares_memory},
 };
 
@@ -18,6 +18,10 @@ pub trait Backend: Send + Sync {
 
     /// The number of steps taken so far, with those of [`Backend::skipped_steps`].
     fn steps(&self) -> u64;
+
+    /// Uses these threads for large tensors from now on, if it computes on the CPU with kernels. Results do
+    /// not depend on their number.
+    fn use_workers(&mut self, _: Workers) {}
 
     /// Allows the backend to skip steps with an invalid gradient from now on, without an error, if
     /// it would have to wait for a device to report one. By default it reports them all.

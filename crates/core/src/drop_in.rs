@@ -104,6 +104,7 @@ impl<O: Optimizer> DropIn<O> {
             }
         }
         let mut backend = Chosen::new(&config.optimizer, &params)?.into_backend();
+        backend.use_workers(config.workers);
         // With a loss scale, each skipped step must be known.
         if config.non_finite == NonFinite::Skip && config.loss_scale.is_none() {
             backend.allow_skipping();

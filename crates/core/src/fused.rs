@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Tensor};
 
 use crate::{
-    Backend, Error, GradSource, Optimizer, Params, Result, Slot, State, StepContext,
-    params::{check_values, with_values},
+    Backend, Error, GradSource, Optimizer, Params, Result, Slot, State, StepContext, Workers,
+    params::{check_values, check_values_on, with_values},
 };
 
 /// The update of one optimizer on f32 slices, with decoded θ.
@@ -17,6 +17,10 @@ use crate::{
 pub trait FusedUpdate: Send + Sync {
     /// The instruction set of its kernels: "avx512", "avx2" or "portable".
     fn kernel(&self) -> &'static str;
+
+    /// Uses these threads for large tensors. By default it uses the calling thread only. Results do not
+    /// depend on it.
+    fn use_workers(&mut self, _: Workers) {}
 
     /// Reads the gradient of parameter `index` before the step begins, for values that depend on
     /// the gradients of all tensors. All gradients have been checked, so the step will be taken.
@@ -50,6 +54,7 @@ type SlotLayout = Vec<(&'static str, Vec<usize>)>;
 /// The [`Backend`] of the CPU kernels: an optimizer's fused update and its slots in f32 memory.
 pub struct Fused {
     update: Box<dyn FusedUpdate>,
+    workers: Workers,
     step: u64,
     /// The number of elements of each parameter.
     sizes: Vec<usize>,
@@ -107,6 +112,7 @@ impl Fused {
         let state = optimizer.init(params)?;
         let mut fused = Self {
             update,
+            workers: Workers::ONE,
             step: 0,
             sizes: params.tensors().iter().map(Tensor::elem_count).collect(),
             network_layout: layout_of(&state.network),
@@ -184,6 +190,11 @@ impl Backend for Fused {
         self.update.kernel()
     }
 
+    fn use_workers(&mut self, workers: Workers) {
+        self.workers = workers;
+        self.update.use_workers(workers);
+    }
+
     fn steps(&self) -> u64 {
         self.step
     }
@@ -226,11 +237,15 @@ impl Backend for Fused {
         if !sizes.eq(self.sizes.iter().copied()) {
             return Err(Error::other_state());
         }
-        grads.check(params)?;
+        grads.check_kinds(params)?;
         // An error may have left some.
         self.grads.clear();
-        for (index, p) in params.tensors().iter().enumerate() {
-            self.grads.push(grads.readable(index, p)?);
+        for (index, (name, p)) in params.iter().enumerate() {
+            let g = grads.readable(index, p)?;
+            if let Some(g) = &g {
+                read_values(g, |g| check_values_on(self.workers, name, g))??;
+            }
+            self.grads.push(g);
         }
         let updated = self.update_all(context, params);
         self.grads.clear();

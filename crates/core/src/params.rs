@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, DType, Storage, Tensor, Var, backprop::GradStore};
 
-use crate::{Error, GradSource, Result};
+use crate::{Error, GradSource, Result, Workers};
 
 /// The largest accepted magnitude of a gradient entry; larger squares can overflow f32.
 const LARGEST_GRADIENT: f64 = 1e18;
@@ -233,6 +233,24 @@ pub(crate) fn check_values(name: &str, grad: &[f32]) -> Result<()> {
         return Ok(());
     }
     verdict(name, f64::from(largest_of(grad)))
+}
+
+/// [`check_values`], of a large gradient on all threads.
+pub(crate) fn check_values_on(workers: Workers, name: &str, grad: &[f32]) -> Result<()> {
+    /// Starting threads for fewer elements would take longer than reading them.
+    const LARGE: usize = 1 << 20;
+    let threads = workers.threads();
+    if threads > 1 && grad.len() >= LARGE {
+        let parts = grad.chunks(grad.len().div_ceil(threads));
+        if workers
+            .map(parts, all_usable)
+            .into_iter()
+            .all(|usable| usable)
+        {
+            return Ok(());
+        }
+    }
+    check_values(name, grad)
 }
 
 /// Whether all values are finite with a magnitude of at most [`LARGEST_GRADIENT`]. Comparisons of

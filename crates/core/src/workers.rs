@@ -9,6 +9,11 @@ pub struct Workers {
 }
 
 impl Workers {
+    /// The calling thread alone.
+    pub const ONE: Self = Self {
+        threads: NonZeroUsize::MIN,
+    };
+
     /// Uses this many threads, or one for each processor if `None`.
     pub fn new(threads: Option<NonZeroUsize>) -> Self {
         let all = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -20,6 +25,11 @@ impl Workers {
     /// The number of threads.
     pub fn threads(&self) -> usize {
         self.threads.get()
+    }
+
+    /// Runs `job` for each of the numbers below `count`.
+    pub fn each(&self, count: usize, job: &(dyn Fn(usize) + Sync)) {
+        self.map(0..count, job);
     }
 
     /// Applies `job` to every item and returns the results in the order of the items.

@@ -16,6 +16,7 @@ mod adam;
 mod isa;
 mod math;
 pub mod mlp;
+mod parts;
 pub mod per_param;
 mod rows;
 mod simd;
@@ -23,5 +24,6 @@ mod target;
 
 pub use adam::{Adam, adam};
 pub use isa::Isa;
+pub use parts::{Run, one_thread};
 pub use rows::{gather, gather_pixels};
 pub use target::{Gradient, Target, UpdateSum, inner_products};

@@ -15,6 +15,7 @@ mod apply;
 mod diagonal;
 pub mod features;
 mod formula;
+mod large;
 mod lines;
 mod scaled;
 mod side;
@@ -24,7 +25,10 @@ pub use formula::{Exponent, Formula};
 pub use lines::Shape;
 pub use theta::Weights;
 
-use crate::{Gradient, Isa, Target};
+use crate::{
+    Gradient, Isa, Target,
+    parts::{Run, is_large},
+};
 use scaled::Scaled;
 use side::{Side, sum_squares};
 
@@ -58,15 +62,18 @@ pub enum Factored<'a> {
 pub struct Scratch {
     rows: Side,
     columns: Side,
+    parts: large::PartSums,
 }
 
-/// Adds the update of one tensor to `target`; `bias` is [`Weights::bias_at`] the step.
+/// Adds the update of one tensor to `target`; `bias` is [`Weights::bias_at`] the step. A tensor of a
+/// million elements or more and rank ≥ 2 is divided into parts, which `run` processes.
 ///
 /// # Panics
 /// Panics if a slice does not have the length that `shape` requires.
 #[allow(clippy::too_many_arguments)]
 pub fn update<const H: usize>(
     isa: Isa,
+    run: Run,
     weights: &Weights<H>,
     formula: &Formula,
     bias: &[f32; H],
@@ -95,12 +102,25 @@ pub fn update<const H: usize>(
     } = state;
     match (shape, factored) {
         (Shape::Factored(lines), Factored::RowCol { row, col }) => {
-            let Scratch { rows, columns } = scratch;
+            let Scratch {
+                rows,
+                columns,
+                parts,
+            } = scratch;
+            if is_large(n) {
+                let sides = (rows, columns, parts);
+                let moments = [row, col];
+                return large::update(
+                    isa, run, weights, formula, bias, lines, target, g, momentum, rms, moments,
+                    sides,
+                );
+            }
             sum_squares(isa, lines, g, rows, columns);
             rows.update_rows(isa, &weights.adafactor_decays, row, lines);
             columns.update_columns(isa, &weights.adafactor_decays, col, lines);
+            let momenta = split_in_three(momentum);
             let sums = accumulate::accumulate(
-                isa, weights, lines, target.p, g, momentum, rms, rows, columns,
+                isa, weights, lines, target.p, g, momenta, rms, rows, columns,
             );
             let scaled =
                 Scaled::factored(weights, bias, &sums, n, rows.squares(), columns.squares());
@@ -117,4 +137,12 @@ pub fn update<const H: usize>(
         }
         _ => panic!("the state belongs to a tensor of another rank"),
     }
+}
+
+/// The three momenta of a tensor.
+#[inline(always)]
+fn split_in_three(momentum: &mut [f32]) -> [&mut [f32]; 3] {
+    let (m0, rest) = momentum.split_at_mut(momentum.len() / 3);
+    let (m1, m2) = rest.split_at_mut(rest.len() / 2);
+    [m0, m1, m2]
 }

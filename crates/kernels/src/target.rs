@@ -1,7 +1,11 @@
 //! What the kernels read and where they put their updates, and the sums that an online scale needs.
 
+use std::ops::Range;
+
 use crate::{
+    Isa,
     isa::dispatch,
+    parts::{Run, is_large, map, ranges_of, split, total},
     simd::{FLUSH, Simd, part, put},
 };
 
@@ -22,7 +26,13 @@ impl<'a> From<&'a [f32]> for Gradient<'a> {
     }
 }
 
-impl Gradient<'_> {
+impl<'a> Gradient<'a> {
+    /// The gradient of some of the elements.
+    pub(crate) fn of(self, range: Range<usize>) -> Gradient<'a> {
+        let values = &self.values[range];
+        Gradient { values, ..self }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.values.len()
     }
@@ -68,6 +78,21 @@ impl<'a> Target<'a> {
         Self { p, sum: None }
     }
 
+    /// Divides the target at the ends of ranges that follow one another.
+    pub(crate) fn split(self, ranges: &[Range<usize>]) -> Vec<Target<'a>> {
+        let Self { p, sum } = self;
+        let whole = sum.map(|UpdateSum { sum, change, scale }| (split(sum, ranges), change, scale));
+        let mut sums: Vec<Option<UpdateSum>> = match whole {
+            None => ranges.iter().map(|_| None).collect(),
+            Some((sums, change, scale)) => {
+                let sum = |sum| Some(UpdateSum { sum, change, scale });
+                sums.into_iter().map(sum).collect()
+            }
+        };
+        let parts = split(p, ranges).into_iter().zip(sums.drain(..));
+        parts.map(|(p, sum)| Target { p, sum }).collect()
+    }
+
     /// # Panics
     /// Panics if the sum is not as long as the parameters.
     #[inline(always)]
@@ -109,12 +134,25 @@ impl<'a> Target<'a> {
     }
 }
 
+/// Returns the inner products (⟨a, b⟩, ⟨b, b⟩), summed in f64 from f32 sums of 8192 elements. Slices of a
+/// million elements or more are divided into parts, which `run` processes.
+///
+/// # Panics
+/// Panics if the slices differ in length.
+pub fn inner_products(isa: Isa, run: Run, a: &[f32], b: &[f32]) -> (f64, f64) {
+    if !is_large(a.len()) {
+        return inner_products_of_part(isa, a, b);
+    }
+    assert!(a.len() == b.len());
+    let sums = map(run, ranges_of(FLUSH, a.len()), |range| {
+        let (product, square) = inner_products_of_part(isa, &a[range.clone()], &b[range]);
+        [product, square]
+    });
+    total(sums).into()
+}
+
 dispatch! {
-    /// Returns the inner products (⟨a, b⟩, ⟨b, b⟩), summed in f64 from f32 sums of 8192 elements.
-    ///
-    /// # Panics
-    /// Panics if the slices differ in length.
-    pub fn inner_products = body(a: &[f32], b: &[f32]) -> (f64, f64)
+    fn inner_products_of_part = body(a: &[f32], b: &[f32]) -> (f64, f64)
 }
 
 #[inline(always)]

@@ -6,6 +6,7 @@
 use lopt_kernels::{
     Adam, Gradient, Isa, Target, UpdateSum, adam, inner_products,
     mlp::{Activation, Layer, Mlp, Workspace},
+    one_thread,
     per_param::{Exponent, Factored, Formula, Scratch, Shape, State, Weights, update},
 };
 
@@ -72,6 +73,7 @@ fn adam_is_the_same_for_all() {
             v.iter_mut().for_each(|v| *v = v.abs());
             adam(
                 isa,
+                &one_thread,
                 &constants,
                 Target::parameters(&mut p),
                 g[..].into(),
@@ -189,7 +191,16 @@ fn steps<const H: usize>(
         let scratch = &mut scratch;
         let target = target(&mut p, &mut sum, t);
         update(
-            isa, weights, formula, &bias, &shape, target, g, state, scratch,
+            isa,
+            &one_thread,
+            weights,
+            formula,
+            &bias,
+            &shape,
+            target,
+            g,
+            state,
+            scratch,
         );
     }
     // The sum with the parameters: a single small update has a larger relative error.
@@ -217,7 +228,15 @@ fn an_update_sum_collects_the_updates() {
         for isa in Isa::all() {
             let run = |target: Target| {
                 let (mut m, mut v) = (vec![0.0; n], vec![0.0; n]);
-                adam(isa, &constants, target, g[..].into(), &mut m, &mut v);
+                adam(
+                    isa,
+                    &one_thread,
+                    &constants,
+                    target,
+                    g[..].into(),
+                    &mut m,
+                    &mut v,
+                );
             };
             let (mut plain, mut p, mut sum) = (start.clone(), start.clone(), old.clone());
             run(Target::parameters(&mut plain));
@@ -245,7 +264,7 @@ fn inner_products_are_sums_of_products() {
         };
         let exact = [exact(&a), exact(&b)];
         for isa in Isa::all() {
-            let (of_a_and_b, of_b) = inner_products(isa, &a, &b);
+            let (of_a_and_b, of_b) = inner_products(isa, &one_thread, &a, &b);
             for (ours, exact) in [of_a_and_b, of_b].into_iter().zip(exact) {
                 let error = (ours - exact).abs();
                 assert!(error <= 1e-6 * n as f64, "{isa} {n}: {ours} {exact}");

@@ -1,5 +1,6 @@
 //! The online scale of a fused update.
 
+use lopt_core::Workers;
 use lopt_kernels::{Gradient, Isa, Target, UpdateSum, inner_products};
 
 use crate::{EPSILON, GRADIENT_DECAY, LARGEST_SQUARE, OnlineScale, TINY};
@@ -8,6 +9,7 @@ use crate::{EPSILON, GRADIENT_DECAY, LARGEST_SQUARE, OnlineScale, TINY};
 #[derive(Clone, Debug)]
 pub struct FusedScale {
     isa: Isa,
+    workers: Workers,
     config: Option<OnlineScale>,
     /// Of the tensors seen so far in this step.
     seen: Seen,
@@ -41,6 +43,7 @@ impl FusedScale {
     pub fn new(isa: Isa, config: Option<&OnlineScale>, parameters: usize) -> Self {
         Self {
             isa,
+            workers: Workers::ONE,
             config: config.cloned(),
             seen: Seen::default(),
             gradient_factor: 1.0,
@@ -49,13 +52,23 @@ impl FusedScale {
         }
     }
 
+    /// Uses these threads for large tensors.
+    pub fn use_workers(&mut self, workers: Workers) {
+        self.workers = workers;
+    }
+
     /// Reads the gradient of one tensor before the step begins, and updates the tensor's learners.
     pub fn observe(&mut self, index: usize, g: &[f32], slots: &mut [Vec<f32>]) {
         if g.is_empty() {
             return;
         }
         if let (Some(config), Some([learners, sum])) = (&self.config, slots.last_chunk_mut()) {
-            let (slope, square) = inner_products(self.isa, sum, g);
+            let (slope, square) = inner_products(
+                self.isa,
+                &|count, job| self.workers.each(count, job),
+                sum,
+                g,
+            );
             self.seen.slope += slope;
             self.seen.square += square;
             self.seen.count += g.len();

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Mutex};
 
-use lopt_core::{Error, FusedUpdate, Result, StepContext};
+use lopt_core::{Error, FusedUpdate, Result, StepContext, Workers};
 use lopt_kernels::{
-    Isa,
+    Isa, Run,
     per_param::{Factored, Formula, Scratch, Shape, State, Weights, update},
 };
 use lopt_online_scale::FusedScale;
@@ -58,6 +58,7 @@ pub fn warn_once(kind: &str, than: &str, reason: &str) {
 
 struct FusedRule<R, const H: usize> {
     isa: Isa,
+    workers: Workers,
     rule: R,
     heads: usize,
     weights: Weights<H>,
@@ -81,6 +82,7 @@ impl<R: Rule, const H: usize> FusedRule<R, H> {
         let weights = Weights::decode(theta, heads)?;
         Some(Box::new(Self {
             isa,
+            workers: Workers::ONE,
             heads,
             bias: weights.b0,
             formula,
@@ -96,6 +98,11 @@ impl<R: Rule, const H: usize> FusedRule<R, H> {
 impl<R: Rule, const H: usize> FusedUpdate for FusedRule<R, H> {
     fn kernel(&self) -> &'static str {
         self.isa.name()
+    }
+
+    fn use_workers(&mut self, workers: Workers) {
+        self.workers = workers;
+        self.scale.use_workers(workers);
     }
 
     fn observe(&mut self, index: usize, g: &[f32], slots: &mut [Vec<f32>]) {
@@ -125,8 +132,9 @@ impl<R: Rule, const H: usize> FusedUpdate for FusedRule<R, H> {
         };
         let (weights, formula, bias) = (&self.weights, &self.formula, &self.bias);
         let (shape, scratch) = (&self.shapes[index], &mut self.scratch);
+        let run: Run = &|count, job| self.workers.each(count, job);
         update(
-            self.isa, weights, formula, bias, shape, target, g, state, scratch,
+            self.isa, run, weights, formula, bias, shape, target, g, state, scratch,
         );
     }
 

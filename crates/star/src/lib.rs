@@ -45,7 +45,9 @@ use lopt_core::Result;
 use lopt_per_param::{Evaluation, Exponent, Formula, Learned, Pretrained, Rule, TimedFormula};
 
 pub use config::{Config, Magnitude, Multipliers, Nominal};
-pub use lopt_core::{Clip, DropIn, DropInConfig, Group, LossScale, NonFinite, Schedule, Theta};
+pub use lopt_core::{
+    Clip, DropIn, DropInConfig, Group, LossScale, NonFinite, Schedule, Theta, Workers,
+};
 pub use lopt_online_scale::OnlineScale;
 
 /// STAR with its θ.

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use crate::{Error, LossScale, Result, Schedule};
+use crate::{Error, LossScale, Result, Schedule, Workers};
 
 /// What a [`DropIn`](crate::DropIn) does with a gradient that contains NaN, ±inf or an entry above
 /// 1e18.
@@ -130,6 +130,10 @@ pub struct DropInConfig<O> {
     pub accumulate: u64,
     /// A factor of the loss for gradients in f16. Default: none.
     pub loss_scale: Option<LossScale>,
+    /// The threads that share the step of tensors of a million elements and more and rank ≥ 2 (Adam: of
+    /// any rank), in the kernels of STAR, the blackbox and Adam. Results do not depend on their number.
+    /// Default: [`Workers::ONE`].
+    pub workers: Workers,
 }
 
 impl<O: Default> Default for DropInConfig<O> {
@@ -150,6 +154,7 @@ impl<O> DropInConfig<O> {
             groups: vec![],
             accumulate: 1,
             loss_scale: None,
+            workers: Workers::ONE,
         }
     }
 

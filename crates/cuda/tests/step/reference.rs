@@ -2,7 +2,7 @@
 
 use lopt_cuda::{Adam, PerParameter};
 use lopt_kernels::{
-    Isa, adam,
+    Isa, adam, one_thread,
     per_param::{Factored, Formula, Scratch, Shape, State, Weights, update},
 };
 use lopt_online_scale::FusedScale;
@@ -62,7 +62,7 @@ impl<const H: usize> Reference<H> {
                 Update::Adam(constants) => {
                     let constants = adam_at(constants, self.step, learning_rate);
                     let (m, v) = (&mut values.momentum, &mut values.rms);
-                    adam(isa, &constants, target, g, m, v);
+                    adam(isa, &one_thread, &constants, target, g, m, v);
                 }
                 Update::PerParameter(weights, rule) => {
                     let (formula, seen) = formula_at(rule, self.step, learning_rate);
@@ -81,7 +81,16 @@ impl<const H: usize> Reference<H> {
                     let (bias, shape) = (weights.bias_at(seen), &self.shapes[index]);
                     let scratch = &mut scratch;
                     update(
-                        isa, weights, &formula, &bias, shape, target, g, state, scratch,
+                        isa,
+                        &one_thread,
+                        weights,
+                        &formula,
+                        &bias,
+                        shape,
+                        target,
+                        g,
+                        state,
+                        scratch,
                     );
                 }
             }

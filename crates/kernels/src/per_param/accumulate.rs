@@ -18,7 +18,7 @@ dispatch! {
     /// features.
     pub(super) fn accumulate<const H: usize> = body(
         weights: &Weights<H>, lines: &Lines, p: &[f32], g: Gradient,
-        momentum: &mut [f32], rms: &mut [f32], rows: &Side, columns: &Side,
+        momentum: [&mut [f32]; 3], rms: &mut [f32], rows: &Side, columns: &Side,
     ) -> [f64; ELEMENT]
 }
 
@@ -30,11 +30,12 @@ fn body<S: Simd, const H: usize>(
     lines: &Lines,
     p: &[f32],
     g: Gradient,
-    momentum: &mut [f32],
+    momentum: [&mut [f32]; 3],
     rms: &mut [f32],
     rows: &Side,
     columns: &Side,
 ) -> [f64; ELEMENT] {
+    assert!(p.len() == lines.elements());
     let (no_x, no_y) = sides(lines, rows, columns);
     let mut pass = Accumulate {
         s,
@@ -85,12 +86,10 @@ impl<'a> Tensor<'a> {
     /// # Panics
     /// Panics if the lengths differ.
     #[inline(always)]
-    pub fn new(p: &'a [f32], g: Gradient<'a>, momentum: &'a mut [f32], v: &'a mut [f32]) -> Self {
+    pub fn new(p: &'a [f32], g: Gradient<'a>, m: [&'a mut [f32]; 3], v: &'a mut [f32]) -> Self {
         let n = p.len();
-        assert!(g.len() == n && momentum.len() == 3 * n && v.len() == n);
-        let (m0, rest) = momentum.split_at_mut(n);
-        let (m1, m2) = rest.split_at_mut(n);
-        let m = [m0, m1, m2];
+        assert!(g.len() == n && v.len() == n);
+        assert!(m[0].len() == n && m[1].len() == n && m[2].len() == n);
         Self { p, g, m, v }
     }
 }

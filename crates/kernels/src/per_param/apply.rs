@@ -33,6 +33,7 @@ pub(super) fn apply<const H: usize>(
     rows: &Side,
     columns: &Side,
 ) {
+    let momentum = thirds(momentum);
     let mut formula = *formula;
     if formula.per_tensor() {
         let sums = heads(
@@ -45,18 +46,27 @@ pub(super) fn apply<const H: usize>(
     );
 }
 
+/// The three momenta of a tensor.
+#[inline(always)]
+pub(super) fn thirds(momentum: &[f32]) -> [&[f32]; 3] {
+    let (m0, rest) = momentum.split_at(momentum.len() / 3);
+    let (m1, m2) = rest.split_at(rest.len() / 2);
+    [m0, m1, m2]
+}
+
 dispatch! {
-    fn step<const H: usize> = step_body(
+    /// Takes the step of a tensor or of a part.
+    pub(super) fn step<const H: usize> = step_body(
         weights: &Weights<H>, scaled: &Scaled<H>, formula: &Formula, lines: &Lines, target: Target,
-        g: Gradient, momentum: &[f32], rms: &[f32], rows: &Side, columns: &Side,
+        g: Gradient, momentum: [&[f32]; 3], rms: &[f32], rows: &Side, columns: &Side,
     )
 }
 
 dispatch! {
-    /// Returns the sums of the heads over the tensor.
-    fn heads<const H: usize> = heads_body(
+    /// Returns the sums of the heads over a tensor or a part.
+    pub(super) fn heads<const H: usize> = heads_body(
         weights: &Weights<H>, scaled: &Scaled<H>, lines: &Lines, p: &[f32],
-        g: Gradient, momentum: &[f32], rms: &[f32], rows: &Side, columns: &Side,
+        g: Gradient, momentum: [&[f32]; 3], rms: &[f32], rows: &Side, columns: &Side,
     ) -> [f64; HEADS]
 }
 
@@ -70,11 +80,13 @@ fn step_body<S: Simd, const H: usize>(
     lines: &Lines,
     mut target: Target,
     g: Gradient,
-    momentum: &[f32],
+    momentum: [&[f32]; 3],
     rms: &[f32],
     rows: &Side,
     columns: &Side,
 ) {
+    assert!(target.p.len() == lines.elements());
+    target.check();
     let tensor = Moments::new(target.p.len(), g, momentum, rms);
     let target = &mut target;
     let (no_x, no_y) = sides(lines, rows, columns);
@@ -177,11 +189,12 @@ fn heads_body<S: Simd, const H: usize>(
     lines: &Lines,
     p: &[f32],
     g: Gradient,
-    momentum: &[f32],
+    momentum: [&[f32]; 3],
     rms: &[f32],
     rows: &Side,
     columns: &Side,
 ) -> [f64; HEADS] {
+    assert!(p.len() == lines.elements());
     let tensor = Moments::new(p.len(), g, momentum, rms);
     let (no_x, no_y) = sides(lines, rows, columns);
     let mut totals = [0.0; HEADS];
@@ -240,15 +253,10 @@ impl<'a> Moments<'a> {
     /// # Panics
     /// Panics if the lengths are not `n`.
     #[inline(always)]
-    pub fn new(n: usize, g: Gradient<'a>, momentum: &'a [f32], v: &'a [f32]) -> Self {
-        assert!(g.len() == n && momentum.len() == 3 * n && v.len() == n);
-        let (m0, rest) = momentum.split_at(n);
-        let (m1, m2) = rest.split_at(n);
-        Self {
-            g,
-            m: [m0, m1, m2],
-            v,
-        }
+    pub fn new(n: usize, g: Gradient<'a>, m: [&'a [f32]; 3], v: &'a [f32]) -> Self {
+        assert!(g.len() == n && v.len() == n);
+        assert!(m[0].len() == n && m[1].len() == n && m[2].len() == n);
+        Self { g, m, v }
     }
 
     /// # Safety

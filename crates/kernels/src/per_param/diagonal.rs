@@ -8,11 +8,12 @@ use crate::{
 
 use super::{
     accumulate::{Means, Tensor, flush, mean},
-    apply::{Moments, add_heads, forward},
+    apply::{Moments, add_heads, forward, thirds},
     features::{ELEMENT, Inputs, add_squares, diagonal_factors, epsilon, inverse},
     formula::Formula,
     scaled::Scaled,
     side::inverse_root_of_line,
+    split_in_three,
     theta::{HEADS, Weights},
 };
 
@@ -64,7 +65,7 @@ fn accumulate_body<S: Simd, const H: usize>(
     let n = p.len();
     assert!(diagonal.len() == 3 * n);
     let means = Means::new(s, weights);
-    let mut tensor = Tensor::new(p, g, momentum, rms);
+    let mut tensor = Tensor::new(p, g, split_in_three(momentum), rms);
     let mut sums = [s.splat(0.0); ELEMENT];
     let mut of_moments = [s.splat(0.0); 6];
     let (mut totals, mut moment_totals) = ([0.0; ELEMENT], [0.0; 6]);
@@ -128,7 +129,7 @@ fn step_body<S: Simd, const H: usize>(
 ) {
     let n = target.p.len();
     assert!(diagonal.len() == 3 * n);
-    let tensor = Moments::new(n, g, momentum, rms);
+    let tensor = Moments::new(n, g, thirds(momentum), rms);
     let mut at = 0;
     while at < n {
         let count = S::LANES.min(n - at);
@@ -165,7 +166,7 @@ fn heads_body<S: Simd, const H: usize>(
 ) -> [f64; HEADS] {
     let n = p.len();
     assert!(diagonal.len() == 3 * n);
-    let tensor = Moments::new(n, g, momentum, rms);
+    let tensor = Moments::new(n, g, thirds(momentum), rms);
     let mut totals = [0.0; HEADS];
     let mut at = 0;
     while at < n {

@@ -1,5 +1,9 @@
 //! Traversal of a tensor in lines of contiguous elements.
 
+use std::ops::Range;
+
+use crate::parts::ranges;
+
 /// A tensor's shape as the update sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -22,6 +26,9 @@ pub struct Lines {
     inner: usize,
     /// Whether x is the largest dimension; row moments are then indexed without x.
     pub(super) x_is_largest: bool,
+    /// The pairs (outer, x), as outer·[`Lines::x`] + x, that the lines belong to: all, or those of a part.
+    first: usize,
+    last: usize,
 }
 
 impl Shape {
@@ -40,6 +47,8 @@ impl Shape {
             y: dims[y],
             inner: product(&dims[y + 1..]),
             x_is_largest: x == d0,
+            first: 0,
+            last: product(&dims[..=x]),
         })
     }
 
@@ -73,7 +82,7 @@ impl Shape {
 /// A run of contiguous elements.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line {
-    /// The index of its first element.
+    /// The index of its first element, from the start of the part.
     pub at: usize,
     /// The number of elements.
     pub len: usize,
@@ -84,8 +93,29 @@ pub(super) struct Line {
 }
 
 impl Lines {
+    /// The number of elements, of the whole tensor or of the part.
     pub(super) fn elements(&self) -> usize {
-        self.without_x() * self.x
+        (self.last - self.first) * self.per_pair()
+    }
+
+    /// The number of elements of each pair (outer, x).
+    fn per_pair(&self) -> usize {
+        self.middle * self.y * self.inner
+    }
+
+    /// The parts of a large tensor. The elements of a part are contiguous, and count from its start.
+    pub(super) fn parts(&self) -> Vec<Lines> {
+        let part = |range: Range<usize>| Lines {
+            first: range.start,
+            last: range.end,
+            ..self.clone()
+        };
+        ranges(self.outer * self.x).into_iter().map(part).collect()
+    }
+
+    /// The elements of the tensor that a part has.
+    pub(super) fn range(&self) -> Range<usize> {
+        self.first * self.per_pair()..self.last * self.per_pair()
     }
 
     pub(super) fn without_x(&self) -> usize {
@@ -126,8 +156,8 @@ impl Lines {
     pub(super) fn iter(&self) -> LineIter {
         LineIter {
             lines: self.clone(),
-            outer: 0,
-            x: 0,
+            outer: self.first / self.x.max(1),
+            x: self.first % self.x.max(1),
             middle: 0,
             y: 0,
             at: 0,

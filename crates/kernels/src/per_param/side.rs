@@ -47,7 +47,13 @@ impl Side {
         };
         zero(&mut self.sums, len);
         zero(&mut self.partial, len);
-        self.factor.resize(3 * len, 0.0);
+    }
+
+    /// Adds the sums of a part.
+    pub fn add(&mut self, part: &Side) {
+        for (sum, part) in self.sums.iter_mut().zip(&part.sums) {
+            *sum += part;
+        }
     }
 
     /// Updates `moments` \[3, len\] with the sums of g² and computes the factors of the rows.
@@ -79,6 +85,7 @@ impl Side {
             moments.len() == 3 * self.len,
             "the moments have another shape"
         );
+        self.factor.resize(3 * self.len, 0.0);
         for (k, decay) in decays.iter().enumerate() {
             let moments = &mut moments[k * self.len..(k + 1) * self.len];
             let squares = average(isa, *decay, 1.0 / count as f32, &self.sums, moments);
