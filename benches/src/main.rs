@@ -47,6 +47,7 @@ fn main() -> Result<()> {
     rows.extend(update_rows::by_instance(rounds));
     rows.extend(update_rows::beside_adam(rounds));
     rows.extend(update_rows::online_scale(rounds));
+    rows.extend(update_rows::threads(rounds));
     eprintln!("drop-in…");
     rows.extend(drop_in(rounds)?);
     eprintln!("exact meta-gradients…");

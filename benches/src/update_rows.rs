@@ -1,10 +1,13 @@
-//! Rows of the table for optimizer updates alone, on one thread.
+//! Rows of the table for optimizer updates alone.
+
+use std::num::NonZeroUsize;
 
 use lopt_adam::Adam;
 use lopt_benches::{
     timing::medians,
     updates::{FusedSteps, OpSteps, Tensors, four_sizes, star, star_of},
 };
+use lopt_core::{Backend, Fused, Optimizer, StepContext, Workers};
 use lopt_kernels::Isa;
 use lopt_online_scale::OnlineScale;
 use lopt_star::{Config, Star};
@@ -41,6 +44,53 @@ pub fn by_instance(rounds: usize) -> Vec<Row> {
                 let ratio = Row::new(&work, ops / fused, "× faster than candle ops, all cores");
                 rows.push(ratio.target(Target::AtLeast(100.0)));
             }
+        }
+    }
+    rows
+}
+
+/// A step of 10 million parameters on two threads, with its checks of gradients: the efficiency is the
+/// time on one thread over twice that on two.
+pub fn threads(rounds: usize) -> Vec<Row> {
+    let [.., layers] = four_sizes();
+    let matrix = Tensors {
+        name: "one matrix",
+        shapes: vec![vec![3200, 3200]],
+    };
+    let optimizers: [(&str, Box<dyn Optimizer>); 2] = [
+        ("STAR with an online scale", Box::new(Star::pretrained())),
+        ("Adam", Box::new(Adam::new(1e-3))),
+    ];
+    let mut rows = vec![];
+    for tensors in [layers, matrix] {
+        for (name, optimizer) in &optimizers {
+            let steps = |threads| {
+                let (params, grads) = tensors.random();
+                let fused = Fused::new(&**optimizer, &params);
+                let mut fused = fused.expect("a state").expect("a fused update");
+                fused.use_workers(Workers::new(NonZeroUsize::new(threads)));
+                move || {
+                    let context = StepContext::new(fused.steps(), optimizer.learning_rate());
+                    let step = fused.step(&**optimizer, &context, &params, &grads);
+                    step.expect("valid gradients");
+                }
+            };
+            let [one, two] = medians(rounds, [&mut steps(1), &mut steps(2)]);
+            let work = format!("{name}, {} parameters ({})", tensors.numel(), tensors.name);
+            for (threads, seconds) in [("one thread", one), ("two threads", two)] {
+                let per_parameter = 1e9 * seconds / tensors.numel() as f64;
+                rows.push(Row::new(
+                    format!("{work}, {threads}"),
+                    per_parameter,
+                    "ns/parameter",
+                ));
+            }
+            let efficiency = Row::new(
+                format!("{work}, efficiency of two threads"),
+                one / two / 2.0,
+                "",
+            );
+            rows.push(efficiency.target(Target::AtLeast(0.9)));
         }
     }
     rows
