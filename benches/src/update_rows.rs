@@ -57,41 +57,30 @@ pub fn threads(rounds: usize) -> Vec<Row> {
         name: "one matrix",
         shapes: vec![vec![3200, 3200]],
     };
-    let optimizers: [(&str, Box<dyn Optimizer>); 2] = [
-        ("STAR with an online scale", Box::new(Star::pretrained())),
-        ("Adam", Box::new(Adam::new(1e-3))),
-    ];
+    let star = Star::pretrained();
     let mut rows = vec![];
     for tensors in [layers, matrix] {
-        for (name, optimizer) in &optimizers {
-            let steps = |threads| {
-                let (params, grads) = tensors.random();
-                let fused = Fused::new(&**optimizer, &params);
-                let mut fused = fused.expect("a state").expect("a fused update");
-                fused.use_workers(Workers::new(NonZeroUsize::new(threads)));
-                move || {
-                    let context = StepContext::new(fused.steps(), optimizer.learning_rate());
-                    let step = fused.step(&**optimizer, &context, &params, &grads);
-                    step.expect("valid gradients");
-                }
-            };
-            let [one, two] = medians(rounds, [&mut steps(1), &mut steps(2)]);
-            let work = format!("{name}, {} parameters ({})", tensors.numel(), tensors.name);
-            for (threads, seconds) in [("one thread", one), ("two threads", two)] {
-                let per_parameter = 1e9 * seconds / tensors.numel() as f64;
-                rows.push(Row::new(
-                    format!("{work}, {threads}"),
-                    per_parameter,
-                    "ns/parameter",
-                ));
+        let steps = |threads| {
+            let (params, grads) = tensors.random();
+            let fused = Fused::new(&star, &params).expect("a state");
+            let mut fused = fused.expect("a fused update");
+            fused.use_workers(Workers::new(NonZeroUsize::new(threads)));
+            let star = &star;
+            move || {
+                let context = StepContext::new(fused.steps(), star.learning_rate());
+                let step = fused.step(star, &context, &params, &grads);
+                step.expect("valid gradients");
             }
-            let efficiency = Row::new(
-                format!("{work}, efficiency of two threads"),
-                one / two / 2.0,
-                "",
-            );
-            rows.push(efficiency.target(Target::AtLeast(0.9)));
+        };
+        let [one, two] = medians(rounds, [&mut steps(1), &mut steps(2)]);
+        let (n, name) = (tensors.numel(), tensors.name);
+        let work = format!("STAR with an online scale, {n} parameters ({name})");
+        for (threads, seconds) in [("one thread", one), ("two threads", two)] {
+            let work = format!("{work}, {threads}");
+            rows.push(Row::new(work, 1e9 * seconds / n as f64, "ns/parameter"));
         }
+        let efficiency = Row::new(format!("{work}, efficiency"), one / two / 2.0, "");
+        rows.push(efficiency.target(Target::AtLeast(0.9)));
     }
     rows
 }

@@ -6,7 +6,6 @@ use std::num::NonZeroUsize;
 use candle_core::Tensor;
 use lopt_adam::Adam;
 use lopt_core::{Backend, Fused, Grads, Optimizer, Params, Purpose, StepContext, Streams, Workers};
-use lopt_online_scale::OnlineScale;
 use lopt_star::{Config, Magnitude, Star};
 use lopt_tests::{flat, relative_error};
 
@@ -44,17 +43,12 @@ fn optimizers() -> Vec<(&'static str, Box<dyn Optimizer>)> {
         ..Config::default()
     };
     let mut rng = Streams::new(1).stream(Purpose::ThetaInit, 0, 0, 0);
-    let adam = Adam {
-        online_scale: Some(OnlineScale::default()),
-        ..Adam::new(1e-2)
-    };
     vec![
         ("star", Box::new(Star::pretrained())),
         (
             "star per tensor",
             Box::new(Star::init(config, 1.0, &mut rng).unwrap()),
         ),
-        ("adam", Box::new(adam)),
     ]
 }
 

@@ -30,10 +30,10 @@ use lopt_core::{
 };
 use lopt_cuda::Rule;
 use lopt_cuda_backend::Kernels;
-use lopt_kernels::{Isa, Run};
+use lopt_kernels::Isa;
 use lopt_online_scale::{FusedScale, step_each};
 
-pub use lopt_core::{Clip, DropIn, DropInConfig, Group, LossScale, NonFinite, Schedule, Workers};
+pub use lopt_core::{Clip, DropIn, DropInConfig, Group, LossScale, NonFinite, Schedule};
 pub use lopt_online_scale::OnlineScale;
 
 /// The name of the optimizer in state files.
@@ -114,7 +114,6 @@ impl Adam {
             adam: self.clone(),
             isa,
             constants: self.constants(&StepContext::new(0, self.learning_rate)),
-            workers: Workers::ONE,
             scale: FusedScale::new(isa, self.online_scale.as_ref(), parameters),
         })
     }
@@ -180,7 +179,6 @@ impl Adam {
 struct FusedAdam {
     adam: Adam,
     isa: Isa,
-    workers: Workers,
     /// The constants of the current step.
     constants: lopt_kernels::Adam,
     scale: FusedScale,
@@ -189,11 +187,6 @@ struct FusedAdam {
 impl FusedUpdate for FusedAdam {
     fn kernel(&self) -> &'static str {
         self.isa.name()
-    }
-
-    fn use_workers(&mut self, workers: Workers) {
-        self.workers = workers;
-        self.scale.use_workers(workers);
     }
 
     fn observe(&mut self, index: usize, g: &[f32], slots: &mut [Vec<f32>]) {
@@ -209,8 +202,7 @@ impl FusedUpdate for FusedAdam {
         let g = self.scale.gradient(g);
         let (target, slots) = self.scale.target(index, p, slots);
         if let [m, v] = slots {
-            let run: Run = &|count, job| self.workers.each(count, job);
-            lopt_kernels::adam(self.isa, run, &self.constants, target, g, m, v);
+            lopt_kernels::adam(self.isa, &self.constants, target, g, m, v);
         }
     }
 }

@@ -1,8 +1,6 @@
 use candle_core::Tensor;
 use lopt_adam::Adam;
-use lopt_core::{
-    DropIn, Error, FusedUpdate, Grads, Optimizer, Params, Result, State, StepContext, Workers,
-};
+use lopt_core::{DropIn, Error, FusedUpdate, Grads, Optimizer, Params, Result, State, StepContext};
 
 use crate::Schedule;
 
@@ -111,10 +109,6 @@ struct FusedAdamW {
 impl FusedUpdate for FusedAdamW {
     fn kernel(&self) -> &'static str {
         self.adam.kernel()
-    }
-
-    fn use_workers(&mut self, workers: Workers) {
-        self.adam.use_workers(workers);
     }
 
     fn observe(&mut self, index: usize, g: &[f32], slots: &mut [Vec<f32>]) {

@@ -26,7 +26,7 @@ mod adamw;
 mod schedule;
 mod sgd;
 
-pub use lopt_core::{Clip, DropIn, DropInConfig, Group, LossScale, NonFinite, Workers};
+pub use lopt_core::{Clip, DropIn, DropInConfig, Group, LossScale, NonFinite};
 
 pub use adamw::{ADAMW_GRID, AdamW, AdamWOptimizer};
 pub use schedule::Schedule;

@@ -1,7 +1,6 @@
 use crate::{
-    Gradient, Isa, Target,
+    Gradient, Target,
     isa::dispatch,
-    parts::{Run, is_large, map, ranges, split},
     simd::{Simd, part, put},
 };
 
@@ -26,44 +25,13 @@ pub struct Adam {
     pub epsilon: f32,
 }
 
-/// m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g²,
-/// u = −lr·(m·c₁)/(√(v·c₂) + ε) for each element, and adds u to the target. Slices of a million elements
-/// or more are divided into parts, which `run` processes.
-///
-/// # Panics
-/// Panics if the slices differ in length.
-pub fn adam(
-    isa: Isa,
-    run: Run,
-    constants: &Adam,
-    target: Target,
-    g: Gradient,
-    m: &mut [f32],
-    v: &mut [f32],
-) {
-    let n = target.p.len();
-    if !is_large(n) {
-        return adam_of_part(isa, constants, target, g, m, v);
-    }
-    assert!(g.len() == n && m.len() == n && v.len() == n);
-    target.check();
-    let ranges = ranges(n);
-    let moments = split(m, &ranges).into_iter().zip(split(v, &ranges));
-    let gradients = ranges.iter().map(|range| g.of(range.clone()));
-    let parts = target
-        .split(&ranges)
-        .into_iter()
-        .zip(gradients)
-        .zip(moments);
-    map(run, parts, |((target, g), (m, v))| {
-        adam_of_part(isa, constants, target, g, m, v);
-    });
-}
-
 dispatch! {
-    fn adam_of_part = body(
-        constants: &Adam, target: Target, g: Gradient, m: &mut [f32], v: &mut [f32],
-    )
+    /// m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g²,
+    /// u = −lr·(m·c₁)/(√(v·c₂) + ε) for each element, and adds u to the target.
+    ///
+    /// # Panics
+    /// Panics if the slices differ in length.
+    pub fn adam = body(constants: &Adam, target: Target, g: Gradient, m: &mut [f32], v: &mut [f32])
 }
 
 #[inline(always)]

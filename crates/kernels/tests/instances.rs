@@ -73,7 +73,6 @@ fn adam_is_the_same_for_all() {
             v.iter_mut().for_each(|v| *v = v.abs());
             adam(
                 isa,
-                &one_thread,
                 &constants,
                 Target::parameters(&mut p),
                 g[..].into(),
@@ -228,15 +227,7 @@ fn an_update_sum_collects_the_updates() {
         for isa in Isa::all() {
             let run = |target: Target| {
                 let (mut m, mut v) = (vec![0.0; n], vec![0.0; n]);
-                adam(
-                    isa,
-                    &one_thread,
-                    &constants,
-                    target,
-                    g[..].into(),
-                    &mut m,
-                    &mut v,
-                );
+                adam(isa, &constants, target, g[..].into(), &mut m, &mut v);
             };
             let (mut plain, mut p, mut sum) = (start.clone(), start.clone(), old.clone());
             run(Target::parameters(&mut plain));

@@ -130,9 +130,9 @@ pub struct DropInConfig<O> {
     pub accumulate: u64,
     /// A factor of the loss for gradients in f16. Default: none.
     pub loss_scale: Option<LossScale>,
-    /// The threads that share the step of tensors of a million elements and more and rank ≥ 2 (Adam: of
-    /// any rank), in the kernels of STAR, the blackbox and Adam. Results do not depend on their number.
-    /// Default: [`Workers::ONE`].
+    /// The threads that share the step of tensors of rank ≥ 2 with a million elements and more, in the CPU
+    /// kernels of STAR and the blackbox. (Those of Adam wait for memory, which more threads do not make
+    /// faster.) Results do not depend on their number. Default: [`Workers::ONE`].
     pub workers: Workers,
 }
 

@@ -62,7 +62,7 @@ impl<const H: usize> Reference<H> {
                 Update::Adam(constants) => {
                     let constants = adam_at(constants, self.step, learning_rate);
                     let (m, v) = (&mut values.momentum, &mut values.rms);
-                    adam(isa, &one_thread, &constants, target, g, m, v);
+                    adam(isa, &constants, target, g, m, v);
                 }
                 Update::PerParameter(weights, rule) => {
                     let (formula, seen) = formula_at(rule, self.step, learning_rate);
