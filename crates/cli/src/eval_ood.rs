@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::{
     common::{Compute, one_of, provenance, thetas},
+    output::paragraph,
     pages,
     progress::{EvaluationBar, duration},
     ranks::one_process,
@@ -166,7 +167,8 @@ fn contenders(args: &Args) -> Result<Vec<Contender>> {
         };
         let tasks = meta_training_tasks(optimizer.theta());
         let tasks = tasks.map_or_else(String::new, |tasks| format!(", meta-trained on {tasks}"));
-        eprintln!("{}: {source}{tasks}", kind.name());
+        let start = format!("{}: ", kind.name());
+        eprintln!("{}", paragraph(&start, &format!("{source}{tasks}")));
         chosen.push((kind.name(), optimizer));
     }
     let trainings = chosen.iter().map(|(_, o)| meta_training(o.theta()));
@@ -175,10 +177,9 @@ fn contenders(args: &Args) -> Result<Vec<Contender>> {
         .windows(2)
         .any(|pair| pair[0] != pair[1])
     {
-        eprintln!(
-            "warning: these optimizers were meta-trained on different tasks or with different \
-             settings; a difference between them need not come from the optimizers"
-        );
+        let warning = "these optimizers were meta-trained on different tasks or with different \
+                       settings; a difference between them need not come from the optimizers";
+        eprintln!("{}", paragraph("warning: ", warning));
     }
     let contenders = chosen.into_iter().map(|(name, mut optimizer)| {
         optimizer.set_learning_rate(args.learning_rate);

@@ -235,12 +235,13 @@ fn announce(config: &RunConfig, trainer: &Trainer, threads: usize, ranks: usize)
         1 => format!("{threads} threads"),
         _ => format!("{ranks} ranks of {threads} threads"),
     };
-    eprintln!(
-        "meta-training {} on {}, seed {}, {processes}; run directory {path}",
+    let start = format!(
+        "meta-training {} on {}, seed {}, {processes}",
         config.optimizer.kind.name(),
         config.task,
         config.trainer.seed
     );
+    eprintln!("{}\nrun directory: {path}", paragraph("", &start));
     eprintln!("inner steps: {}", trainer.inner_path());
     if trainer.outer_step() > 0 {
         eprintln!("resuming after outer step {}", trainer.outer_step());
