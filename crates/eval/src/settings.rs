@@ -1,7 +1,7 @@
 use std::{fmt::Debug, sync::Arc};
 
 use lopt_core::{LearnedOptimizer, Optimizer, file};
-use lopt_tasks::suite;
+use lopt_tasks::{did_you_mean, suite};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -127,8 +127,9 @@ impl Settings {
             let mut names: Vec<_> = all.iter().map(|entry| entry.group.as_str()).collect();
             names.dedup();
             return Err(Error::Settings(format!(
-                "the suite has no group `{unknown}`; its groups are: {}",
-                names.join(", ")
+                "the suite has no group `{unknown}`; its groups are: {}{}",
+                names.join(", "),
+                did_you_mean(unknown, names)
             )));
         }
         let chosen = all

@@ -17,7 +17,7 @@ use lopt_stability::{
     training::{Point, Study},
 };
 use lopt_tasks::{
-    DataStore,
+    DataStore, did_you_mean,
     suite::{Entry, Suite},
 };
 
@@ -121,10 +121,11 @@ impl Linearization {
         let found = entries.iter().find(|entry| entry.name == self.task);
         found.cloned().ok_or_else(|| {
             Error::Settings(format!(
-                "there is no task `{}` in the suite {}; its tasks are: {}",
+                "there is no task `{}` in the suite {}; its tasks are: {}{}",
                 self.task,
                 self.suite.name(),
-                names.join(", ")
+                names.join(", "),
+                did_you_mean(&self.task, names)
             ))
         })
     }

@@ -8,7 +8,7 @@ use std::{path::Path, sync::Arc};
 
 use candle_core::Device;
 use lopt_core::{Rng, log_uniform};
-use lopt_tasks::{DataStore, TaskFamily, TaskFamilyConfig};
+use lopt_tasks::{DataStore, TaskFamily, TaskFamilyConfig, did_you_mean};
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned, de::Error as _};
 
 use crate::{
@@ -324,9 +324,15 @@ impl RunConfig {
                 " with its overrides"
             };
             let message = e.message();
-            let advice = match message.starts_with("missing field") {
-                true => "; `extends = \"quick\"` at the top takes what is missing from a preset",
-                false => "",
+            // "unknown field `a`, expected one of `b`, `c`"
+            let mut names = message.split('`').skip(1).step_by(2);
+            let advice = match names.next() {
+                Some(unknown) if message.starts_with("unknown ") => did_you_mean(unknown, names),
+                _ if message.starts_with("missing field") => {
+                    "; `extends = \"quick\"` at the top takes what is missing from a preset"
+                        .to_owned()
+                }
+                _ => String::new(),
             };
             Error::Config(format!("{origin}{with}: {message}{advice}"))
         })?;
@@ -559,6 +565,7 @@ mod tests {
             ("optimizer.blackbox.step-multiplier=1", "no effect"),
             ("outer", "key.path=value"),
             ("checkpoint.keep=0", "checkpoint.keep"),
+            ("outer.learning-rte=3", "did you mean `learning-rate`?"),
             ("optimizer.kind=blackbox", "which would not move"),
             (
                 "optimizer.star.multipliers.nominal-step=nan",
