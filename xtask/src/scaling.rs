@@ -72,7 +72,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         if left > 0 {
             // Each rank has as much to do as in this run.
             let seconds = started.elapsed().as_secs_f64();
-            eprintln!("{left} runs left, about {:.0} s", seconds * left as f64);
+            let plural = if left == 1 { "" } else { "s" };
+            let seconds = seconds * left as f64;
+            eprintln!("{left} run{plural} left, about {seconds:.0} s");
         }
         let seconds_alone = alone.as_ref().map_or(run.seconds, |alone| alone.seconds);
         println!(
@@ -166,9 +168,9 @@ impl Link {
 fn print_model(args: &Args, alone: &Measured, link: &Link) {
     let sum_bytes = alone.sum_bytes;
     println!(
-        "model: an outer step takes {:.5} s for the tasks of a rank + ⌈log₂ R⌉·({:.1} µs +\n\
-         {sum_bytes} bytes·{:.3} ns/byte); for a checkpoint, rank 0 receives {:.3} MB per task\nof \
-         the other ranks. Not modeled: waiting for the slowest rank, and the disk.",
+        "model: an outer step takes {:.5} s for the tasks of a rank +\n⌈log₂ R⌉·({:.1} µs + \
+         {sum_bytes} bytes·{:.3} ns/byte); for a checkpoint, rank 0\nreceives {:.3} MB per task of \
+         the other ranks. Not modeled: waiting for the\nslowest rank, and the disk.",
         alone.seconds,
         1e6 * link.latency,
         1e9 * link.per_byte,
