@@ -11,8 +11,8 @@ use std::{
 use anyhow::{Context, Error, Result, bail};
 use clap::Args as ClapArgs;
 use lopt_core::{LearnedOptimizer, Workers};
-use lopt_eval::{Comparison, Score, compare_with_adam};
-use lopt_experiments::curves;
+use lopt_eval::{Score, compare_with_adam};
+use lopt_experiments::curves::{self, Metrics};
 use lopt_meta::{
     EstimatorConfig, EstimatorKind, Observer, Preset, Progress, Provenance, Resources, RunConfig,
     Trainer,
@@ -321,8 +321,9 @@ fn train(
             taken => format!("{steps} outer steps, the last {taken} in {seconds}{speed}"),
         }
     );
-    conclude(config, trainer, &path)?;
-    compare(trainer, &own_task, &path, workers, &stop)
+    let metrics = curves::metrics(&path)?;
+    conclude(config, trainer, &path, &metrics)?;
+    compare(trainer, &own_task, &path, &metrics, workers, &stop)
 }
 
 /// The best θ of a complete run; the last one if somebody removed that.
@@ -348,6 +349,7 @@ fn compare(
     trainer: &Trainer,
     task: &Arc<dyn Task>,
     path: &Path,
+    metrics: &[Metrics],
     workers: Workers,
     stop: &AtomicBool,
 ) -> Result<bool> {
@@ -390,14 +392,14 @@ fn compare(
         difference(ours_mean, mean_loss),
         difference(ours_final, final_loss),
     );
-    save_page(path, Some(&found))?;
+    pages::save(&pages::of_run(path, metrics, Some(&found))?, path)?;
     pages::announce(path);
     let theta = quoted(&found_theta(path).display().to_string());
     println!("to evaluate it on other tasks:\n  lopt eval-ood --theta {theta}");
     Ok(true)
 }
 
-fn conclude(config: &RunConfig, trainer: &Trainer, path: &Path) -> Result<()> {
+fn conclude(config: &RunConfig, trainer: &Trainer, path: &Path, metrics: &[Metrics]) -> Result<()> {
     let (kind, seed) = (config.optimizer.kind.name(), config.trainer.seed);
     let title = format!("Meta-training {kind}, seed {seed}");
     if let Some((step, score)) = trainer.best() {
@@ -407,18 +409,12 @@ fn conclude(config: &RunConfig, trainer: &Trainer, path: &Path) -> Result<()> {
         );
     }
     println!("θ: {}", found_theta(path).display());
-    let metrics = curves::metrics(path)?;
-    if let Some(figure) = curves::losses(&metrics, &title) {
+    if let Some(figure) = curves::losses(metrics, &title) {
         let curves = path.join("curves.svg");
         figure.save(&curves)?;
         println!("curves: {}", curves.display());
     }
-    save_page(path, None)
-}
-
-fn save_page(path: &Path, compared: Option<&Comparison>) -> Result<()> {
-    let metrics = curves::metrics(path)?;
-    pages::save(&pages::of_run(path, &metrics, compared)?, path)
+    pages::save(&pages::of_run(path, metrics, None)?, path)
 }
 
 /// Shows the progress of a run.

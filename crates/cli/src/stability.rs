@@ -127,9 +127,9 @@ fn linearize(args: &Args) -> Result<bool> {
     println!("{}", results.table());
     let explanation = format!(
         "radius: spectral radius of the Jacobian of an inner step in parameters and accumulators, \
-         on the minibatch of the step; below 1 small differences die out, above 1 they grow. residual: \
-         of the eigenvalue; {} products at most. norm: of the step. nominal share: ‖nominal term‖ over ‖nominal \
-         term‖ + ‖blackbox term‖.",
+         on the minibatch of the step; below 1 small differences die out, above 1 they grow. \
+         residual: of the eigenvalue; {} products at most. norm: of the step. nominal share: \
+         ‖nominal term‖ over ‖nominal term‖ + ‖blackbox term‖.",
         args.products
     );
     println!("{}", paragraph("", &explanation));

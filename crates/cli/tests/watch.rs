@@ -10,7 +10,7 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::Child,
     thread,
 };
@@ -62,14 +62,20 @@ impl Drop for Server {
     }
 }
 
+/// Makes a complete run, and returns its metrics file and the lines in it.
+fn complete_run(here: &Path) -> (PathBuf, Vec<String>) {
+    succeed(here, &tiny("run", &[]));
+    let metrics = here.join("run/metrics.jsonl");
+    let all = fs::read_to_string(&metrics).unwrap();
+    let lines = all.split_inclusive('\n').map(str::to_owned).collect();
+    (metrics, lines)
+}
+
 #[test]
 fn a_run_is_shown_while_its_metrics_grow() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
-    succeed(here, &tiny("run", &[]));
-    let metrics = here.join("run/metrics.jsonl");
-    let all = fs::read_to_string(&metrics).unwrap();
-    let lines: Vec<&str> = all.split_inclusive('\n').collect();
+    let (metrics, lines) = complete_run(here);
     // As if the run were at its fifth outer step and writing the line of the sixth.
     fs::remove_file(here.join("run/theta.safetensors")).unwrap();
     fs::write(&metrics, lines[..5].concat() + &lines[5][..20]).unwrap();
@@ -89,7 +95,7 @@ fn a_run_is_shown_while_its_metrics_grow() {
         page.starts_with("HTTP/1.1 500 ") && page.contains("metrics.jsonl"),
         "{page}"
     );
-    fs::write(&metrics, &all).unwrap();
+    fs::write(&metrics, lines.concat()).unwrap();
     assert!(server.page().contains("outer step 12 of 12<"));
 }
 
@@ -149,10 +155,7 @@ fn only_the_page_is_served_and_only_to_this_machine() {
 fn a_page_refreshes_itself() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
-    succeed(here, &tiny("run", &[]));
-    let metrics = here.join("run/metrics.jsonl");
-    let all = fs::read_to_string(&metrics).unwrap();
-    let lines: Vec<&str> = all.split_inclusive('\n').collect();
+    let (metrics, lines) = complete_run(here);
     fs::write(&metrics, lines[..9].concat()).unwrap();
     let server = Server::start(here);
     let script = r#"
@@ -188,7 +191,7 @@ fn a_page_refreshes_itself() {
                 // Its length is not that of the page with the script.
                 let page = page.replacen("Content-Length", "X-Length", 1);
                 let _ = stream.write_all(page.as_bytes());
-                fs::write(&metrics, &all).unwrap();
+                fs::write(&metrics, lines.concat()).unwrap();
             }
         }
     });

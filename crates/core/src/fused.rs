@@ -164,6 +164,18 @@ impl Fused {
         Ok(())
     }
 
+    /// Takes over the gradients of a step, and checks their values.
+    fn hold(&mut self, params: &Params, grads: &dyn GradSource) -> Result<()> {
+        for (index, (name, p)) in params.iter().enumerate() {
+            let g = grads.readable(index, p)?;
+            if let Some(g) = &g {
+                read_values(g, |g| check_values_on(self.workers, name, g))??;
+            }
+            self.grads.push(g);
+        }
+        Ok(())
+    }
+
     /// Calls [`FusedUpdate::observe`] for every gradient, begins the step and updates every
     /// parameter that has one.
     fn update_all(&mut self, context: &StepContext, params: &Params) -> Result<()> {
@@ -238,16 +250,8 @@ impl Backend for Fused {
             return Err(Error::other_state());
         }
         grads.check_kinds(params)?;
-        // An error may have left some.
-        self.grads.clear();
-        for (index, (name, p)) in params.iter().enumerate() {
-            let g = grads.readable(index, p)?;
-            if let Some(g) = &g {
-                read_values(g, |g| check_values_on(self.workers, name, g))??;
-            }
-            self.grads.push(g);
-        }
-        let updated = self.update_all(context, params);
+        let held = self.hold(params, grads);
+        let updated = held.and_then(|()| self.update_all(context, params));
         self.grads.clear();
         updated?;
         self.step += 1;

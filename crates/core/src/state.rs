@@ -191,12 +191,7 @@ impl State {
     pub fn load(&mut self, optimizer: &dyn Optimizer, params: &Params, path: &Path) -> Result<f64> {
         let mut restored = self.clone();
         let loaded = restored.load_with(optimizer, params, path, false)?;
-        if let Some(extra) = loaded.tensors.keys().next() {
-            return Err(Error::file(
-                path,
-                format!("contains a state `{extra}` that the model does not have"),
-            ));
-        }
+        loaded.check_complete(path)?;
         *self = restored;
         Ok(loaded.learning_rate)
     }
@@ -243,6 +238,19 @@ pub(crate) struct Loaded {
     pub learning_rate: f64,
     pub training: Value,
     pub tensors: BTreeMap<String, Tensor>,
+}
+
+impl Loaded {
+    /// Returns an error if a tensor was not taken.
+    pub fn check_complete(&self, path: &Path) -> Result<()> {
+        match self.tensors.keys().next() {
+            Some(extra) => Err(Error::file(
+                path,
+                format!("contains a state `{extra}` that the model does not have"),
+            )),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The digest of a learned optimizer's θ.

@@ -56,8 +56,9 @@ pub enum Event<'a> {
 ///
 /// # Errors
 /// Returns an error if `out` holds results of other settings, is in use by another process or cannot
-/// be written, `reuse` is not the folder of an evaluation, a run from there cannot be repeated bit for bit, a task fails, or
-/// the data of all tasks are missing, and [`Error::Stopped`] once `stop` is set.
+/// be written, `reuse` is not the folder of an evaluation, a run from there cannot be repeated bit
+/// for bit, a task fails, or the data of all tasks are missing, and [`Error::Stopped`] once `stop` is
+/// set.
 pub fn evaluate(
     evaluation: Evaluation,
     store: &mut DataStore,

@@ -62,14 +62,10 @@ pub fn path(run_dir: &Path) -> PathBuf {
 /// # Errors
 /// Returns an error if the file cannot be read or parsed.
 pub fn metrics(run_dir: &Path) -> Result<Vec<Metrics>> {
-    let path = path(run_dir);
-    File::open(&path).map_err(lopt_core::Error::io("read", &path))?;
-    let mut metrics = vec![];
-    read_added(&path, &mut 0, &mut |line| {
-        metrics.push(serde_json::from_str(line)?);
-        Ok(())
-    })?;
-    Ok(metrics)
+    let mut all = Live::new(run_dir);
+    File::open(&all.path).map_err(lopt_core::Error::io("read", &all.path))?;
+    all.add()?;
+    Ok(all.metrics)
 }
 
 /// Reads the lines of a file from `position` on, which is then the end of the last one. A last line
@@ -128,11 +124,8 @@ impl Live {
     pub fn update(&mut self) -> Result<&[Metrics]> {
         let length = std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
         if length < self.position || self.add().is_err() || !self.ascends() {
-            *self = Self {
-                path: self.path.clone(),
-                position: 0,
-                metrics: vec![],
-            };
+            self.position = 0;
+            self.metrics.clear();
             self.add()?;
         }
         Ok(&self.metrics)

@@ -8,9 +8,9 @@
 //! `lopt-per-param`, `lopt-adam` and `lopt-tasks` pass their tensors' memory to it and compare the
 //! results with their candle ops.
 //!
-//! Besides the launches of CUDA kernels, this is the only crate with `unsafe` code. The portable instance runs the same bodies with
-//! bounds checks, so a test that passes with it shows that a body stays within its slices.
-//! `tests/instances.rs` is small enough for Miri.
+//! Besides the launches of CUDA kernels, this is the only crate with `unsafe` code. The portable
+//! instance runs the same bodies with bounds checks, so a test that passes with it shows that a body
+//! stays within its slices. `tests/instances.rs` is small enough for Miri.
 
 mod adam;
 mod isa;

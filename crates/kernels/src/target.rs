@@ -80,17 +80,15 @@ impl<'a> Target<'a> {
 
     /// Divides the target at the ends of ranges that follow one another.
     pub(crate) fn split(self, ranges: &[Range<usize>]) -> Vec<Target<'a>> {
-        let Self { p, sum } = self;
-        let whole = sum.map(|UpdateSum { sum, change, scale }| (split(sum, ranges), change, scale));
-        let mut sums: Vec<Option<UpdateSum>> = match whole {
-            None => ranges.iter().map(|_| None).collect(),
-            Some((sums, change, scale)) => {
-                let sum = |sum| Some(UpdateSum { sum, change, scale });
-                sums.into_iter().map(sum).collect()
-            }
+        let mut sums = self.sum.map(|UpdateSum { sum, change, scale }| {
+            let parts = split(sum, ranges).into_iter();
+            parts.map(move |sum| UpdateSum { sum, change, scale })
+        });
+        let mut target = |p| {
+            let sum = sums.as_mut().and_then(Iterator::next);
+            Target { p, sum }
         };
-        let parts = split(p, ranges).into_iter().zip(sums.drain(..));
-        parts.map(|(p, sum)| Target { p, sum }).collect()
+        split(self.p, ranges).into_iter().map(&mut target).collect()
     }
 
     /// # Panics

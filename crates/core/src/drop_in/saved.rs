@@ -172,10 +172,7 @@ impl<O: Optimizer> DropIn<O> {
                 return Err(Error::file(path, format!("has no `{COPY}/{name}`")));
             }
         }
-        if let Some(extra) = loaded.tensors.keys().next() {
-            let problem = format!("contains a state `{extra}` that the model does not have");
-            return Err(Error::file(path, problem));
-        }
+        loaded.check_complete(path)?;
         self.backend.set_state(state)?;
         for (value, copy) in self.values.iter().zip(&copies) {
             if let Some(copy) = copy {
