@@ -4,6 +4,7 @@
 mod adjoint;
 mod runs;
 mod table;
+mod torch;
 mod update_rows;
 
 use std::path::PathBuf;
@@ -29,6 +30,9 @@ struct Args {
     /// Measure only exact meta-gradients, in this process, and print JSON.
     #[arg(long, hide = true)]
     adjoint_only: bool,
+    /// Python with PyTorch, whose Adam is measured too; left out if it has none.
+    #[arg(long, value_name = "FILE", default_value = "python3")]
+    python: PathBuf,
     /// Folder of the full data sets; without Fashion-MNIST in it, the embedded subset is used.
     /// [default: $LOPT_DATA_DIR, else datasets/downloaded]
     #[arg(long, value_name = "DIR")]
@@ -46,6 +50,11 @@ fn main() -> Result<()> {
     eprintln!("updates…");
     rows.extend(update_rows::by_instance(rounds));
     rows.extend(update_rows::beside_adam(rounds));
+    rows.extend(torch::rows(
+        &args.python,
+        rounds,
+        &lopt_benches::updates::four_sizes(),
+    )?);
     rows.extend(update_rows::online_scale(rounds));
     rows.extend(update_rows::threads(rounds));
     eprintln!("drop-in…");

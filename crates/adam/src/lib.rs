@@ -24,6 +24,8 @@
 //!
 //! Source: Kingma and Ba 2015, arXiv 1412.6980.
 
+use std::any::Any;
+
 use candle_core::Tensor;
 use lopt_core::{
     Backend, Error, FusedUpdate, Grads, Optimizer, Params, Result, Slot, State, StepContext,
@@ -249,6 +251,11 @@ impl Optimizer for Adam {
     /// was built with the feature `cuda`.
     fn backend(&self, params: &Params) -> Result<Option<Box<dyn Backend>>> {
         lopt_cuda_backend::backend(self, params, || Some(self.cuda_kernels()))
+    }
+
+    /// The [`Kernels`] of CUDA.
+    fn kernels(&self) -> Option<Box<dyn Any>> {
+        Some(Box::new(self.cuda_kernels()))
     }
 
     fn learning_rate(&self) -> f64 {

@@ -29,7 +29,9 @@ pub fn parse(name: &str) -> Result<Device> {
                 .to_owned(),
         ));
     }
-    Device::new_cuda(ordinal)
+    // One stream for all threads: candle would otherwise give each thread its own, and not
+    // synchronize them.
+    Device::new_cuda_with_stream(ordinal)
         .map_err(|cause| error(format!("{cause}; check `nvidia-smi`, or use `cpu`")))
 }
 

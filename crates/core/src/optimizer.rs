@@ -1,3 +1,5 @@
+use std::any::Any;
+
 use candle_core::Tensor;
 
 use crate::{Backend, FusedUpdate, Grads, Params, Result, State, StepContext, Theta};
@@ -64,6 +66,12 @@ pub trait Optimizer: Send + Sync {
         Ok(None)
     }
 
+    /// Describes the update to backends that this crate does not know, in a type of theirs, such as
+    /// `Kernels` of `lopt-cuda-backend`; `None` if there is no such description.
+    fn kernels(&self) -> Option<Box<dyn Any>> {
+        None
+    }
+
     /// The learning rate. Learned optimizers multiply their step by it; their default is 1.
     fn learning_rate(&self) -> f64;
 
@@ -106,6 +114,10 @@ impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
 
     fn backend(&self, params: &Params) -> Result<Option<Box<dyn Backend>>> {
         (**self).backend(params)
+    }
+
+    fn kernels(&self) -> Option<Box<dyn Any>> {
+        (**self).kernels()
     }
 
     fn learning_rate(&self) -> f64 {

@@ -11,7 +11,12 @@ use std::{
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use candle_nn::{AdamW, Optimizer as _, ParamsAdamW};
 use lopt_adam::Adam;
-use lopt_core::{DropIn, DropInConfig, NonFinite, Optimizer, Purpose, Streams, normal};
+use lopt_core::{
+    DropIn, DropInConfig, LearnedOptimizer, NonFinite, Optimizer, Params, Purpose, Streams, normal,
+};
+use lopt_cuda::{Mlp, MlpLayer};
+use lopt_cuda_backend::{Classifier, Pixels};
+use lopt_kernels::mlp::Activation;
 use lopt_star::Star;
 use serde_json::{Map, Value, json};
 
@@ -70,6 +75,13 @@ fn main() -> Result<()> {
             let measured = nanoseconds(&gpu, &shapes, optimizer);
             report.add(&format!("{name}, {size} parameters"), measured)?;
         }
+    }
+    for pairs in [8, 64] {
+        let measured = inner_steps(&gpu, pairs);
+        report.add(
+            &format!("inner steps of {pairs} pairs, 784-32-10"),
+            measured,
+        )?;
     }
     let mlp = [784, 128, 128, 10];
     let layers = mlp.windows(2).flat_map(|w| [vec![w[0], w[1]], vec![w[1]]]);
@@ -171,6 +183,82 @@ fn against_cpu<O: Optimizer + Clone + 'static>(gpu: &Device, optimizer: O) -> Re
     let differences = values.iter().zip(&expected).map(|(a, b)| (a - b).abs());
     let worst = differences.fold(0f32, f32::max);
     Ok(json!({ "paths": [cpu_path, path], "steps": STEPS, "difference": worst / largest }))
+}
+
+/// The rate of the inner steps of meta-training with antithetic pairs, as its estimators take them:
+/// truncations of 50 steps, with new θ for each.
+fn inner_steps(gpu: &Device, pairs: usize) -> Result<Value> {
+    const IMAGES: usize = 60_000;
+    let (steps, batch, sizes) = (50, 128, [784, 32, 10]);
+    let layer = |(index, pair): (usize, &[usize])| MlpLayer {
+        inputs: pair[0],
+        outputs: pair[1],
+        weight: 2 * index + 1,
+        bias: 2 * index,
+    };
+    let layers: Vec<MlpLayer> = sizes.windows(2).enumerate().map(layer).collect();
+    let mut named = vec![];
+    for (index, layer) in layers.iter().enumerate() {
+        let dims = [layer.inputs, layer.outputs];
+        let weight = numbers(&dims, index as u64, 0, &Device::Cpu)?;
+        named.push((format!("layer{index}/weight"), weight));
+        let bias = Tensor::zeros(layer.outputs, DType::F32, &Device::Cpu)?;
+        named.push((format!("layer{index}/bias"), bias));
+    }
+    let template = Params::new(named)?;
+    let pixels: Vec<u8> = (0..IMAGES * sizes[0])
+        .map(|i| (i * 7 % 251) as u8)
+        .collect();
+    let labels: Vec<u8> = (0..IMAGES).map(|i| (i % 10) as u8).collect();
+    let classifier = Classifier {
+        model: Mlp {
+            layers,
+            activation: Activation::Relu,
+            batch,
+        },
+        template: template.clone(),
+        pixels: Pixels::Bytes(&pixels),
+        scale: 1.0,
+        labels: &labels,
+    };
+    let star = Star::pretrained();
+    let (theta, kernels) = (star.theta().values().to_vec(), star.cuda_kernels()?);
+    let networks = 2 * pairs;
+    let fleet = lopt_cuda_backend::fleet(gpu, &star, &kernels, &classifier, networks, 2)?;
+    let mut fleet = fleet.ok_or("no fleet on this GPU")?;
+    for network in 0..networks {
+        fleet.start(network, &template)?;
+    }
+    let rows: Vec<u32> = (0..steps * pairs * batch)
+        .map(|i| (i * 31 % IMAGES) as u32)
+        .collect();
+    let mut truncation = || -> Result<(Duration, f32)> {
+        let started = Instant::now();
+        for network in 0..networks {
+            fleet.set_theta(network, &theta)?;
+        }
+        fleet.begin(&rows)?;
+        for _ in 0..steps {
+            fleet.step()?;
+        }
+        let taken = fleet.taken()?;
+        Ok((started.elapsed(), taken[taken.len() - 1].loss))
+    };
+    truncation()?;
+    let mut times = vec![];
+    let mut last = 0.0;
+    for _ in 0..20 {
+        let (time, loss) = truncation()?;
+        times.push(time);
+        last = loss;
+    }
+    times.sort();
+    let median = times[times.len() / 2].as_secs_f64();
+    Ok(json!({
+        "inner steps per second": (networks * steps) as f64 / median,
+        "truncation in µs": median * 1e6,
+        "last loss": last,
+    }))
 }
 
 /// The time of a step, the least of some rounds.

@@ -16,12 +16,9 @@ use candle_core::{
     },
 };
 use lopt_core::{Backend, Error, Optimizer, Params, Result};
-use lopt_cuda::{
-    Launch,
-    layout::{Address, Arguments},
-};
+use lopt_cuda::layout::{Address, Argument};
 
-use crate::{Device, Kernels, OnDevice};
+use crate::{Classifier, Device, Fleet, Kernels, MlpFleet, OnDevice};
 
 /// The kernels, compiled by the build script.
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/lopt.ptx"));
@@ -50,6 +47,28 @@ pub fn backend(
     Ok(backend.map(|backend| Box::new(backend) as _))
 }
 
+/// Returns networks that are trained together on this device; `None` if it is no GPU, or there is no
+/// plan for them.
+///
+/// # Errors
+/// Returns an error if the optimizer has a setting out of range, or the GPU does not have the memory
+/// or cannot run the kernels.
+pub fn fleet(
+    device: &candle_core::Device,
+    optimizer: &dyn Optimizer,
+    kernels: &Kernels,
+    classifier: &Classifier,
+    networks: usize,
+    sharing: usize,
+) -> Result<Option<Box<dyn Fleet>>> {
+    let Ok(device) = device.as_cuda_device() else {
+        return Ok(None);
+    };
+    let device = Cuda::new(device.clone());
+    let fleet = MlpFleet::new(device, optimizer, kernels, classifier, networks, sharing)?;
+    Ok(fleet.map(|fleet| Box::new(fleet) as _))
+}
+
 /// The stream of one of candle's devices. It is private, and so are its launches: only a session
 /// makes them, with the addresses of its own memory and of tensors.
 struct Cuda {
@@ -65,19 +84,24 @@ impl Cuda {
             t.dtype() == DType::F32 && t.is_contiguous() && t.device().same_device(first)
         };
         let device = first.as_cuda_device().ok()?.clone();
-        let stream = device.cuda_stream();
         let all_fit = params.tensors().iter().all(fits);
-        all_fit.then_some(Self { device, stream })
+        all_fit.then(|| Self::new(device))
+    }
+
+    fn new(device: CudaDevice) -> Self {
+        let stream = device.cuda_stream();
+        Self { device, stream }
     }
 }
 
 /// The argument of a kernel, for cudarc.
 #[repr(transparent)]
-struct Argument(Arguments);
+struct Passed<A>(A);
 
 // SAFETY: it consists of numbers without padding, in the order of the kernels' structure: both
-// sides check the size, and the tests run the kernels with it.
-unsafe impl DeviceRepr for Argument {}
+// sides check the size, and the tests run the kernels with it. There are two such types, and no crate
+// can add another.
+unsafe impl<A: Argument> DeviceRepr for Passed<A> {}
 
 impl Device for Cuda {
     type Memory = CudaSlice<u8>;
@@ -120,21 +144,28 @@ impl Device for Cuda {
         Ok(kernel.into_cuda_function())
     }
 
-    fn launch(&self, kernel: &Self::Kernel, launch: &Launch, arguments: &Arguments) -> Result<()> {
-        let argument = Argument(*arguments);
+    fn launch(
+        &self,
+        kernel: &Self::Kernel,
+        [blocks, networks]: [u32; 2],
+        threads: u32,
+        argument: &impl Argument,
+    ) -> Result<()> {
+        let argument = Passed(*argument);
         let config = LaunchConfig {
-            grid_dim: (launch.blocks, 1, 1),
-            block_dim: (launch.threads, 1, 1),
+            grid_dim: (blocks, networks, 1),
+            block_dim: (threads, 1, 1),
             shared_mem_bytes: 0,
         };
         let mut builder = self.stream.launch_builder(kernel);
         builder.arg(&argument);
-        // SAFETY: each kernel takes this one argument. Its addresses are those of the session's
-        // memory, which lives as long as the kernels' results matter and is freed in the order of
-        // the stream, and of parameters and gradients, contiguous f32 tensors with as many elements
-        // as the plan was made for (`OnDevice::step` checks that). The tests run the kernels on a
-        // CPU and show that they stay within this memory. Nothing else writes it meanwhile: candle
-        // works in the same stream, and a gradient shares no memory with its parameter.
+        // SAFETY: each kernel takes this one argument, and the plan that names the kernel makes it.
+        // Its addresses are those of the memory of a session or a fleet, which lives as long as the
+        // kernels' results matter and is freed in the order of the stream, and of parameters and
+        // gradients, contiguous f32 tensors with as many elements as the plan was made for
+        // (`OnDevice::step` checks that). The tests run the kernels on a CPU and show that they stay
+        // within this memory. Nothing else writes it meanwhile: candle works in the same stream, and
+        // a gradient shares no memory with its parameter.
         unsafe { builder.launch(config) }.w()?;
         Ok(())
     }

@@ -2,10 +2,7 @@
 
 use candle_core::Tensor;
 use lopt_core::Result;
-use lopt_cuda::{
-    Launch,
-    layout::{Address, Arguments},
-};
+use lopt_cuda::layout::{Address, Argument};
 
 /// A device that runs the kernels: memory, and launches in one order.
 pub trait Device: Send + Sync {
@@ -42,11 +39,18 @@ pub trait Device: Send + Sync {
     /// Returns an error if there is none, or the device cannot run it.
     fn kernel(&self, name: &str) -> Result<Self::Kernel>;
 
-    /// Launches a kernel after all launches and copies before it, without waiting for it.
+    /// Launches a kernel after all launches and copies before it, without waiting for it. Its blocks
+    /// have `threads` threads.
     ///
     /// # Errors
     /// Returns an error if the device fails.
-    fn launch(&self, kernel: &Self::Kernel, launch: &Launch, arguments: &Arguments) -> Result<()>;
+    fn launch(
+        &self,
+        kernel: &Self::Kernel,
+        grid: [u32; 2],
+        threads: u32,
+        argument: &impl Argument,
+    ) -> Result<()>;
 
     /// Where the values of a contiguous f32 tensor begin.
     ///

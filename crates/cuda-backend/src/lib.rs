@@ -8,6 +8,10 @@
 //! parameters and gradients. It does not wait for the device if steps with an invalid gradient are
 //! skipped, and else reads 4 bytes, which say whether there is one.
 //!
+//! [`fleet`] returns a [`Fleet`], many MLPs of one shape on a GPU that are trained together: all of
+//! them take an inner step in the same launches, and between two reads of their losses the host
+//! only launches.
+//!
 //! The host's part is written for any [`Device`]; the feature `cuda` adds that of candle's CUDA
 //! tensors. Without it the tests run the same code on a stand-in, which counts all operations and
 //! executes the kernels on the CPU.
@@ -24,14 +28,16 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 mod device;
+mod fleet;
 mod kernels;
 mod on_device;
 mod session;
 mod slots;
 
 #[cfg(feature = "cuda")]
-pub use cuda::backend;
+pub use cuda::{backend, fleet};
 pub use device::Device;
+pub use fleet::{Classifier, Fleet, MlpFleet, Pixels, Taken};
 pub use kernels::Kernels;
 pub use on_device::OnDevice;
 
@@ -45,5 +51,21 @@ pub fn backend(
     _params: &lopt_core::Params,
     _kernels: impl FnOnce() -> Option<Kernels>,
 ) -> lopt_core::Result<Option<Box<dyn lopt_core::Backend>>> {
+    Ok(None)
+}
+
+/// Returns `None`: the crate was built without the feature `cuda`.
+///
+/// # Errors
+/// Returns none.
+#[cfg(not(feature = "cuda"))]
+pub fn fleet(
+    _device: &candle_core::Device,
+    _optimizer: &dyn lopt_core::Optimizer,
+    _kernels: &Kernels,
+    _classifier: &Classifier,
+    _networks: usize,
+    _sharing: usize,
+) -> lopt_core::Result<Option<Box<dyn Fleet>>> {
     Ok(None)
 }

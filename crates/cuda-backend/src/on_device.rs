@@ -92,7 +92,7 @@ impl<D: Device> OnDevice<D> {
 }
 
 /// Returns parameters of the same shapes without memory of their own, for [`Optimizer::init`].
-fn on_host(params: &Params) -> Result<Params> {
+pub(crate) fn on_host(params: &Params) -> Result<Params> {
     let zero = Tensor::zeros((), DType::F32, &candle_core::Device::Cpu)?;
     let tensors = params.tensors().iter();
     let zeros = tensors.map(|p| Ok(zero.broadcast_as(p.shape())?));

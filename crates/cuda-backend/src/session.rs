@@ -67,7 +67,9 @@ impl<D: Device> Session<D> {
             let arguments = self
                 .plan
                 .arguments(launch, places, learning_rate, parity, pointers);
-            self.device.launch(kernel, launch, &arguments)?;
+            let grid = [launch.blocks, 1];
+            self.device
+                .launch(kernel, grid, launch.threads, &arguments)?;
         }
         Ok(())
     }

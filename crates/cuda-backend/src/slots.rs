@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 use lopt_core::{Error, Result, Slot, State};
-use lopt_cuda::{NetworkSlots, Rule, Slots, layout::Address};
+use lopt_cuda::{NetworkSlots, Rule, Slots, bytes::bytes_of, layout::Address};
 
 use crate::Kernels;
 
@@ -87,6 +87,16 @@ impl SlotLayout {
         }
         let values = |slot: &Slot| Ok(slot.value.flatten_all()?.to_vec1::<f32>()?);
         state.all_slots().map(values).collect()
+    }
+
+    /// Returns the memory with the values of each slot.
+    pub fn content(&self, values: &[Vec<f32>]) -> Vec<u8> {
+        let mut content = vec![0; self.bytes];
+        for (values, at) in values.iter().zip(&self.offsets) {
+            let bytes = bytes_of(values);
+            content[*at..at + bytes.len()].copy_from_slice(&bytes);
+        }
+        content
     }
 
     /// Returns the state with values that `read` gives for a slot and its offset.

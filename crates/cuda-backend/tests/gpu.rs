@@ -1,6 +1,8 @@
 //! The backend on candle's CUDA tensors, against the CPU kernels: on a GPU, or without one on the
 //! stand-in of the driver (`tests/driver/driver.cpp`), which logs all calls.
 
+#[path = "steps/networks.rs"]
+mod networks;
 #[path = "steps/subject.rs"]
 mod subject;
 
@@ -10,6 +12,7 @@ use candle_core::{Device, Tensor, Var};
 use lopt_core::{
     Backend, DropIn, DropInConfig, Error, Grads, NonFinite, Optimizer, Params, StepContext,
 };
+use lopt_cuda_backend::Classifier;
 use lopt_star::Star;
 use subject::{Reference, adam, all, changed, difference, few, flat, grads, params, pretrained};
 
@@ -74,6 +77,25 @@ fn steps_are_those_of_the_cpu_kernels() {
         println!("{}: {difference:e}", subject.name);
         // The GPU's exponentials and tangents are not those of the CPU, and steps repeat errors.
         assert!(difference < 1e-4, "{}: {difference:e}", subject.name);
+    }
+}
+
+/// Networks that are trained together, for about as long as a truncation.
+#[test]
+fn fleets_take_the_steps_of_the_cpu_kernels() {
+    let _one = ONE_AT_A_TIME.lock();
+    let device = gpu();
+    for subject in [pretrained(), adam("adam", None)] {
+        for shape in networks::shapes() {
+            let new = |classifier: &Classifier| {
+                let (optimizer, kernels) = (&*subject.optimizer, &subject.kernels);
+                let fleet = lopt_cuda_backend::fleet(&device, optimizer, kernels, classifier, 4, 2);
+                fleet.unwrap().expect("there are kernels for a GPU")
+            };
+            let difference = networks::trained(&subject, &shape, 40, new);
+            println!("fleet, {} {:?}: {difference:e}", subject.name, shape.0);
+            assert!(difference < 1e-3, "{}: {difference:e}", subject.name);
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 //
 // A kernel is a sequence of parts. Within EACH_THREAD a part runs for every thread of the block;
 // BARRIER separates two parts if the second reads what other threads wrote in the first. A value
-// that a thread needs in a later part lies in SHARED memory.
+// that a thread needs in a later part lies in SHARED memory, or if it is its own, in an array
+// `name[MINE(t)]` that KEPT declares.
 #pragma once
 
 #ifdef __CUDACC__
@@ -16,6 +17,8 @@
 #define SHARED __shared__
 #define EACH_THREAD(t, count) if (const u32 t = threadIdx.x; t < (count))
 #define BARRIER __syncthreads()
+#define KEPT(type, name, threads, count) type name[1][count]
+#define MINE(t) 0
 #define FENCE __threadfence()
 // Reads memory again after it: what a loop reads in each turn does not take registers throughout.
 #define READ_AGAIN asm volatile("" ::: "memory")
@@ -35,6 +38,8 @@
 #define KERNEL(threads, blocks) extern "C" void
 #define ARGUMENT const
 #define SHARED static
+#define KEPT(type, name, threads, count) static type name[threads][count]
+#define MINE(t) (t)
 #ifdef CONCURRENT_THREADS
 #define EACH_THREAD(t, count) if (const u32 t = cpu::thread; t < (count))
 #define BARRIER cpu::wait()
@@ -53,6 +58,7 @@
 
 namespace lopt {
 
+using u8 = unsigned char;
 using u16 = unsigned short;
 using u32 = unsigned int;
 using u64 = unsigned long long;
@@ -62,7 +68,7 @@ using u64 = unsigned long long;
 #ifndef __CUDACC__
 
 struct BlockIndex {
-    lopt::u32 x;
+    lopt::u32 x, y;
 };
 static BlockIndex blockIdx;
 

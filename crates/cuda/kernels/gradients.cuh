@@ -14,15 +14,15 @@ constexpr float LARGEST_GRADIENT = 1e18f;
 // banks.
 DEVICE u32 stride_of(const Tile &tile) { return tile.columns + (tile.columns % 32 == 0); }
 
-// Writes the sums of `terms` values for each of some outputs. Several threads share an output if
-// there are more threads than outputs.
-template <class Value, class Put>
+// Writes the sums of `terms` values for each of some outputs. Several of a block's N threads share
+// an output if there are more threads than outputs.
+template <u32 N = THREADS, class Value, class Put>
 DEVICE void sum_lines(float *slices, u32 outputs, u32 terms, Value value, Put put) {
     u32 share = 1;
-    while (2 * share * outputs <= THREADS && 2 * share <= terms)
+    while (2 * share * outputs <= N && 2 * share <= terms)
         share *= 2;
-    EACH_THREAD(t, THREADS) {
-        for (u32 at = t; at < outputs * share; at += THREADS) {
+    EACH_THREAD(t, N) {
+        for (u32 at = t; at < outputs * share; at += N) {
             const u32 output = at % outputs;
             float sum = 0.0f;
             for (u32 term = at / outputs; term < terms; term += share)
@@ -34,7 +34,7 @@ DEVICE void sum_lines(float *slices, u32 outputs, u32 terms, Value value, Put pu
         }
     }
     BARRIER;
-    EACH_THREAD(t, THREADS) {
+    EACH_THREAD(t, N) {
         if (share > 1 && t < outputs) {
             float sum = slices[t];
             for (u32 slice = 1; slice < share; ++slice)

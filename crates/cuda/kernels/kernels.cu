@@ -4,11 +4,14 @@
 #include "adam.cuh"
 #include "apply.cuh"
 #include "finish.cuh"
+#include "fleet.cuh"
 #include "gradients.cuh"
 #include "lines.cuh"
 
 using lopt::Arguments;
+using lopt::FleetArguments;
 using lopt::LINE_THREADS;
+using lopt::PRODUCT_THREADS;
 using lopt::THREADS;
 
 KERNEL(THREADS, 2) lopt_gradients(ARGUMENT Arguments arguments) { lopt::gradients(arguments); }
@@ -31,3 +34,41 @@ ALL_OF_WIDTH(4)
 ALL_OF_WIDTH(8)
 ALL_OF_WIDTH(16)
 ALL_OF_WIDTH(32)
+
+// The same for all networks of a fleet in one launch, whose grid is [blocks, networks]. The networks'
+// losses and gradients come first.
+
+KERNEL(PRODUCT_THREADS, 4) lopt_fleet_forward(ARGUMENT FleetArguments at) { lopt::forward(at); }
+
+KERNEL(THREADS, 2) lopt_fleet_loss(ARGUMENT FleetArguments at) { lopt::loss(at); }
+
+KERNEL(PRODUCT_THREADS, 4) lopt_fleet_backward(ARGUMENT FleetArguments at) { lopt::backward(at); }
+
+#define OF_FLEET(threads, blocks, name, function)                                                 \
+    KERNEL(threads, blocks) lopt_fleet_##name(ARGUMENT FleetArguments at) {                       \
+        lopt::function(lopt::arguments_of(at));                                                   \
+    }
+
+OF_FLEET(THREADS, 2, gradients, gradients)
+OF_FLEET(LINE_THREADS, 1, lines, lines)
+OF_FLEET(THREADS, 2, accumulate, accumulate)
+OF_FLEET(THREADS, 2, finish, finish<0>)
+
+// The last kernel of a step.
+#define LAST_OF_FLEET(blocks, name, function)                                                     \
+    KERNEL(THREADS, blocks) lopt_fleet_##name(ARGUMENT FleetArguments at) {                       \
+        lopt::write_skipped(at);                                                                  \
+        lopt::function(lopt::arguments_of(at));                                                   \
+    }
+
+LAST_OF_FLEET(3, adam, adam)
+
+#define FLEET_OF_WIDTH(H)                                                                         \
+    OF_FLEET(THREADS, 2, finish_##H, finish<H>)                                                   \
+    OF_FLEET(THREADS, 2, heads_##H, heads<H>)                                                     \
+    LAST_OF_FLEET(2, apply_##H, apply<H>)
+
+FLEET_OF_WIDTH(4)
+FLEET_OF_WIDTH(8)
+FLEET_OF_WIDTH(16)
+FLEET_OF_WIDTH(32)

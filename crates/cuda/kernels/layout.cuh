@@ -29,6 +29,13 @@ constexpr u32 HEADS = 3;
 // moments, and their inverses.
 constexpr u32 SUMS = ELEMENT + 6;
 
+// Layers of a network of a fleet.
+constexpr u32 LAYERS = 32;
+// Threads of a block of a fleet's products.
+constexpr u32 PRODUCT_THREADS = 128;
+// Rows and columns of a tile of a product.
+constexpr u32 SIDE = 32;
+
 // Types of parameters and gradients.
 enum Type : u32 { F32, F16, BF16 };
 
@@ -249,6 +256,75 @@ struct Arguments {
     Pointers pointers[CAPACITY];
 };
 
+// Activations, in the order of `lopt_kernels::mlp::Activation`.
+enum Activation : u32 { RELU, TANH, SIGMOID, GELU, SILU, LEAKY_RELU, ELU, SOFTPLUS, SIN };
+
+// One layer z = x·W + b of the networks of a fleet.
+struct Layer {
+    u32 inputs;
+    u32 outputs;
+    // Floats before W [inputs, outputs] and before b [outputs] in the parameters of a network.
+    u32 weight;
+    u32 bias;
+    // Floats before z, a(z) and the gradient with respect to z, each [batch, outputs], in the
+    // values of a network.
+    u32 z;
+    u32 a;
+    u32 dz;
+    u32 unused;
+};
+
+// What came of an inner step.
+struct Taken {
+    // Before the update.
+    float loss;
+    // Whether the step was skipped because a gradient is invalid.
+    u32 skipped;
+};
+
+// Many multi-layer perceptrons of one shape that are trained together, with an optimizer each.
+struct Fleet {
+    // The arguments of the optimizer's kernels, for steps with even and with odd parity,
+    // [2, networks].
+    const Arguments *arguments;
+    // [networks, size]
+    float *params;
+    float *grads;
+    // [networks, value_size]
+    float *values;
+    // The images' pixels, [images, inputs of the first layer]: bytes or floats; the other is null.
+    const u8 *bytes;
+    const float *floats;
+    // [images]
+    const u8 *labels;
+    // The images of each minibatch, [steps, networks / sharing, batch].
+    const u32 *rows;
+    // [steps, networks]
+    Taken *taken;
+    u64 size;
+    u64 value_size;
+    // The factor of pixels in [0, 1].
+    float scale;
+    u32 networks;
+    // Consecutive networks that have the same minibatches.
+    u32 sharing;
+    u32 batch;
+    u32 activation;
+    u32 layer_count;
+    Layer layers[LAYERS];
+};
+
+// The argument of a fleet's kernels.
+struct FleetArguments {
+    Fleet fleet;
+    // The index of the minibatch.
+    u32 step;
+    u32 layer;
+    // 0 and 1 in turn.
+    u32 parity;
+    u32 unused;
+};
+
 static_assert(sizeof(Side) == 80);
 static_assert(sizeof(Tensor) == 280);
 static_assert(sizeof(Lines) == 16);
@@ -257,6 +333,8 @@ static_assert(sizeof(Control) == 200);
 static_assert(sizeof(Outcome) == 128);
 static_assert(sizeof(Plan) == 128);
 static_assert(sizeof(Arguments) <= 4096);
+static_assert(sizeof(Layer) == 32);
+static_assert(sizeof(FleetArguments) == 1152);
 
 // θ of an optimizer with two hidden layers of width H, decoded.
 template <u32 H> struct Theta {

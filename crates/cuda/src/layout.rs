@@ -17,6 +17,12 @@ pub const CAPACITY: usize = 224;
 pub const LEARNERS: usize = 7;
 /// The largest width of the hidden layers.
 pub const WIDEST: usize = 32;
+/// The largest number of layers of the networks of a fleet.
+pub const LAYERS: usize = 32;
+/// Threads of a block of a fleet's products.
+pub const PRODUCT_THREADS: usize = 128;
+/// Rows and columns of a tile of a product.
+pub const SIDE: usize = 32;
 /// Outputs of the MLP.
 pub const HEADS: usize = 3;
 /// Sums of a unit.
@@ -269,7 +275,101 @@ device_structure! {
     }
 }
 
+device_structure! {
+    /// One layer z = x·W + b of the networks of a fleet. Offsets count floats.
+    #[derive(Default)]
+    Layer, 32 bytes {
+        /// The length of x.
+        inputs: u32,
+        /// The length of z.
+        outputs: u32,
+        /// Where W \[inputs, outputs\] begins in the parameters of a network.
+        weight: u32,
+        /// Where b \[outputs\] begins in the parameters of a network.
+        bias: u32,
+        /// Where z \[batch, outputs\] begins in the values of a network.
+        z: u32,
+        /// Where the activation of z begins there.
+        a: u32,
+        /// Where the gradient with respect to z begins there.
+        dz: u32,
+        /// Padding.
+        unused: u32,
+    }
+}
+
+device_structure! {
+    /// Many networks of one shape that are trained together.
+    Fleet, 1136 bytes {
+        /// [`Arguments`] of the optimizer's kernels, \[2, networks\]: for both parities.
+        arguments: Address,
+        /// φ, f32 \[networks, size\].
+        params: Address,
+        /// ∇ℓ, f32 \[networks, size\].
+        grads: Address,
+        /// What the layers compute, f32 \[networks, value_size\].
+        values: Address,
+        /// The images' pixels as bytes, \[images, inputs\], or null.
+        bytes: Address,
+        /// The images' pixels as f32 if they are no bytes, or null.
+        floats: Address,
+        /// The images' labels, bytes.
+        labels: Address,
+        /// The images of each minibatch, u32 \[steps, networks/sharing, batch\].
+        rows: Address,
+        /// The loss of each step, f32, and whether it was skipped, u32: \[steps, networks, 2\].
+        taken: Address,
+        /// Floats of the parameters of a network.
+        size: u64,
+        /// Floats of the values of a network.
+        value_size: u64,
+        /// The factor of pixels in \[0, 1\].
+        scale: f32,
+        /// The number of networks.
+        networks: u32,
+        /// Consecutive networks that have the same minibatches.
+        sharing: u32,
+        /// Images of a minibatch.
+        batch: u32,
+        /// The index among [`Activation::ALL`](lopt_kernels::mlp::Activation::ALL).
+        activation: u32,
+        /// The number of layers.
+        layer_count: u32,
+        /// The layers, the first one first.
+        layers: [Layer; LAYERS],
+    }
+}
+
+device_structure! {
+    /// The argument of the kernels of a fleet.
+    FleetArguments, 1152 bytes {
+        /// The networks.
+        fleet: Fleet,
+        /// The index of the minibatch.
+        step: u32,
+        /// The index of the layer.
+        layer: u32,
+        /// 0 and 1 in turn.
+        parity: u32,
+        /// Padding.
+        unused: u32,
+    }
+}
+
+/// The argument of a kernel.
+pub trait Argument: Bytes + Copy + sealed::Sealed {}
+
+impl Argument for Arguments {}
+impl Argument for FleetArguments {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Arguments {}
+    impl Sealed for super::FleetArguments {}
+}
+
 const _: () = assert!(Arguments::SIZE <= LARGEST_ARGUMENT);
+const _: () = assert!(FleetArguments::SIZE <= LARGEST_ARGUMENT);
 
 /// Offsets in the state of the network that is no slot. It starts as zeros.
 pub mod control {

@@ -20,12 +20,19 @@
 //! taken is counted there too. Sums are taken in stages, in an order that depends on the shapes
 //! alone, and without atomic operations on floats: a step gives the same bits each time.
 //!
+//! A fleet is many multi-layer perceptrons of one shape that are trained together, as in
+//! meta-training ([`FleetPlan`]). Each launch is for all of them. An inner step begins with
+//! `lopt_fleet_forward` for each layer, `lopt_fleet_loss`, and `lopt_fleet_backward` for each layer
+//! from the last one down; then come the optimizer's launches. The images stay in the device's
+//! memory, and a minibatch is a list of their indices.
+//!
 //! The arithmetic is that of `lopt-kernels`. Its source compiles for a CPU too, where the tests run
 //! it in the order of this plan and compare.
 //!
 //! The crate has no `unsafe` code and does not launch anything: `lopt-cuda-backend` does.
 
 pub mod bytes;
+mod fleet;
 pub mod layout;
 mod optimizer;
 mod plan;
@@ -33,6 +40,7 @@ mod sources;
 pub mod theta;
 pub mod tiling;
 
+pub use fleet::{FleetLaunch, FleetPlaces, FleetPlan, Mlp, MlpLayer};
 pub use optimizer::{Adam, Hidden, Optimizer, PerParameter, Rule, Scale};
 pub use plan::{Launch, NetworkSlots, Number, Plan, Slots, Spec, Unplanned};
 pub use sources::{OPTIONS, source};

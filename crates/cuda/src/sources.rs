@@ -1,7 +1,7 @@
 //! The kernels' source text.
 
 /// The headers, each after those that it includes, then the kernels.
-const FILES: [&str; 15] = [
+const FILES: [&str; 18] = [
     include_str!("../kernels/device.cuh"),
     include_str!("../kernels/math.cuh"),
     include_str!("../kernels/layout.cuh"),
@@ -16,6 +16,9 @@ const FILES: [&str; 15] = [
     include_str!("../kernels/network.cuh"),
     include_str!("../kernels/apply.cuh"),
     include_str!("../kernels/adam.cuh"),
+    include_str!("../kernels/activation.cuh"),
+    include_str!("../kernels/product.cuh"),
+    include_str!("../kernels/fleet.cuh"),
     include_str!("../kernels/kernels.cu"),
 ];
 

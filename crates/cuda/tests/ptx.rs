@@ -10,13 +10,15 @@ const ARCHITECTURES: [&str; 2] = ["sm_80", "sm_90"];
 /// Each kernel, by the names of the launches.
 fn kernels() -> Vec<String> {
     let mut names: Vec<String> = ["gradients", "lines", "accumulate", "finish", "adam"]
-        .map(|name| format!("lopt_{name}"))
+        .map(str::to_owned)
         .into();
     for width in [4, 8, 16, 32] {
-        let of_width = |name: &str| format!("lopt_{name}_{width}");
-        names.extend(["finish", "heads", "apply"].map(of_width));
+        names.extend(["finish", "heads", "apply"].map(|name| format!("{name}_{width}")));
     }
-    names
+    let of_fleet = names.iter().map(|name| format!("lopt_fleet_{name}"));
+    let one = names.iter().map(|name| format!("lopt_{name}"));
+    let losses = ["forward", "loss", "backward"].map(|name| format!("lopt_fleet_{name}"));
+    of_fleet.chain(one).chain(losses).collect()
 }
 
 #[test]

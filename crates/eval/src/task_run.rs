@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     ops::Range,
     sync::{
         Arc,
@@ -16,7 +17,7 @@ use crate::{
     runs::{Runner, Runs, Source},
     speed_up::{Continued, speed_ups},
     stats::{mean, seed_resamples},
-    train::{Curve, Training, final_window, for_all, train},
+    train::{Curve, Training, final_window, for_all, train, train_together},
 };
 
 /// Maximum number of points of a curve in a report.
@@ -167,7 +168,11 @@ impl TaskRun<'_> {
         } = self.evaluation;
         let horizon = self.entry.horizon;
         let reused = AtomicBool::new(false);
-        let run = |runner: &Runner, seed| {
+        let trained = self.train_together()?;
+        let run = |(index, runner): &(usize, &Runner), seed| {
+            if let Some(curve) = trained.get(&(*index, seed)) {
+                return Ok(curve.clone());
+            }
             if let Some((curve, source)) = self.runs.find(self.entry, runner, seed) {
                 reused.fetch_or(source == Source::Other, Ordering::Relaxed);
                 (self.observer)(Event::Kept(horizon));
@@ -180,8 +185,29 @@ impl TaskRun<'_> {
             (self.observer)(Event::Steps(horizon));
             Ok(curve)
         };
-        let curves = for_all(self.runners, settings.seeds, workers, stop, run)?;
+        let runners: Vec<_> = self.runners.iter().enumerate().collect();
+        let curves = for_all(&runners, settings.seeds, workers, stop, run)?;
         Ok((curves, reused.into_inner()))
+    }
+
+    /// The runs that are missing and that a GPU can make, those of all seeds together, by the index of
+    /// the optimizer and the seed.
+    fn train_together(&self) -> Result<BTreeMap<(usize, u64), Curve>> {
+        let Evaluation { settings, stop, .. } = self.evaluation;
+        let (entry, mut trained) = (self.entry, BTreeMap::new());
+        for (index, runner) in self.runners.iter().enumerate() {
+            let mut seeds: Vec<u64> = (0..settings.seeds).collect();
+            seeds.retain(|seed| !self.runs.has(entry, runner, *seed));
+            let (start, optimizer) = (Instant::now(), &*runner.optimizer);
+            let curves = train_together(&self.task, optimizer, entry.horizon, &seeds, stop)?;
+            let took = start.elapsed() / seeds.len().max(1) as u32;
+            for (seed, curve) in seeds.into_iter().zip(curves.into_iter().flatten()) {
+                self.runs.keep(entry, runner, seed, &curve, took)?;
+                (self.observer)(Event::Steps(entry.horizon));
+                trained.insert((index, seed), curve);
+            }
+        }
+        Ok(trained)
     }
 
     fn result(&self, name: &str, curves: &[Curve]) -> ContenderResult {

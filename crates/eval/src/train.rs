@@ -4,7 +4,7 @@ use std::sync::{
 };
 
 use lopt_core::{Optimizer, Purpose, Rng, Streams, Workers};
-use lopt_tasks::{Feed, Network, Split, Step, Task, TestScore};
+use lopt_tasks::{Feed, Network, Split, Step, Task, TestScore, Together};
 
 use crate::{Error, Result, stats::mean};
 
@@ -130,6 +130,69 @@ impl Training {
         }
         Ok(())
     }
+}
+
+/// Steps of networks that are trained together, between two questions whether to stop.
+const TOGETHER: u64 = 500;
+
+/// [`train`] for some seeds, whose networks a GPU trains together; `None` if it cannot. A network
+/// whose gradient was not finite goes on with the next minibatch, but its losses do not count any
+/// more.
+pub(crate) fn train_together(
+    task: &Arc<dyn Task>,
+    optimizer: &dyn Optimizer,
+    steps: u64,
+    seeds: &[u64],
+    stop: &AtomicBool,
+) -> Result<Option<Vec<Curve>>> {
+    let Some(mlp) = task.clone().mlp() else {
+        return Ok(None);
+    };
+    let Some(together) = Together::on_gpu(&mlp, optimizer, seeds.len(), 1)? else {
+        return Ok(None);
+    };
+    for (network, &seed) in seeds.iter().enumerate() {
+        let params = task.init(&mut stream(seed, 0, 0))?;
+        together.fleet().start(network, &params)?;
+    }
+    let curve = Curve {
+        losses: Vec::with_capacity(steps as usize),
+        not_finite: false,
+        tests: vec![],
+    };
+    let mut curves = vec![curve; seeds.len()];
+    for first in (0..steps).step_by(TOGETHER as usize) {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Stopped);
+        }
+        let some = first..steps.min(first + TOGETHER);
+        let mut rows = vec![];
+        for t in some.clone() {
+            for &seed in seeds {
+                rows.extend(mlp.draw_rows(Split::Train, &mut stream(seed, 1, t)));
+            }
+        }
+        let mut fleet = together.fleet();
+        fleet.begin(&rows)?;
+        for _ in some {
+            fleet.step()?;
+        }
+        for of_step in fleet.taken()?.chunks_exact(seeds.len()) {
+            for (curve, taken) in curves.iter_mut().zip(of_step) {
+                let loss = if curve.not_finite {
+                    f32::NAN
+                } else {
+                    taken.loss
+                };
+                curve.losses.push(task.normalize(loss));
+                curve.not_finite |= taken.refused || !taken.loss.is_finite();
+            }
+        }
+    }
+    for (network, curve) in curves.iter_mut().enumerate() {
+        curve.tests.push(task.test(&together.params(network)?)?);
+    }
+    Ok(Some(curves))
 }
 
 /// The random stream of the initial network (0) or of the batch of step t (1).

@@ -66,6 +66,16 @@ impl Mlp {
         Self { layers, activation }
     }
 
+    /// The layers, the first one first.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// The activation between layers.
+    pub fn activation(&self) -> Activation {
+        self.activation
+    }
+
     /// Returns the mean cross-entropy over a batch and writes its gradient with respect to the
     /// flat parameter vector to `grads`; `x` is \[batch, inputs\], `labels` is \[batch\]. Entries
     /// of `grads` that belong to no layer are unchanged.

@@ -1,7 +1,7 @@
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
-use lopt_core::{Optimizer, Purpose, Streams, Workers};
-use lopt_tasks::{Feed, Network, Split, Task, TaskFamily};
+use lopt_core::{Optimizer, Purpose, Rng, Streams, Workers};
+use lopt_tasks::{Feed, Network, Split, Task, TaskFamily, Together};
 use serde::{Deserialize, Serialize};
 
 use crate::{Comm, HeldOutConfig, Result, exact_sum::ExactSum, share};
@@ -53,11 +53,23 @@ impl HeldOut {
     /// Returns an error if a task fails or another rank cannot be reached.
     pub fn score(&self, optimizer: &Arc<dyn Optimizer>, comm: &dyn Comm) -> Result<HeldOutScore> {
         let unrolls = self.config.unrolls;
-        let job = |index| self.unroll(index, optimizer);
+        let own = share(comm, unrolls);
+        let networks = own.clone().count();
+        let together = match self.family.single_mlp() {
+            Some(task) => Together::on_gpu(&task, &**optimizer, networks, 1)?,
+            None => None,
+        };
+        let all = match together {
+            Some(together) => self.together(own, &together)?,
+            None => {
+                let job = |index| self.unroll(index, optimizer);
+                let all = self.workers.map(own, job);
+                all.into_iter().collect::<Result<_>>()?
+            }
+        };
         let last = (self.config.horizon / HELD_OUT_FINAL_FRACTION).max(1) as usize;
         let mut sum = ExactSum::new(2);
-        for losses in self.workers.map(share(comm, unrolls), job) {
-            let losses = losses?;
+        for losses in all {
             sum.add([mean(&losses), mean(&losses[losses.len() - last..])]);
         }
         let sums = sum.over(comm)?;
@@ -67,8 +79,38 @@ impl HeldOut {
         })
     }
 
+    /// The losses of some unrolls, whose networks are trained together.
+    fn together(&self, unrolls: Range<u64>, all: &Together) -> Result<Vec<Vec<f32>>> {
+        let (task, mut fleet) = (all.task(), all.fleet());
+        let mut rows = vec![];
+        for (network, index) in unrolls.clone().enumerate() {
+            fleet.start(network, &task.init(&mut self.stream(index, 1, 0))?)?;
+        }
+        for t in 0..self.config.horizon {
+            for index in unrolls.clone() {
+                rows.extend(task.draw_rows(Split::Train, &mut self.stream(index, 2, t)));
+            }
+        }
+        fleet.begin(&rows)?;
+        for _ in 0..self.config.horizon {
+            fleet.step()?;
+        }
+        let taken = fleet.taken()?;
+        let networks = fleet.networks();
+        let of_network = |network| {
+            let taken = taken.iter().skip(network).step_by(networks);
+            taken.map(|taken| task.normalize(taken.loss)).collect()
+        };
+        Ok((0..networks).map(of_network).collect())
+    }
+
+    /// The stream of an unroll for its task (0), initial parameters (1) or minibatch t (2).
+    fn stream(&self, index: u64, what: u64, t: u64) -> Rng {
+        self.streams.stream(Purpose::HeldOut, index, what, t)
+    }
+
     fn unroll(&self, index: u64, optimizer: &Arc<dyn Optimizer>) -> Result<Vec<f32>> {
-        let stream = |what, t| self.streams.stream(Purpose::HeldOut, index, what, t);
+        let stream = |what, t| self.stream(index, what, t);
         let task: Arc<dyn Task> = self.family.sample(&mut stream(0, 0));
         let params = task.init(&mut stream(1, 0))?;
         let network = Network::start(task.clone(), params, optimizer.clone())?;

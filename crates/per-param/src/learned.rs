@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{any::Any, path::Path};
 
 use candle_core::Tensor;
 use lopt_core::{
@@ -245,6 +245,11 @@ impl<R: Rule> Optimizer for Learned<R> {
             };
             kernels.inspect_err(warn).ok()
         })
+    }
+
+    /// The [`Kernels`] of CUDA.
+    fn kernels(&self) -> Option<Box<dyn Any>> {
+        Some(Box::new(self.cuda_kernels().ok()?))
     }
 
     fn learning_rate(&self) -> f64 {

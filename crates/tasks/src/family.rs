@@ -13,7 +13,7 @@ use std::sync::Arc;
 use lopt_core::Rng;
 use rand::RngExt;
 
-use crate::{Reparametrize, Task};
+use crate::{MlpTask, Reparametrize, Task};
 
 /// A distribution of tasks p(task), which meta-training draws from.
 ///
@@ -67,12 +67,22 @@ use crate::{Reparametrize, Task};
 pub trait TaskFamily: Send + Sync {
     /// Draws a task.
     fn sample(&self, rng: &mut Rng) -> Arc<dyn Task>;
+
+    /// The only task of the family, if it is an MLP on images: a GPU can then train many networks
+    /// together. The default is `None`.
+    fn single_mlp(&self) -> Option<Arc<MlpTask>> {
+        None
+    }
 }
 
 /// The family of a single task.
 impl<T: Task + 'static> TaskFamily for Arc<T> {
     fn sample(&self, _: &mut Rng) -> Arc<dyn Task> {
         self.clone()
+    }
+
+    fn single_mlp(&self) -> Option<Arc<MlpTask>> {
+        self.clone().mlp()
     }
 }
 

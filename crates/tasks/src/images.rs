@@ -35,9 +35,9 @@ struct Labelled {
     labels: Vec<u8>,
 }
 
-/// \[n, features\]
-enum Pixels {
-    /// At the original size, in a quarter of the memory.
+/// The pixels of images, \[n, features\].
+pub enum Pixels {
+    /// 0 to 255 for 0 to 1: at the original size, in a quarter of the memory.
     Bytes(Vec<u8>),
     /// Resized, in \[0, 1\].
     Floats(Vec<f32>),
@@ -84,6 +84,16 @@ impl Images {
         if self.scale != 1.0 {
             to.iter_mut().for_each(|pixel| *pixel *= self.scale);
         }
+    }
+
+    /// The pixels of all images, before they are multiplied by [`Images::scale`].
+    pub fn pixels(&self, split: Split) -> &Pixels {
+        &self.split(split).pixels
+    }
+
+    /// The factor on pixels in \[0, 1\].
+    pub fn scale(&self) -> f32 {
+        self.scale
     }
 
     /// The same images with all pixels multiplied by `factor`.

@@ -31,6 +31,7 @@ pub mod suite;
 mod table;
 mod target;
 mod task;
+mod together;
 
 pub use activation::Activation;
 pub use config::{LoadedTask, TaskConfig};
@@ -40,14 +41,15 @@ pub use family::{
     Mixture, MixtureConfig, MlpFamily, MlpFamilyConfig, ModelFamily, ModelFamilyConfig, TaskFamily,
     TaskFamilyConfig, Weighted,
 };
-pub use images::{DataChecksums, DataStore, Images};
+pub use images::{DataChecksums, DataStore, Images, Pixels};
 pub use initializer::Initializer;
 pub use mlp::{MlpConfig, MlpTask};
 pub use model_task::{ModelTask, ModelTaskConfig};
 pub use models::*;
 pub use native::{NativeBatch, NativeTask, Workspace};
-pub use network::{Feed, Network, Step};
+pub use network::{Feed, Loss, Network, Step};
 pub use reparametrized::{Reparametrize, Reparametrized};
 pub use second_order::check_hessian;
 pub use similar::did_you_mean;
 pub use task::{Batch, Split, Task, TestScore};
+pub use together::{NewFleet, Together};

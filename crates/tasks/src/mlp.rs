@@ -170,6 +170,27 @@ impl MlpTask {
         [Split::Train, Split::Test].map(|split| self.images.labels(split).len())
     }
 
+    /// The images.
+    pub fn data(&self) -> &Images {
+        &self.images
+    }
+
+    /// The layers and the activation.
+    pub fn kernel(&self) -> &mlp::Mlp {
+        &self.kernel
+    }
+
+    /// The device of its parameters and batches.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Draws the images of a minibatch, by their indices.
+    pub fn draw_rows(&self, split: Split, rng: &mut Rng) -> impl Iterator<Item = u32> {
+        let images = self.images.labels(split).len() as u32;
+        (0..self.config.batch_size).map(move |_| rng.random_range(0..images))
+    }
+
     /// \[batch, features\] → \[batch, classes\].
     fn logits(&self, params: &Params, x: &Tensor) -> lopt_core::Result<Tensor> {
         let mut x = x.clone();
@@ -271,7 +292,7 @@ impl NativeTask for MlpTask {
             labels,
         } = batch;
         rows.clear();
-        rows.extend((0..self.config.batch_size).map(|_| rng.random_range(0..all.len() as u32)));
+        rows.extend(self.draw_rows(split, rng));
         labels.clear();
         labels.extend(rows.iter().map(|&row| all[row as usize]));
         self.images.gather(split, rows, inputs);
@@ -314,6 +335,10 @@ impl Task for MlpTask {
 
     fn native(self: Arc<Self>) -> Option<Arc<dyn NativeTask>> {
         self.device.is_cpu().then_some(self)
+    }
+
+    fn mlp(self: Arc<Self>) -> Option<Arc<MlpTask>> {
+        Some(self)
     }
 
     fn loss(&self, params: &Params, batch: &Batch) -> lopt_core::Result<Tensor> {

@@ -83,6 +83,58 @@ pub struct Step {
     pub refused: bool,
 }
 
+/// The loss of an inner step, which may still be computed by a GPU.
+#[derive(Clone, Debug)]
+pub enum Loss {
+    /// Its value.
+    Value(f32),
+    /// A scalar on a GPU.
+    OnDevice(Tensor),
+}
+
+impl Loss {
+    /// The loss in a scalar of type f32, whose value is read if that does not wait for a GPU.
+    fn new(loss: Tensor) -> Result<Self> {
+        Ok(match loss.device().is_cpu() {
+            true => Self::Value(loss.to_scalar()?),
+            false => Self::OnDevice(loss),
+        })
+    }
+
+    /// Waits for the value.
+    ///
+    /// # Errors
+    /// Returns an error if the device fails.
+    pub fn value(&self) -> Result<f32> {
+        match self {
+            Self::Value(loss) => Ok(*loss),
+            Self::OnDevice(loss) => Ok(loss.to_scalar()?),
+        }
+    }
+
+    /// Waits for the values of some losses of one device, once for all of them.
+    ///
+    /// # Errors
+    /// Returns an error if the device fails.
+    pub fn values(losses: &[Self]) -> Result<Vec<f32>> {
+        let on_device = losses.iter().filter_map(|loss| match loss {
+            Self::Value(_) => None,
+            Self::OnDevice(loss) => Some(loss),
+        });
+        let on_device: Vec<&Tensor> = on_device.collect();
+        let mut read = match on_device.is_empty() {
+            true => vec![],
+            false => Tensor::stack(&on_device, 0)?.to_vec1::<f32>()?,
+        }
+        .into_iter();
+        let value = |loss: &Self| match loss {
+            Self::Value(loss) => Some(*loss),
+            Self::OnDevice(_) => read.next(),
+        };
+        Ok(losses.iter().filter_map(value).collect())
+    }
+}
+
 impl Network {
     /// A network at the start of training from `params`.
     ///
@@ -184,6 +236,22 @@ impl Network {
     /// Propagates the errors of the task and of the optimizer, except for gradients that are not
     /// finite; see [`Step::refused`].
     pub fn step(&mut self, feed: &mut Feed) -> Result<Step> {
+        let (loss, refused) = self.take_step(feed)?;
+        let loss = loss.value()?;
+        Ok(Step { loss, refused })
+    }
+
+    /// [`Network::step`] without waiting for a GPU. Whether the step was skipped is not known.
+    ///
+    /// # Errors
+    /// As [`Network::step`].
+    pub fn step_without_waiting(&mut self, feed: &mut Feed) -> Result<Loss> {
+        self.backend_mut().allow_skipping();
+        Ok(self.take_step(feed)?.0)
+    }
+
+    /// Takes a step, and returns whether it was refused at once.
+    fn take_step(&mut self, feed: &mut Feed) -> Result<(Loss, bool)> {
         let mut context = StepContext::new(self.backend().steps(), self.optimizer.learning_rate());
         context.horizon = self.horizon;
         let (loss, result) = match &mut self.engine {
@@ -192,10 +260,17 @@ impl Network {
                 params,
                 ends,
                 fused,
-            } => feed.native_step(&**task, context, self.template.names(), params, ends, fused),
+            } => {
+                let names = self.template.names();
+                let (loss, result) = feed.native_step(&**task, context, names, params, ends, fused);
+                (Loss::Value(loss), result)
+            }
             Engine::Tensors { params, backend } => {
-                let (loss, grads) = self.task.loss_and_grad(params, &feed.tensors)?;
-                let context = context.with_loss(loss);
+                let (loss, grads) = self.task.differentiate(params, &feed.tensors)?;
+                let loss = Loss::new(loss)?;
+                if let Loss::Value(loss) = loss {
+                    context = context.with_loss(loss);
+                }
                 let stepped = backend.step(&*self.optimizer, &context, params, &grads);
                 let result = stepped.map(|new| {
                     if let Some(new) = new {
@@ -212,7 +287,7 @@ impl Network {
                 false
             }
         };
-        Ok(Step { loss, refused })
+        Ok((loss, refused))
     }
 
     /// A copy of φ.
@@ -313,4 +388,25 @@ fn flat(params: &Params) -> Result<Vec<f32>> {
 fn own(params: &Params) -> Result<Params> {
     let copies = params.tensors().iter().map(|t| Ok(t.copy()?.detach()));
     params.with_tensors(copies.collect::<Result<_>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn losses_are_read_in_their_order() {
+        let on_device = |loss: f32| Loss::OnDevice(Tensor::new(loss, &Device::Cpu).unwrap());
+        let losses = [
+            Loss::Value(1.0),
+            on_device(2.0),
+            Loss::Value(3.0),
+            on_device(4.0),
+        ];
+        assert_eq!(Loss::values(&losses).unwrap(), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(losses[1].value().unwrap(), 2.0);
+        assert!(Loss::values(&[]).unwrap().is_empty());
+    }
 }

@@ -151,8 +151,8 @@ impl Task for Reparametrized {
         self.task.loss(&self.original(params)?, batch)
     }
 
-    fn loss_and_grad(&self, params: &Params, batch: &Batch) -> Result<(f32, Grads)> {
-        let (loss, grads) = self.task.loss_and_grad(&self.original(params)?, batch)?;
+    fn differentiate(&self, params: &Params, batch: &Batch) -> Result<(Tensor, Grads)> {
+        let (loss, grads) = self.task.differentiate(&self.original(params)?, batch)?;
         let pairs = grads.tensors().iter().zip(self.factors(params.len())?);
         let scaled = pairs.map(|(grad, c)| Ok(grad.as_ref().map(|g| g * c).transpose()?));
         Ok((loss, Grads::new(scaled.collect::<Result<_>>()?)))

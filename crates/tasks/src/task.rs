@@ -3,7 +3,7 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use lopt_core::{Grads, Params, Result, Rng};
 
-use crate::{NativeTask, second_order};
+use crate::{MlpTask, NativeTask, second_order};
 
 /// The tensors of one minibatch, in the form that the task's loss expects.
 pub type Batch = Vec<Tensor>;
@@ -99,16 +99,27 @@ pub trait Task: Send + Sync {
     /// Returns an error if a parameter is missing or a tensor operation fails.
     fn loss(&self, params: &Params, batch: &Batch) -> Result<Tensor>;
 
-    /// The loss and its gradient ∇ℓ. The default is candle's autodiff of [`Task::loss`].
+    /// The loss, a scalar, and its gradient ∇ℓ, on the device of the parameters. The default is candle's
+    /// autodiff of [`Task::loss`].
+    ///
+    /// # Errors
+    /// As [`Task::loss`].
+    fn differentiate(&self, params: &Params, batch: &Batch) -> Result<(Tensor, Grads)> {
+        let (tracked, vars) = params.tracked()?;
+        let loss = self.loss(&tracked, batch)?;
+        let store = loss.backward()?;
+        let loss = loss.detach().to_dtype(DType::F32)?;
+        Ok((loss, Grads::from_store(&vars, &store)))
+    }
+
+    /// The value of the loss, and its gradient ∇ℓ. Implement [`Task::differentiate`] instead: training
+    /// calls that.
     ///
     /// # Errors
     /// As [`Task::loss`].
     fn loss_and_grad(&self, params: &Params, batch: &Batch) -> Result<(f32, Grads)> {
-        let (tracked, vars) = params.tracked()?;
-        let loss = self.loss(&tracked, batch)?;
-        let store = loss.backward()?;
-        let value = loss.detach().to_dtype(DType::F32)?.to_scalar()?;
-        Ok((value, Grads::from_store(&vars, &store)))
+        let (loss, grads) = self.differentiate(params, batch)?;
+        Ok((loss.to_scalar()?, grads))
     }
 
     /// The Hessian-vector product ∇²ℓ·v, with `v` in the order of `params`. The default applies
@@ -123,6 +134,12 @@ pub trait Task: Send + Sync {
 
     /// The same task on slices of f32, if it has such a form. The default is `None`.
     fn native(self: Arc<Self>) -> Option<Arc<dyn NativeTask>> {
+        None
+    }
+
+    /// This task, if it is an MLP on images. A GPU can train many networks of such a task together.
+    /// The default is `None`.
+    fn mlp(self: Arc<Self>) -> Option<Arc<MlpTask>> {
         None
     }
 

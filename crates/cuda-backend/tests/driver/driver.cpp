@@ -42,6 +42,15 @@ static Status release(Address memory) {
     return SUCCESS;
 }
 
+// The threads of a block that a kernel is written for.
+static unsigned threads_of(const char *kernel) {
+    if (std::strstr(kernel, "_lines"))
+        return lopt::LINE_THREADS;
+    if (std::strstr(kernel, "_forward") || std::strstr(kernel, "_backward"))
+        return lopt::PRODUCT_THREADS;
+    return lopt::THREADS;
+}
+
 extern "C" {
 
 Status cuInit(unsigned) { return SUCCESS; }
@@ -105,20 +114,30 @@ Status cuModuleGetFunction(Handle *function, Handle, const char *name) {
     }
     return NOT_FOUND;
 }
-Status cuLaunchKernel(Handle function, unsigned blocks, unsigned y, unsigned z, unsigned threads,
-                      unsigned, unsigned, unsigned, Handle, void **arguments, void **) {
+Status cuLaunchKernel(Handle function, unsigned blocks, unsigned networks, unsigned z,
+                      unsigned threads, unsigned, unsigned, unsigned, Handle, void **arguments,
+                      void **) {
     static std::mutex mutex;
     const std::lock_guard<std::mutex> guard(mutex);
     const Kernel &kernel = *static_cast<const Kernel *>(function);
-    const bool of_lines = std::strcmp(kernel.name, "lopt_lines") == 0;
-    if (blocks == 0 || y * z != 1 || threads != (of_lines ? lopt::LINE_THREADS : lopt::THREADS))
+    const bool is_one = kernel.run != nullptr;
+    if (blocks * networks == 0 || z != 1 || (is_one && networks != 1) ||
+        threads != threads_of(kernel.name))
         return INVALID_VALUE;
     log("launch", kernel.name, 0);
-    lopt::Arguments values;
-    std::memcpy(&values, arguments[0], sizeof values);
-    for (lopt::u32 block = 0; block < blocks; ++block) {
-        blockIdx.x = block;
-        kernel.run(values);
+    lopt::Arguments one;
+    lopt::FleetArguments fleet;
+    if (is_one)
+        std::memcpy(&one, arguments[0], sizeof one);
+    else
+        std::memcpy(&fleet, arguments[0], sizeof fleet);
+    for (blockIdx.y = 0; blockIdx.y < networks; ++blockIdx.y) {
+        for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) {
+            if (is_one)
+                kernel.run(one);
+            else
+                kernel.run_fleet(fleet);
+        }
     }
     return SUCCESS;
 }

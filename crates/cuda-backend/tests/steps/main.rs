@@ -1,6 +1,8 @@
 //! The backend on a stand-in for a GPU, against the CPU kernels, with all that it asks of a device
 //! counted.
 
+mod fleet;
+mod networks;
 mod on_stand_in;
 #[path = "../../../cuda/tests/step/program.rs"]
 mod program;

@@ -9,11 +9,10 @@ use std::{
 };
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor, TensorId};
-use lopt_core::{Params, Result};
+use lopt_core::Params;
 use lopt_cuda::{
-    Launch,
     bytes::{Bytes, bytes_of},
-    layout::{Address, Arguments},
+    layout::{Address, Argument},
 };
 use lopt_cuda_backend::Device;
 
@@ -67,9 +66,14 @@ fn program() -> &'static Program {
     PROGRAM.get_or_init(|| Program::compile(&["-O2"]).unwrap_or_else(|errors| panic!("{errors}")))
 }
 
+fn watched() -> Result<&'static Program, &'static String> {
+    static PROGRAM: OnceLock<Result<Program, String>> = OnceLock::new();
+    PROGRAM.get_or_init(Program::watched).as_ref()
+}
+
 impl Machine {
-    fn start() -> Self {
-        let mut command = Command::new(&program().path);
+    fn start(program: &Program) -> Self {
+        let mut command = Command::new(&program.path);
         command
             .arg("-")
             .stdin(Stdio::piped())
@@ -124,7 +128,16 @@ impl Drop for Machine {
 
 impl StandIn {
     pub fn new() -> Self {
-        Self(Arc::new(Mutex::new(Machine::start())))
+        Self(Arc::new(Mutex::new(Machine::start(program()))))
+    }
+
+    /// A device whose threads run at the same time and are watched, which takes long; `None`, with the
+    /// reason, where that is not possible.
+    pub fn watched() -> Option<Self> {
+        let program = watched()
+            .inspect_err(|why| println!("skipped: {why}"))
+            .ok()?;
+        Some(Self(Arc::new(Mutex::new(Machine::start(program)))))
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {
@@ -137,7 +150,7 @@ impl StandIn {
     }
 
     /// Copies the parameters back to the host, where a step in place should have changed them.
-    pub fn pull(&self, params: &Params) -> Result<()> {
+    pub fn pull(&self, params: &Params) -> lopt_core::Result<()> {
         let mut machine = self.machine();
         for p in params.tensors() {
             if let Some(&at) = machine.tensors.get(&p.id()) {
@@ -175,7 +188,7 @@ impl Device for StandIn {
     type Memory = Memory;
     type Kernel = String;
 
-    fn zeros(&self, bytes: usize) -> Result<Memory> {
+    fn zeros(&self, bytes: usize) -> lopt_core::Result<Memory> {
         let mut machine = self.machine();
         machine.counts.allocations += 1;
         let at = machine.allocate(bytes);
@@ -187,25 +200,31 @@ impl Device for StandIn {
         memory.at
     }
 
-    fn write(&self, memory: &mut Memory, at: usize, content: &[u8]) -> Result<()> {
+    fn write(&self, memory: &mut Memory, at: usize, content: &[u8]) -> lopt_core::Result<()> {
         let mut machine = self.machine();
         machine.counts.writes.push(content.len());
         machine.write(memory.at + at as Address, content);
         Ok(())
     }
 
-    fn read(&self, memory: &Memory, at: usize, content: &mut [u8]) -> Result<()> {
+    fn read(&self, memory: &Memory, at: usize, content: &mut [u8]) -> lopt_core::Result<()> {
         let mut machine = self.machine();
         machine.counts.reads.push(content.len());
         machine.read(memory.at + at as Address, content);
         Ok(())
     }
 
-    fn kernel(&self, name: &str) -> Result<String> {
+    fn kernel(&self, name: &str) -> lopt_core::Result<String> {
         Ok(name.to_owned())
     }
 
-    fn launch(&self, kernel: &String, launch: &Launch, arguments: &Arguments) -> Result<()> {
+    fn launch(
+        &self,
+        kernel: &String,
+        [blocks, networks]: [u32; 2],
+        threads: u32,
+        argument: &impl Argument,
+    ) -> lopt_core::Result<()> {
         let mut machine = self.machine();
         machine.counts.launches.push(kernel.clone());
         let mut command = bytes_of(&[1u64]);
@@ -213,16 +232,16 @@ impl Device for StandIn {
         name[..kernel.len()].copy_from_slice(kernel.as_bytes());
         command.extend_from_slice(&name);
         let forwards = 0;
-        for number in [launch.blocks.into(), launch.threads.into(), forwards] {
-            u64::put(&number, &mut command);
+        for number in [blocks, networks, threads, forwards] {
+            u64::from(number).put(&mut command);
         }
-        arguments.put(&mut command);
+        argument.put(&mut command);
         machine.send(&command);
         Ok(())
     }
 
     /// Copies the values to the device, which is not counted: on a GPU they are there already.
-    fn address_of(&self, tensor: &Tensor) -> Result<Address> {
+    fn address_of(&self, tensor: &Tensor) -> lopt_core::Result<Address> {
         let values = tensor.flatten_all()?.to_vec1::<f32>()?;
         let mut machine = self.machine();
         let known = machine.tensors.get(&tensor.id()).copied();

@@ -2,7 +2,8 @@
 //
 // The file that the argument names holds: base address, size and number of the first bytes of the
 // memory that have a content (u64 each), this content, and commands. A command is a kind (u64), then
-//   1  launch: name (32 bytes), blocks, threads, whether to run backwards (u64 each), the argument;
+//   1  launch: name (32 bytes), blocks, networks, threads, whether to run backwards (u64 each), the
+//      argument;
 //   2  print:  offset and size (u64 each) of a part of the memory, written to the output;
 //   3  write:  offset and size (u64 each) of a part of the memory, and its new content.
 // If it is "-", they are read from the standard input, and each print is answered at once.
@@ -15,7 +16,6 @@
 #include <thread>
 #include <vector>
 
-using lopt::Arguments;
 using lopt::u64;
 
 static FILE *input;
@@ -36,13 +36,13 @@ static u64 take_number() {
 
 #ifdef CONCURRENT_THREADS
 
-static void run_block(const Kernel &kernel, u64 count, bool, const Arguments &arguments) {
+template <class Run> static void run_block(u64 count, bool, Run run) {
     pthread_barrier_init(&lopt::cpu::barrier, nullptr, (unsigned)count);
     std::vector<std::thread> threads;
     for (u64 at = 0; at < count; ++at) {
-        threads.emplace_back([&kernel, &arguments, at] {
+        threads.emplace_back([&run, at] {
             lopt::cpu::thread = (lopt::u32)at;
-            kernel.run(arguments);
+            run();
         });
     }
     for (std::thread &thread : threads)
@@ -52,27 +52,39 @@ static void run_block(const Kernel &kernel, u64 count, bool, const Arguments &ar
 
 #else
 
-static void run_block(const Kernel &kernel, u64, bool backwards, const Arguments &arguments) {
+template <class Run> static void run_block(u64, bool backwards, Run run) {
     lopt::cpu::backwards = backwards;
-    kernel.run(arguments);
+    run();
 }
 
 #endif
+
+// Runs a kernel whose argument comes next.
+template <class Argument>
+static void run_grid(void (*kernel)(Argument), u64 blocks, u64 networks, u64 threads, bool backwards) {
+    Argument argument;
+    if (!take(&argument, sizeof argument))
+        fail("the input ends early");
+    for (u64 at = 0; at < blocks * networks; ++at) {
+        const u64 block = backwards ? blocks * networks - 1 - at : at;
+        blockIdx.x = (lopt::u32)(block % blocks);
+        blockIdx.y = (lopt::u32)(block / blocks);
+        run_block(threads, backwards, [&] { kernel(argument); });
+    }
+}
 
 static void launch() {
     char name[32];
     if (!take(name, sizeof name))
         fail("the input ends early");
-    const u64 blocks = take_number(), threads = take_number(), backwards = take_number();
-    Arguments arguments;
-    if (!take(&arguments, sizeof arguments))
-        fail("the input ends early");
+    const u64 blocks = take_number(), networks = take_number(), threads = take_number();
+    const bool backwards = take_number() != 0;
     for (const Kernel &kernel : KERNELS) {
         if (std::strcmp(kernel.name, name) == 0) {
-            for (u64 at = 0; at < blocks; ++at) {
-                blockIdx.x = (lopt::u32)(backwards ? blocks - 1 - at : at);
-                run_block(kernel, threads, backwards != 0, arguments);
-            }
+            if (kernel.run)
+                run_grid(kernel.run, blocks, networks, threads, backwards);
+            else
+                run_grid(kernel.run_fleet, blocks, networks, threads, backwards);
             return;
         }
     }

@@ -4,7 +4,7 @@ use std::{fs, process::Command, sync::OnceLock};
 
 use lopt_cuda::{
     Launch,
-    bytes::Bytes,
+    bytes::{Bytes, bytes_of},
     layout::{Address, Arguments},
 };
 
@@ -31,28 +31,18 @@ fn program(threads: Threads) -> Result<&'static Program, &'static String> {
     static LOOPS: OnceLock<Result<Program, String>> = OnceLock::new();
     static CONCURRENT: OnceLock<Result<Program, String>> = OnceLock::new();
     match threads {
-        Threads::Concurrent => CONCURRENT.get_or_init(|| {
-            let options = ["-O1", "-g", "-fsanitize=thread", "-DCONCURRENT_THREADS"];
-            Program::compile(&options)
-        }),
+        Threads::Concurrent => CONCURRENT.get_or_init(Program::watched),
         _ => LOOPS.get_or_init(|| Program::compile(&["-O2"])),
     }
     .as_ref()
 }
 
-/// Whether the compiler has a thread sanitizer that runs here; if not, says why.
+/// Whether threads can be watched here; if not, says why.
 pub fn can_watch_threads() -> bool {
-    let Ok(program) = program(Threads::Concurrent) else {
-        println!("skipped: the C++ compiler has no thread sanitizer");
-        return false;
-    };
-    let output = Command::new(&program.path).output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    let runs = errors.starts_with("no input");
-    if !runs {
-        println!("skipped: the thread sanitizer does not run here: {errors}");
-    }
-    runs
+    let program = program(Threads::Concurrent);
+    program
+        .inspect_err(|why| println!("skipped: {why}"))
+        .is_ok()
 }
 
 /// The device's memory, and the commands that a process will run on it.
@@ -98,9 +88,11 @@ impl Machine {
         let mut bytes = [0; 32];
         bytes[..launch.kernel.len()].copy_from_slice(launch.kernel.as_bytes());
         self.commands.extend_from_slice(&bytes);
-        u64::from(launch.blocks).put(&mut self.commands);
-        u64::from(launch.threads).put(&mut self.commands);
-        u64::from(self.threads == Threads::Backwards).put(&mut self.commands);
+        let networks = 1;
+        let backwards = u64::from(self.threads == Threads::Backwards);
+        let grid: [u64; 3] = [launch.blocks.into(), networks, launch.threads.into()];
+        self.commands.extend(bytes_of(&grid));
+        backwards.put(&mut self.commands);
         arguments.put(&mut self.commands);
     }
 

@@ -12,6 +12,20 @@ pub struct Program {
 }
 
 impl Program {
+    /// Compiles the kernels so that the threads of a block run at the same time, watched by the
+    /// compiler's thread sanitizer; an error says why that is not possible here.
+    pub fn watched() -> Result<Self, String> {
+        let options = ["-O1", "-g", "-fsanitize=thread", "-DCONCURRENT_THREADS"];
+        let program = Self::compile(&options)
+            .map_err(|_| "the C++ compiler has no thread sanitizer".to_owned())?;
+        let output = Command::new(&program.path).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        match errors.starts_with("no input") {
+            true => Ok(program),
+            false => Err(format!("the thread sanitizer does not run here: {errors}")),
+        }
+    }
+
     /// Compiles the kernels with these further options.
     pub fn compile(options: &[&str]) -> Result<Self, String> {
         let folder = tempfile::tempdir().unwrap();

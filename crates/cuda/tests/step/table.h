@@ -1,18 +1,19 @@
 // The kernels compiled for the CPU, by name.
 #pragma once
 
+// A kernel has one of the two.
 struct Kernel {
     const char *name;
     void (*run)(lopt::Arguments);
+    void (*run_fleet)(lopt::FleetArguments);
 };
 
-#define KERNELS_OF_WIDTH(H)                                                                       \
-    {"lopt_finish_" #H, lopt_finish_##H}, {"lopt_heads_" #H, lopt_heads_##H},                     \
-        {"lopt_apply_" #H, lopt_apply_##H}
+#define ONE(name) {"lopt_" #name, lopt_##name, nullptr}, FLEET(name)
+#define FLEET(name) {"lopt_fleet_" #name, nullptr, lopt_fleet_##name}
+#define OF_EACH_WIDTH(H) ONE(finish_##H), ONE(heads_##H), ONE(apply_##H)
 
 static const Kernel KERNELS[] = {
-    {"lopt_gradients", lopt_gradients}, {"lopt_lines", lopt_lines},
-    {"lopt_accumulate", lopt_accumulate}, {"lopt_finish", lopt_finish},
-    {"lopt_adam", lopt_adam}, KERNELS_OF_WIDTH(4), KERNELS_OF_WIDTH(8), KERNELS_OF_WIDTH(16),
-    KERNELS_OF_WIDTH(32),
+    ONE(gradients), ONE(lines), ONE(accumulate), ONE(finish), ONE(adam),
+    OF_EACH_WIDTH(4), OF_EACH_WIDTH(8), OF_EACH_WIDTH(16), OF_EACH_WIDTH(32),
+    FLEET(forward), FLEET(loss), FLEET(backward),
 };

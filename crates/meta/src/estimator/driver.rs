@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Range, path::Path, sync::Arc};
 
 use candle_core::Tensor;
 use lopt_core::{Error as CoreError, LearnedOptimizer, Purpose, Streams, Workers, normal};
-use lopt_tasks::TaskFamily;
+use lopt_tasks::{NewFleet, TaskFamily, Together};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -22,6 +22,10 @@ pub trait Estimator: Send + Sync {
     /// The name in checkpoints of a task's state between truncations, such as "pair"; `None` if
     /// there is no such state.
     const KEPT: Option<&'static str>;
+
+    /// Whether a task is an antithetic pair of networks, which a GPU may train together with those of
+    /// all other tasks; see [`Estimator::advance_all`].
+    const IN_PAIRS: bool = false;
 
     /// The state of a task between truncations.
     type Unroll: Send;
@@ -55,6 +59,19 @@ pub trait Estimator: Send + Sync {
     /// Returns an error if the task or the optimizer fails.
     fn advance(&self, unroll: &mut Self::Unroll, at: &OuterStep) -> Result<Contribution>;
 
+    /// Advances all tasks of this rank by one truncation. The default advances each by itself, on
+    /// these threads.
+    ///
+    /// # Errors
+    /// As [`Estimator::advance`].
+    fn advance_all(
+        &self,
+        tasks: Vec<(&mut Self::Unroll, OuterStep)>,
+        workers: Workers,
+    ) -> Result<Vec<Contribution>> {
+        advance_each(self, tasks, workers)
+    }
+
     /// The counters and the tensors of a task.
     ///
     /// # Errors
@@ -73,6 +90,16 @@ pub trait Estimator: Send + Sync {
         source: &Source,
         optimizer: &dyn LearnedOptimizer,
     ) -> Result<Self::Unroll>;
+}
+
+/// Advances each task by itself.
+pub(super) fn advance_each<E: Estimator + ?Sized>(
+    estimator: &E,
+    tasks: Vec<(&mut E::Unroll, OuterStep)>,
+    workers: Workers,
+) -> Result<Vec<Contribution>> {
+    let own = workers.map(tasks, |(unroll, at)| estimator.advance(unroll, &at));
+    own.into_iter().collect()
 }
 
 /// The context in which a task is advanced.
@@ -127,13 +154,56 @@ impl<E: Estimator> Driver<E> {
         optimizer: &dyn LearnedOptimizer,
         comm: &dyn Comm,
     ) -> Result<Self> {
+        let pairs = share(comm, estimator.settings().tasks).count();
+        let together = match family.single_mlp() {
+            Some(task) if E::IN_PAIRS => Together::on_gpu(&task, optimizer, 2 * pairs, 2)?,
+            _ => None,
+        };
+        Self::with(estimator, seed, family, workers, optimizer, comm, together)
+    }
+
+    /// [`Driver::new`], with the networks of all pairs of this rank in a fleet that `new` creates.
+    ///
+    /// # Errors
+    /// As [`Driver::new`], or if `new` creates none.
+    pub fn with_fleet(
+        estimator: E,
+        seed: u64,
+        family: Arc<dyn TaskFamily>,
+        optimizer: &dyn LearnedOptimizer,
+        comm: &dyn Comm,
+        new: NewFleet,
+    ) -> Result<Self> {
+        let pairs = share(comm, estimator.settings().tasks).count();
+        let together = match family.single_mlp() {
+            Some(task) if E::IN_PAIRS => Together::by(&task, 2 * pairs, 2, new)?,
+            _ => None,
+        };
+        if together.is_none() {
+            let problem = "these tasks cannot be trained together".to_owned();
+            return Err(CoreError::Mismatch(problem).into());
+        }
+        let workers = Workers::ONE;
+        Self::with(estimator, seed, family, workers, optimizer, comm, together)
+    }
+
+    fn with(
+        estimator: E,
+        seed: u64,
+        family: Arc<dyn TaskFamily>,
+        workers: Workers,
+        optimizer: &dyn LearnedOptimizer,
+        comm: &dyn Comm,
+        together: Option<Together>,
+    ) -> Result<Self> {
         let settings = estimator.settings();
+        let share = share(comm, settings.tasks);
         let source = Source {
             streams: Streams::new(seed),
             family,
             horizon: settings.horizon,
+            together: together.map(|all| (all, share.start)),
         };
-        let share = share(comm, settings.tasks);
         let start = |index| estimator.start(index, &source, optimizer);
         Ok(Self {
             unrolls: share.clone().map(start).collect::<Result<_>>()?,
@@ -174,8 +244,8 @@ impl<E: Estimator> Driver<E> {
         comm: &dyn Comm,
     ) -> Result<Estimate> {
         let (estimator, source) = (&self.estimator, &self.source);
-        let jobs = self.share.clone().zip(&mut self.unrolls).zip(given);
-        let own = self.workers.map(jobs, |((index, unroll), given)| {
+        let tasks = self.share.clone().zip(&mut self.unrolls).zip(given);
+        let tasks = tasks.map(|((index, unroll), given)| {
             let at = OuterStep {
                 index,
                 outer_step,
@@ -183,9 +253,9 @@ impl<E: Estimator> Driver<E> {
                 source,
                 given,
             };
-            estimator.advance(unroll, &at)
+            (unroll, at)
         });
-        let own: Vec<_> = own.into_iter().collect::<Result<_>>()?;
+        let own = estimator.advance_all(tasks.collect(), self.workers)?;
         let n = optimizer.theta().values().len();
         mean_over_ranks(&own, n, estimator.settings().tasks, comm)
     }

@@ -1,13 +1,14 @@
 //! Evolution strategies on whole unrolls.
 
-use lopt_core::LearnedOptimizer;
+use lopt_core::{LearnedOptimizer, Workers};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Contribution, Estimator, OuterStep, Saved, Settings, Source,
     arithmetic::{UnrollLoss, full_es_gradient},
     config::{WithSettings, require_positive},
-    pair::Pair,
+    driver::advance_each,
+    pair::{Pair, StepRecord, truncations},
     snapshot::NamedTensors,
 };
 use crate::{Horizon, Result};
@@ -98,8 +99,41 @@ impl WithSettings for FullEsConfig {
 /// Source: Vicol, Metz & Sohl-Dickstein 2021, arXiv 2112.13835.
 pub struct FullEs(pub FullEsConfig);
 
+impl FullEs {
+    /// A new pair with θ ± ξ, and ξ.
+    fn begin(&self, at: &OuterStep) -> Result<(Pair, Vec<f32>)> {
+        let xi = at.perturbation(self.0.sigma);
+        // Each outer step is an episode: it has its own tasks, initial parameters and minibatches.
+        let mut pair = Pair::start(at.index, at.outer_step, at.source, at.optimizer)?;
+        pair.perturb(at.optimizer, &xi)?;
+        Ok((pair, xi))
+    }
+
+    /// What a pair contributes after an unroll with these steps.
+    fn contribution(&self, xi: Vec<f32>, records: &[StepRecord]) -> Contribution {
+        let FullEsConfig {
+            sigma,
+            loss,
+            clip,
+            sign,
+            ..
+        } = self.0;
+        let losses = [0, 1].map(|half| {
+            let of_half = records.iter().map(|record| f64::from(record.losses[half]));
+            loss.of(of_half)
+        });
+        let xi: Vec<f64> = xi.into_iter().map(f64::from).collect();
+        Contribution {
+            gradient: full_es_gradient(losses, &xi, sigma, clip, sign),
+            meta_loss: (losses[0] + losses[1]) / 2.0,
+            inner_steps: 2 * records.len() as u64,
+        }
+    }
+}
+
 impl Estimator for FullEs {
     const KEPT: Option<&'static str> = None;
+    const IN_PAIRS: bool = true;
     type Unroll = ();
     type Counters = ();
 
@@ -108,7 +142,7 @@ impl Estimator for FullEs {
     }
 
     fn path(&self, source: &Source, optimizer: &dyn LearnedOptimizer) -> Result<String> {
-        Ok(Pair::start(0, 0, source, optimizer)?.halves[0].path())
+        Pair::path(source, optimizer)
     }
 
     fn start(&self, _: u64, _: &Source, _: &dyn LearnedOptimizer) -> Result<()> {
@@ -116,29 +150,33 @@ impl Estimator for FullEs {
     }
 
     fn advance(&self, (): &mut (), at: &OuterStep) -> Result<Contribution> {
-        let FullEsConfig {
-            sigma,
-            loss,
-            clip,
-            sign,
-            ..
-        } = self.0;
-        let xi = at.perturbation(sigma);
-        // Each outer step is an episode: it has its own tasks, initial parameters and minibatches.
-        let mut pair = Pair::start(at.index, at.outer_step, at.source, at.optimizer)?;
-        pair.perturb(at.optimizer, &xi)?;
+        let (mut pair, xi) = self.begin(at)?;
         let horizon = pair.episode.horizon;
         let records = pair.truncation(at.source, horizon as usize)?;
-        let losses = [0, 1].map(|half| {
-            let of_half = records.iter().map(|record| f64::from(record.losses[half]));
-            loss.of(of_half)
-        });
-        let xi: Vec<f64> = xi.into_iter().map(f64::from).collect();
-        Ok(Contribution {
-            gradient: full_es_gradient(losses, &xi, sigma, clip, sign),
-            meta_loss: (losses[0] + losses[1]) / 2.0,
-            inner_steps: 2 * horizon,
-        })
+        Ok(self.contribution(xi, &records))
+    }
+
+    fn advance_all(
+        &self,
+        tasks: Vec<(&mut (), OuterStep)>,
+        workers: Workers,
+    ) -> Result<Vec<Contribution>> {
+        let together = tasks.first().map(|(_, at)| at.source);
+        let together = together.and_then(|source| Some((source, source.together()?.0)));
+        let Some((source, all)) = together else {
+            return advance_each(self, tasks, workers);
+        };
+        let begun = tasks.iter().map(|(_, at)| self.begin(at));
+        let (mut pairs, perturbations): (Vec<_>, Vec<_>) =
+            begun.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        let lengths = pairs.iter().map(|pair| pair.episode.horizon as usize);
+        let lengths: Vec<_> = lengths.collect();
+        let mut pairs: Vec<_> = pairs.iter_mut().collect();
+        let records = truncations(all, &mut pairs, source, &lengths)?;
+        let tasks = perturbations.into_iter().zip(&records);
+        Ok(tasks
+            .map(|(xi, records)| self.contribution(xi, records))
+            .collect())
     }
 
     fn save(&self, (): &()) -> Result<((), NamedTensors)> {

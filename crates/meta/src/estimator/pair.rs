@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use lopt_core::{LearnedOptimizer, Optimizer, Params};
-use lopt_tasks::{Feed, Network, Split};
+use lopt_core::{Error as CoreError, LearnedOptimizer, Optimizer, Params, State};
+use lopt_tasks::{Feed, Loss, Network, Split, Task, Together};
 
 use super::unroll::{Episode, Source};
 use crate::Result;
@@ -24,10 +24,30 @@ pub struct StepRecord {
 /// resets, one trained with θ + ξ and one with θ − ξ.
 pub struct Pair {
     pub episode: Episode,
-    /// The halves of θ + ξ and θ − ξ.
-    pub halves: [Network; 2],
+    halves: Halves,
+}
+
+/// The halves of θ + ξ and θ − ξ.
+enum Halves {
+    Apart(Box<Apart>),
+    /// The networks `first` and `first + 1` of those that are trained together.
+    Together {
+        all: Together,
+        first: usize,
+    },
+}
+
+struct Apart {
+    networks: [Network; 2],
     feed: Feed,
 }
+
+/// A step that only resets the networks.
+const MASKED: StepRecord = StepRecord {
+    losses: [0.0; 2],
+    done: false,
+    masked: true,
+};
 
 impl Pair {
     /// The start of episode `episode`, at ξ = 0.
@@ -38,63 +58,145 @@ impl Pair {
         optimizer: &dyn LearnedOptimizer,
     ) -> Result<Self> {
         let (episode, params) = Episode::start(index, episode, source)?;
-        let unperturbed = optimizer.with_values(optimizer.theta().values().to_vec())?;
-        let optimizer: Arc<dyn LearnedOptimizer> = unperturbed.into();
-        Ok(Self {
-            halves: halves(&episode, &params, [optimizer.clone(), optimizer])?,
-            episode,
-            feed: Feed::default(),
-        })
+        let halves = match source.together() {
+            Some((all, first)) => {
+                let first = 2 * (index - first) as usize;
+                let mut fleet = all.fleet();
+                for network in [first, first + 1] {
+                    fleet.start(network, &params)?;
+                    fleet.set_theta(network, optimizer.theta().values())?;
+                }
+                Halves::Together {
+                    all: all.clone(),
+                    first,
+                }
+            }
+            None => {
+                let unperturbed = optimizer.with_values(optimizer.theta().values().to_vec())?;
+                let optimizer: Arc<dyn LearnedOptimizer> = unperturbed.into();
+                Halves::Apart(Box::new(Apart {
+                    networks: networks(&episode, &params, [optimizer.clone(), optimizer])?,
+                    feed: Feed::default(),
+                }))
+            }
+        };
+        Ok(Self { episode, halves })
+    }
+
+    /// How inner steps are taken.
+    pub fn path(source: &Source, optimizer: &dyn LearnedOptimizer) -> Result<String> {
+        match source.together() {
+            Some((all, _)) => Ok(all.path()),
+            None => match Self::start(0, 0, source, optimizer)?.halves {
+                Halves::Apart(halves) => Ok(halves.networks[0].path()),
+                Halves::Together { all, .. } => Ok(all.path()),
+            },
+        }
     }
 
     /// Continues with θ ± ξ.
     pub fn perturb(&mut self, optimizer: &dyn LearnedOptimizer, xi: &[f32]) -> Result<()> {
         let theta = optimizer.theta().values();
-        for (half, sign) in self.halves.iter_mut().zip([1.0, -1.0]) {
+        for (half, sign) in [1.0, -1.0].into_iter().enumerate() {
             let shifted = theta.iter().zip(xi).map(|(w, xi)| w + sign * xi);
-            half.set_theta(&shifted.collect::<Vec<f32>>())?;
+            let shifted: Vec<f32> = shifted.collect();
+            match &mut self.halves {
+                Halves::Apart(halves) => halves.networks[half].set_theta(&shifted)?,
+                Halves::Together { all, first } => {
+                    all.fleet().set_theta(*first + half, &shifted)?;
+                }
+            }
         }
         Ok(())
     }
 
-    /// One inner step of both halves, or the reset that follows the last one.
-    ///
-    /// A step whose gradient is not finite changes nothing: the network stays where it
-    /// diverged. Its loss counts as it is, at the upper bound if it is not finite.
-    fn step(&mut self, source: &Source) -> Result<StepRecord> {
-        if self.episode.is_over() {
-            let optimizers = self.halves.each_ref().map(|half| half.optimizer().clone());
-            let next = self.episode.episode + 1;
-            let (episode, params) = Episode::start(self.episode.index, next, source)?;
-            self.halves = halves(&episode, &params, optimizers)?;
-            self.episode = episode;
-            return Ok(StepRecord {
-                losses: [0.0; 2],
-                done: false,
-                masked: true,
-            });
-        }
-        let mut rng = self.episode.batch_rng(source, 0);
-        self.halves[0].draw(Split::Train, &mut rng, &mut self.feed)?;
-        let mut losses = [0.0; 2];
-        for (half, loss) in self.halves.iter_mut().zip(&mut losses) {
-            *loss = self.episode.task.normalize(half.step(&mut self.feed)?.loss);
-        }
-        self.episode.inner_step += 1;
-        Ok(StepRecord {
-            losses,
-            done: self.episode.is_over(),
-            masked: false,
+    /// Copies of φ and of the optimizer's state of one half.
+    pub fn half(&self, half: usize) -> Result<(Params, State)> {
+        Ok(match &self.halves {
+            Halves::Apart(halves) => {
+                let network = &halves.networks[half];
+                (network.params()?, network.state()?)
+            }
+            Halves::Together { all, first } => {
+                let fleet = all.fleet();
+                (fleet.params(first + half)?, fleet.state(first + half)?)
+            }
         })
     }
 
-    /// `length` inner steps.
+    /// Continues one half from the given parameters and state.
+    pub fn restore(&mut self, half: usize, params: &Params, state: State) -> Result<()> {
+        match &mut self.halves {
+            Halves::Apart(halves) => halves.networks[half].restore(params, state)?,
+            Halves::Together { all, first } => {
+                all.fleet().restore(*first + half, params, &state)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// If the unroll is over, begins the next one, and returns its initial parameters.
+    fn begin_next(&mut self, source: &Source) -> Result<Option<Params>> {
+        if !self.episode.is_over() {
+            return Ok(None);
+        }
+        let next = self.episode.episode + 1;
+        let (episode, params) = Episode::start(self.episode.index, next, source)?;
+        self.episode = episode;
+        Ok(Some(params))
+    }
+
+    /// One inner step of both halves, or the reset that follows the last one; the losses, which a GPU
+    /// may still compute, are added to `losses`.
+    ///
+    /// A step whose gradient is not finite changes nothing: the network stays where it
+    /// diverged. Its loss counts as it is, at the upper bound if it is not finite.
+    fn step(&mut self, source: &Source, losses: &mut Vec<Loss>) -> Result<StepRecord> {
+        let next = self.begin_next(source)?;
+        let Halves::Apart(apart) = &mut self.halves else {
+            let problem = "networks of a fleet take no steps of their own";
+            return Err(CoreError::Mismatch(problem.to_owned()).into());
+        };
+        let Apart {
+            networks: halves,
+            feed,
+        } = &mut **apart;
+        if let Some(params) = next {
+            let optimizers = halves.each_ref().map(|half| half.optimizer().clone());
+            *halves = networks(&self.episode, &params, optimizers)?;
+            return Ok(MASKED);
+        }
+        let mut rng = self.episode.batch_rng(source, 0);
+        halves[0].draw(Split::Train, &mut rng, feed)?;
+        for half in halves {
+            losses.push(half.step_without_waiting(feed)?);
+        }
+        self.episode.inner_step += 1;
+        Ok(StepRecord {
+            done: self.episode.is_over(),
+            masked: false,
+            ..MASKED
+        })
+    }
+
+    /// `length` inner steps. On a GPU, all of them are launched before the losses are read.
     pub fn truncation(&mut self, source: &Source, length: usize) -> Result<Vec<StepRecord>> {
-        (0..length).map(|_| self.step(source)).collect()
+        let (mut records, mut losses, mut tasks) = (vec![], vec![], vec![]);
+        for _ in 0..length {
+            records.push(self.step(source, &mut losses)?);
+            tasks.push(self.episode.task.clone());
+        }
+        let losses = Loss::values(&losses)?;
+        let unmasked = records.iter_mut().zip(tasks);
+        let unmasked = unmasked.filter(|(record, _)| !record.masked);
+        for ((record, task), losses) in unmasked.zip(losses.as_chunks::<2>().0) {
+            record.losses = losses.map(|loss| task.normalize(loss));
+        }
+        Ok(records)
     }
 }
 
-fn halves(
+fn networks(
     episode: &Episode,
     params: &Params,
     optimizers: [Arc<dyn Optimizer>; 2],
@@ -105,4 +207,62 @@ fn halves(
     };
     let [plus, minus] = optimizers.map(start);
     Ok([plus?, minus?])
+}
+
+/// [`Pair::truncation`] of all pairs that are trained together, in the order of their networks; each
+/// has its own length. All inner steps are launched before the losses of any are read.
+///
+/// A pair that has taken all of its steps goes on with any minibatch until the others have.
+pub fn truncations(
+    all: &Together,
+    pairs: &mut [&mut Pair],
+    source: &Source,
+    lengths: &[usize],
+) -> Result<Vec<Vec<StepRecord>>> {
+    let task = all.task();
+    let (steps, batch) = (
+        lengths.iter().copied().max().unwrap_or(0),
+        task.config().batch_size,
+    );
+    let mut rows = vec![0; steps * pairs.len() * batch];
+    let mut records = vec![vec![]; pairs.len()];
+    let mut restarts = vec![vec![]; steps];
+    let count = pairs.len();
+    for (at, (pair, &length)) in pairs.iter_mut().zip(lengths).enumerate() {
+        for (step, restarts) in restarts.iter_mut().enumerate().take(length) {
+            if let Some(params) = pair.begin_next(source)? {
+                restarts.push((2 * at, params));
+                records[at].push(MASKED);
+                continue;
+            }
+            let mut rng = pair.episode.batch_rng(source, 0);
+            let drawn = task.draw_rows(Split::Train, &mut rng);
+            let to = &mut rows[(step * count + at) * batch..][..batch];
+            to.iter_mut().zip(drawn).for_each(|(to, row)| *to = row);
+            pair.episode.inner_step += 1;
+            records[at].push(StepRecord {
+                done: pair.episode.is_over(),
+                masked: false,
+                ..MASKED
+            });
+        }
+    }
+    let mut fleet = all.fleet();
+    fleet.begin(&rows)?;
+    for restarts in &restarts {
+        fleet.step()?;
+        for (first, params) in restarts {
+            fleet.start(*first, params)?;
+            fleet.start(*first + 1, params)?;
+        }
+    }
+    let taken = fleet.taken()?;
+    for (step, of_step) in taken.chunks_exact(2 * count).enumerate() {
+        for (records, halves) in records.iter_mut().zip(of_step.as_chunks::<2>().0) {
+            if let Some(record) = records.get_mut(step).filter(|record| !record.masked) {
+                record.losses = halves.map(|half| task.normalize(half.loss));
+            }
+        }
+    }
+    Ok(records)
 }

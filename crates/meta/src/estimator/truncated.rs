@@ -2,14 +2,15 @@
 //! plain.
 
 use candle_core::{DType, Device, Tensor};
-use lopt_core::LearnedOptimizer;
+use lopt_core::{LearnedOptimizer, Workers};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Contribution, Driver, Estimator, OuterStep, Saved, Settings, Source,
     arithmetic::{es_gradient, pes_gradient},
     config::WithSettings,
-    pair::Pair,
+    driver::advance_each,
+    pair::{Pair, StepRecord, truncations},
     snapshot::{NamedTensors, named},
     unroll::Counters,
 };
@@ -130,6 +131,46 @@ impl TruncatedEs {
     }
 }
 
+impl TruncatedEs {
+    /// Draws ξ for a truncation, and continues a pair with θ ± ξ.
+    fn perturb(&self, kept: &mut Kept, at: &OuterStep) -> Result<Vec<f32>> {
+        let xi = at.perturbation(self.config.sigma);
+        kept.pair.perturb(at.optimizer, &xi)?;
+        Ok(xi)
+    }
+
+    /// What a pair contributes after a truncation with these steps.
+    fn contribution(
+        &self,
+        kept: &mut Kept,
+        xi: Vec<f32>,
+        records: &[StepRecord],
+    ) -> Result<Contribution> {
+        let Kept { pair, accumulated } = kept;
+        let TruncatedConfig { sigma, sign, .. } = self.config;
+        let xi: Vec<f64> = xi.into_iter().map(f64::from).collect();
+        let gradient = match self.persistence {
+            Persistence::Persistent => {
+                let (gradient, sum) = pes_gradient(records, accumulated, &xi, sigma, sign);
+                *accumulated = sum;
+                gradient
+            }
+            Persistence::Forgetful => {
+                let (params, state) = pair.half(0)?;
+                pair.restore(1, &params, state)?;
+                es_gradient(records, &xi, sigma, sign)
+            }
+        };
+        let unmasked = 2 * records.iter().filter(|record| !record.masked).count();
+        let losses: f64 = records.iter().flat_map(|r| r.losses).map(f64::from).sum();
+        Ok(Contribution {
+            gradient,
+            meta_loss: losses / unmasked.max(2) as f64,
+            inner_steps: unmasked as u64,
+        })
+    }
+}
+
 /// A pair between truncations.
 pub struct Kept {
     pair: Pair,
@@ -142,6 +183,7 @@ const HALVES: [&str; 2] = ["plus/", "minus/"];
 
 impl Estimator for TruncatedEs {
     const KEPT: Option<&'static str> = Some("pair");
+    const IN_PAIRS: bool = true;
     type Unroll = Kept;
     type Counters = Counters<[u64; 2]>;
 
@@ -150,7 +192,7 @@ impl Estimator for TruncatedEs {
     }
 
     fn path(&self, source: &Source, optimizer: &dyn LearnedOptimizer) -> Result<String> {
-        Ok(Pair::start(0, 0, source, optimizer)?.halves[0].path())
+        Pair::path(source, optimizer)
     }
 
     fn start(&self, index: u64, source: &Source, optimizer: &dyn LearnedOptimizer) -> Result<Kept> {
@@ -163,38 +205,38 @@ impl Estimator for TruncatedEs {
     }
 
     fn advance(&self, kept: &mut Kept, at: &OuterStep) -> Result<Contribution> {
-        let Kept { pair, accumulated } = kept;
-        let TruncatedConfig { sigma, sign, .. } = self.config;
-        let xi = at.perturbation(sigma);
-        pair.perturb(at.optimizer, &xi)?;
-        let records = pair.truncation(at.source, self.config.truncation)?;
-        let xi: Vec<f64> = xi.into_iter().map(f64::from).collect();
-        let gradient = match self.persistence {
-            Persistence::Persistent => {
-                let (gradient, sum) = pes_gradient(&records, accumulated, &xi, sigma, sign);
-                *accumulated = sum;
-                gradient
-            }
-            Persistence::Forgetful => {
-                let [plus, minus] = &mut pair.halves;
-                minus.restore(&plus.params()?, plus.state()?)?;
-                es_gradient(&records, &xi, sigma, sign)
-            }
+        let xi = self.perturb(kept, at)?;
+        let length = self.config.truncation;
+        let records = kept.pair.truncation(at.source, length)?;
+        self.contribution(kept, xi, &records)
+    }
+
+    fn advance_all(
+        &self,
+        mut tasks: Vec<(&mut Kept, OuterStep)>,
+        workers: Workers,
+    ) -> Result<Vec<Contribution>> {
+        let together = tasks.first().map(|(_, at)| at.source);
+        let together = together.and_then(|source| Some((source, source.together()?.0)));
+        let Some((source, all)) = together else {
+            return advance_each(self, tasks, workers);
         };
-        let unmasked = 2 * records.iter().filter(|record| !record.masked).count();
-        let losses: f64 = records.iter().flat_map(|r| r.losses).map(f64::from).sum();
-        Ok(Contribution {
-            gradient,
-            meta_loss: losses / unmasked.max(2) as f64,
-            inner_steps: unmasked as u64,
-        })
+        let perturbations = tasks.iter_mut().map(|(kept, at)| self.perturb(kept, at));
+        let perturbations: Vec<_> = perturbations.collect::<Result<_>>()?;
+        let mut pairs: Vec<_> = tasks.iter_mut().map(|(kept, _)| &mut kept.pair).collect();
+        let lengths = vec![self.config.truncation; pairs.len()];
+        let records = truncations(all, &mut pairs, source, &lengths)?;
+        let tasks = tasks.into_iter().zip(perturbations).zip(&records);
+        tasks
+            .map(|(((kept, _), xi), records)| self.contribution(kept, xi, records))
+            .collect()
     }
 
     fn save(&self, kept: &Kept) -> Result<(Self::Counters, NamedTensors)> {
         let mut tensors = vec![];
         let mut steps = [0; 2];
-        for ((half, prefix), step) in kept.pair.halves.iter().zip(HALVES).zip(&mut steps) {
-            let (params, state) = (half.params()?, half.state()?);
+        for (half, (prefix, step)) in HALVES.into_iter().zip(&mut steps).enumerate() {
+            let (params, state) = kept.pair.half(half)?;
             *step = state.step;
             tensors.extend(named(prefix, &params, &state));
         }
@@ -216,10 +258,11 @@ impl Estimator for TruncatedEs {
         let n = optimizer.theta().values().len();
         let fits = |sum: &Tensor| sum.dims() == [n] && sum.dtype() == DType::F64;
         let accumulated = saved.take("perturbation", fits)?.to_vec1()?;
-        let halves = pair.halves.iter_mut().zip(HALVES);
-        for ((half, prefix), step) in halves.zip(counters.optimizer_steps) {
-            let (params, state) = saved.network(prefix, &half.params()?, half.state()?, step)?;
-            half.restore(&params, state)?;
+        let halves = HALVES.into_iter().zip(counters.optimizer_steps);
+        for (half, (prefix, step)) in halves.enumerate() {
+            let (params, state) = pair.half(half)?;
+            let (params, state) = saved.network(prefix, &params, state, step)?;
+            pair.restore(half, &params, state)?;
         }
         Ok(Kept { pair, accumulated })
     }

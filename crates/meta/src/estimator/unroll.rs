@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lopt_core::{Params, Purpose, Rng, Streams};
-use lopt_tasks::{Task, TaskFamily};
+use lopt_tasks::{Task, TaskFamily, Together};
 use serde::{Deserialize, Serialize};
 
 use crate::{Horizon, Result};
@@ -16,6 +16,15 @@ pub struct Source {
     pub family: Arc<dyn TaskFamily>,
     /// The distribution of the lengths of unrolls.
     pub horizon: Horizon,
+    /// The networks of all pairs, if they are trained together, and the index of the first pair.
+    pub(super) together: Option<(Together, u64)>,
+}
+
+impl Source {
+    /// The networks of all pairs, if they are trained together, and the index of the first pair.
+    pub(super) fn together(&self) -> Option<(&Together, u64)> {
+        self.together.as_ref().map(|(all, first)| (all, *first))
+    }
 }
 
 /// One unroll from its reset to its horizon, and its progress.

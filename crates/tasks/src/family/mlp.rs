@@ -125,4 +125,11 @@ impl TaskFamily for MlpFamily {
         let tensors = |task: &MlpTask| task.sizes().len();
         draw(&self.tasks, tensors, self.reparametrize, rng)
     }
+
+    fn single_mlp(&self) -> Option<Arc<MlpTask>> {
+        match (&*self.tasks, self.reparametrize) {
+            ([task], None) => Some(task.clone()),
+            _ => None,
+        }
+    }
 }
