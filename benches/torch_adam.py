@@ -9,8 +9,12 @@ import json
 import statistics
 import sys
 import time
+import warnings
 
-import torch
+# About NumPy, which is not needed.
+warnings.filterwarnings("ignore")
+
+import torch  # noqa: E402
 
 
 def step_time(shapes, rounds, **how):

@@ -15,11 +15,21 @@ export LD_LIBRARY_PATH
 # The driver translates the kernels once.
 export CUDA_CACHE_PATH=${TMPDIR:-/tmp}/lopt-kernels CUDA_CACHE_MAXSIZE=2000000000
 status=0
-timeout 150 ./tests --nocapture --test-threads 1 >"$to/tests.log" 2>&1 || status=$?
+timeout 100 ./tests --nocapture --test-threads 1 >"$to/tests.log" 2>&1 || status=$?
 tail -25 "$to/tests.log"
-timeout 300 ./measure "$to/gpu.json" 2>&1 | tee "$to/measure.log"
+timeout 150 ./measure "$to/gpu.json" 2>&1 | tee "$to/measure.log"
+# Meta-training as users start it, on the GPU and on this machine's CPU.
+for device in cuda:0 cpu; do
+    timeout 60 ./lopt meta-train --device $device --set outer.steps=200 --run-dir "$to/$device" \
+        >"$to/$device.log" 2>&1
+    echo "meta-train --device $device: $?"
+    tail -8 "$to/$device.log"
+done
+# 500 steps of each task of the suites on both.
+timeout 150 ./suites "$to/suites.json" >"$to/suites.log" 2>&1
+tail -5 "$to/suites.log"
 if command -v compute-sanitizer >/dev/null; then
-    timeout 100 compute-sanitizer --error-exitcode 9 ./tests invalid >"$to/sanitizer.log" 2>&1
+    timeout 60 compute-sanitizer --error-exitcode 9 ./tests invalid >"$to/sanitizer.log" 2>&1
     echo "compute-sanitizer: $?"
     tail -3 "$to/sanitizer.log"
 fi

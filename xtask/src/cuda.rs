@@ -17,17 +17,28 @@ const LIBRARIES: [&str; 6] = ["cuda", "cudart", "cublas", "cublasLt", "curand", 
 /// What that one is called when a program starts.
 const LIBRARY: &str = "libcuda.so.1";
 
-/// The tests of the crate that calls the driver; a warning is an error.
-const TESTS: [&str; 9] = [
+/// The tests of the crate that calls the driver, and of meta-training with it; the programs that measure
+/// are only built. A warning is an error.
+const TESTS: [&str; 19] = [
     "--config",
     r#"build.rustflags=["-D", "warnings"]"#,
     "test",
     "--package",
     "lopt-cuda-backend",
+    "--package",
+    "lopt",
+    "--package",
+    "lopt-eval",
     "--features",
-    "cuda",
+    "lopt-cuda-backend/cuda,lopt/cuda,lopt-eval/cuda",
     "--test",
     "gpu",
+    "--test",
+    "cuda",
+    "--example",
+    "gpu",
+    "--example",
+    "gpu_suites",
 ];
 
 /// Runs the tests, and returns their exit code.

@@ -13,16 +13,22 @@ use crate::lopt::{built, root};
 /// Where the programs and their script are packed.
 const FOLDER: &str = "target/gpu";
 
-/// Builds the tests and the measuring program with the feature `cuda`, and packs them with the
+/// Each program: its name in the package, and the crate, kind and name that cargo knows it by.
+const PROGRAMS: [(&str, &str, &str, &str); 4] = [
+    ("tests", "lopt-cuda-backend", "--test", "gpu"),
+    ("measure", "lopt-cuda-backend", "--example", "gpu"),
+    ("suites", "lopt-eval", "--example", "gpu_suites"),
+    ("lopt", "lopt", "--bin", "lopt"),
+];
+
+/// Builds the tests, the measuring programs and `lopt` with the feature `cuda`, and packs them with the
 /// script that runs there.
 pub fn run() -> Result<ExitCode> {
-    let package = ["--package", "lopt-cuda-backend", "--features", "cuda"];
-    let programs = [("tests", "--test"), ("measure", "--example")];
     let folder = root().join(FOLDER);
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    for (name, kind) in programs {
-        let arguments = [&package[..], &[kind, "gpu"]].concat();
-        let paths = match built(&arguments, &["gpu"])? {
+    for (name, package, kind, program) in PROGRAMS {
+        let arguments = ["--package", package, "--features", "cuda", kind, program];
+        let paths = match built(&arguments, &[program])? {
             Ok(paths) => paths,
             Err(code) => return Ok(code),
         };

@@ -392,6 +392,16 @@ fn compare(
         difference(ours_mean, mean_loss),
         difference(ours_final, final_loss),
     );
+    if ours_mean > mean_loss {
+        let (steps, run) = (trainer.config().outer.steps, path.display().to_string());
+        let more = format!(
+            "A learned optimizer is above Adam until it was meta-trained for long enough. To go on: \
+             lopt meta-train --resume {} --set outer.steps={}",
+            quoted(&run),
+            10 * steps
+        );
+        println!("{}", paragraph("", &more));
+    }
     pages::save(&pages::of_run(path, metrics, Some(&found))?, path)?;
     pages::announce(path);
     let theta = quoted(&found_theta(path).display().to_string());

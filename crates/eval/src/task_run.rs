@@ -199,7 +199,7 @@ impl TaskRun<'_> {
             let mut seeds: Vec<u64> = (0..settings.seeds).collect();
             seeds.retain(|seed| !self.runs.has(entry, runner, *seed));
             let (start, optimizer) = (Instant::now(), &*runner.optimizer);
-            let curves = train_together(&self.task, optimizer, entry.horizon, &seeds, stop)?;
+            let curves = train_together(&self.task, optimizer, entry.horizon, true, &seeds, stop)?;
             let took = start.elapsed() / seeds.len().max(1) as u32;
             for (seed, curve) in seeds.into_iter().zip(curves.into_iter().flatten()) {
                 self.runs.keep(entry, runner, seed, &curve, took)?;

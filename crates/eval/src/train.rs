@@ -135,13 +135,15 @@ impl Training {
 /// Steps of networks that are trained together, between two questions whether to stop.
 const TOGETHER: u64 = 500;
 
-/// [`train`] for some seeds, whose networks a GPU trains together; `None` if it cannot. A network
+/// [`train`] for some seeds, whose networks a GPU trains together, with a test at the end if asked;
+/// `None` if it cannot. A network
 /// whose gradient was not finite goes on with the next minibatch, but its losses do not count any
 /// more.
 pub(crate) fn train_together(
     task: &Arc<dyn Task>,
     optimizer: &dyn Optimizer,
     steps: u64,
+    test: bool,
     seeds: &[u64],
     stop: &AtomicBool,
 ) -> Result<Option<Vec<Curve>>> {
@@ -189,7 +191,7 @@ pub(crate) fn train_together(
             }
         }
     }
-    for (network, curve) in curves.iter_mut().enumerate() {
+    for (network, curve) in curves.iter_mut().enumerate().filter(|_| test) {
         curve.tests.push(task.test(&together.params(network)?)?);
     }
     Ok(Some(curves))
@@ -214,6 +216,12 @@ pub fn train_all(
     stop: &AtomicBool,
 ) -> Result<Vec<Vec<Curve>>> {
     check_seeds(seeds)?;
+    let all: Vec<u64> = (0..seeds).collect();
+    let together = optimizers.iter();
+    let together = together.map(|one| train_together(task, &**one, steps, false, &all, stop));
+    if let Some(curves) = together.collect::<Result<Option<Vec<_>>>>()? {
+        return Ok(curves);
+    }
     let run = |optimizer: &Arc<dyn Optimizer>, seed| train(task, optimizer, steps, &[], seed);
     for_all(optimizers, seeds, workers, stop, run)
 }

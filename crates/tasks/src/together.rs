@@ -35,6 +35,9 @@ impl Together {
         networks: usize,
         sharing: usize,
     ) -> Result<Option<Self>> {
+        if task.device().is_cpu() {
+            return Ok(None);
+        }
         let kernels = optimizer.kernels();
         let Some(kernels) = kernels.and_then(|kernels| kernels.downcast::<Kernels>().ok()) else {
             return Ok(None);
