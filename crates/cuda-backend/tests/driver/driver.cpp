@@ -66,6 +66,7 @@ Status cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
 Status cuCtxDestroy_v2(Handle) { return SUCCESS; }
 Status cuCtxGetCurrent(Handle *context) { return *context = SOME, SUCCESS; }
 Status cuCtxSetCurrent(Handle) { return SUCCESS; }
+Status cuCtxSynchronize() { return SUCCESS; }
 Status cuStreamCreate(Handle *stream, unsigned) { return *stream = SOME, SUCCESS; }
 Status cuStreamDestroy_v2(Handle) { return SUCCESS; }
 Status cuStreamWaitEvent(Handle, Handle, unsigned) { return SUCCESS; }
