@@ -23,11 +23,11 @@ struct Measured {
     seconds: Vec<Seconds>,
 }
 
-/// Of a step, for each implementation.
+/// Of a step, for each implementation that this version has.
 #[derive(Deserialize)]
 struct Seconds {
-    fused: f64,
-    foreach: f64,
+    fused: Option<f64>,
+    foreach: Option<f64>,
 }
 
 /// The time of a step, if this Python has PyTorch; else says so, and returns no rows.
@@ -41,16 +41,15 @@ pub fn rows(python: &Path, rounds: usize, all: &[Tensors]) -> Result<Vec<Row>> {
     }
     let measured = measure(python, rounds, all)?;
     let torch = measured.torch;
-    let row = |(tensors, seconds): (&Tensors, f64), how: &str| {
+    let row = |tensors: &Tensors, how: &str, seconds: Option<f64>| {
         let n = tensors.numel();
         let work = format!("torch {torch} Adam({how}=True) step, {n} parameters");
-        Row::new(work, 1e9 * seconds / n as f64, "ns/parameter")
+        Some(Row::new(work, 1e9 * seconds? / n as f64, "ns/parameter"))
     };
     let of_size = |(tensors, seconds): (&Tensors, &Seconds)| {
-        [
-            row((tensors, seconds.fused), "fused"),
-            row((tensors, seconds.foreach), "foreach"),
-        ]
+        let fused = row(tensors, "fused", seconds.fused);
+        let foreach = row(tensors, "foreach", seconds.foreach);
+        fused.into_iter().chain(foreach).collect::<Vec<_>>()
     };
     Ok(all
         .iter()
@@ -69,7 +68,8 @@ fn measure(python: &Path, rounds: usize, all: &[Tensors]) -> Result<Measured> {
         .with_context(|| python.display().to_string())?;
     if let Some(mut input) = child.stdin.take() {
         let asked = json!({ "rounds": rounds, "shapes": shapes });
-        input.write_all(asked.to_string().as_bytes())?;
+        // If the program has ended early, its status says why.
+        let _ = input.write_all(asked.to_string().as_bytes());
     }
     let output = child.wait_with_output()?;
     if !output.status.success() {

@@ -20,10 +20,10 @@ tail -25 "$to/tests.log"
 timeout 150 ./measure "$to/gpu.json" 2>&1 | tee "$to/measure.log"
 # Meta-training as users start it, on the GPU and on this machine's CPU.
 for device in cuda:0 cpu; do
-    timeout 60 ./lopt meta-train --device $device --set outer.steps=200 --run-dir "$to/$device" \
-        >"$to/$device.log" 2>&1
+    run=$to/run-on-${device%:0}
+    timeout 60 ./lopt meta-train --device $device --set outer.steps=200 --run-dir "$run" >"$run.log" 2>&1
     echo "meta-train --device $device: $?"
-    tail -8 "$to/$device.log"
+    tail -8 "$run.log"
 done
 # 500 steps of each task of the suites on both.
 timeout 150 ./suites "$to/suites.json" >"$to/suites.log" 2>&1

@@ -174,7 +174,7 @@ mod with_a_script_for_cargo {
                 "skipped: tests of the feature mpi",
             ),
             (
-                "--package lopt-cuda-backend --features cuda",
+                "--features lopt-cuda-backend/cuda,lopt/cuda,lopt-eval/cuda --test gpu --test cuda",
                 "skipped: steps on CUDA tensors",
             ),
         ] {

@@ -395,10 +395,10 @@ fn compare(
     if ours_mean > mean_loss {
         let (steps, run) = (trainer.config().outer.steps, path.display().to_string());
         let more = format!(
-            "A learned optimizer is above Adam until it was meta-trained for long enough. To go on: \
-             lopt meta-train --resume {} --set outer.steps={}",
+            "A learned optimizer has a higher loss than Adam until it has been meta-trained for long \
+             enough. To continue: lopt meta-train --resume {} --set outer.steps={}",
             quoted(&run),
-            10 * steps
+            steps.saturating_mul(10)
         );
         println!("{}", paragraph("", &more));
     }

@@ -241,7 +241,7 @@ fn inner_steps(gpu: &Device, pairs: usize) -> Result<Value> {
         for _ in 0..steps {
             fleet.step()?;
         }
-        let taken = fleet.taken()?;
+        let taken = fleet.results()?;
         Ok((started.elapsed(), taken[taken.len() - 1].loss))
     };
     truncation()?;

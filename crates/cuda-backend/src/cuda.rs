@@ -69,8 +69,8 @@ pub fn fleet(
     Ok(fleet.map(|fleet| Box::new(fleet) as _))
 }
 
-/// The stream of one of candle's devices. It is private, and so are its launches: only a session
-/// makes them, with the addresses of its own memory and of tensors.
+/// The stream of one of candle's devices. It is private, and so are its launches: only sessions
+/// and fleets make them, with the addresses of their own memory and of tensors.
 struct Cuda {
     device: CudaDevice,
     stream: Arc<CudaStream>,

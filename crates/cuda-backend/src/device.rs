@@ -39,8 +39,8 @@ pub trait Device: Send + Sync {
     /// Returns an error if there is none, or the device cannot run it.
     fn kernel(&self, name: &str) -> Result<Self::Kernel>;
 
-    /// Launches a kernel after all launches and copies before it, without waiting for it. Its blocks
-    /// have `threads` threads.
+    /// Launches a kernel after all launches and copies before it, without waiting for it. `grid` is
+    /// \[blocks, networks\], and a block has `threads` threads.
     ///
     /// # Errors
     /// Returns an error if the device fails.

@@ -14,8 +14,12 @@ use crate::{Device, Kernels, on_device::on_host, slots::SlotLayout};
 /// together.
 ///
 /// [`Fleet::begin`] is given the minibatches of some steps, [`Fleet::step`] takes one of them, and
-/// [`Fleet::taken`] waits for all of them. A network whose gradient is not finite stays as it is
-/// in that step. Networks may be started or restored between any two steps.
+/// [`Fleet::results`] waits for all of them. A network whose gradient is not finite stays as it is
+/// in that step. Networks may be started or restored between any two steps. The factor on steps is
+/// that of the optimizer when the fleet was created.
+///
+/// # Panics
+/// Methods panic if there is no such network.
 pub trait Fleet: Send {
     /// The name of the kernels, such as "cuda".
     fn path(&self) -> &'static str;
@@ -54,7 +58,8 @@ pub trait Fleet: Send {
     fn state(&self, network: usize) -> Result<State>;
 
     /// Takes over the minibatches of the next steps: indices of images, \[steps, minibatches,
-    /// batch\]. Consecutive networks share a minibatch.
+    /// batch\]. Consecutive networks share a minibatch. Minibatches and results of earlier steps are
+    /// forgotten.
     ///
     /// # Errors
     /// Returns an error if the number of indices is wrong, one of them is out of range, or the device
@@ -67,17 +72,16 @@ pub trait Fleet: Send {
     /// Returns an error if there is no minibatch left, or the device fails.
     fn step(&mut self) -> Result<()>;
 
-    /// Waits for the steps since [`Fleet::begin`], and returns what came of them, \[steps,
-    /// networks\].
+    /// Waits for the steps since [`Fleet::begin`], and returns their results, \[steps, networks\].
     ///
     /// # Errors
     /// Returns an error if the device fails.
-    fn taken(&mut self) -> Result<Vec<Taken>>;
+    fn results(&mut self) -> Result<Vec<StepResult>>;
 }
 
-/// What came of a step of one network.
+/// The result of a step of one network.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Taken {
+pub struct StepResult {
     /// The loss on the minibatch before the update.
     pub loss: f32,
     /// Whether the step was skipped because the gradient was not finite; φ and the state are unchanged
@@ -110,7 +114,7 @@ pub struct Classifier<'a> {
 }
 
 /// The bytes of a loss and a flag.
-const TAKEN: usize = f32::SIZE + u32::SIZE;
+const RESULT: usize = f32::SIZE + u32::SIZE;
 
 /// An array for each network, one after another.
 struct PerNetwork<M> {
@@ -176,7 +180,7 @@ pub struct MlpFleet<D: Device> {
     /// Memory that only the kernels use: constants, arguments, gradients, values, images.
     _fixed: Vec<D::Memory>,
     fleet: layout::Fleet,
-    /// The minibatches and results of as many steps as there is room for.
+    /// The minibatches and results of as many steps as fit.
     steps: Option<Steps<D::Memory>>,
     /// Steps that were begun, and of these the ones taken.
     begun: usize,
@@ -186,8 +190,8 @@ pub struct MlpFleet<D: Device> {
 
 struct Steps<M> {
     rows: M,
-    taken: M,
-    room: usize,
+    results: M,
+    capacity: usize,
 }
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
@@ -243,6 +247,14 @@ impl<D: Device> MlpFleet<D> {
         let values = per_network(plan.value_size() * f32::SIZE)?;
         let thetas = per_network(theta.len() * f32::SIZE)?;
         let constants = per_network(plan.optimizer.constant_bytes())?;
+        // The kernels compute where a network's arrays begin.
+        for (memory, floats) in [
+            (&params, plan.size()),
+            (&grads, plan.size()),
+            (&values, plan.value_size()),
+        ] {
+            assert_eq!(memory.bytes, floats * f32::SIZE);
+        }
 
         let mut content = vec![0; networks * constants.bytes];
         let mut arguments = [vec![], vec![]];
@@ -366,6 +378,13 @@ fn check(classifier: &Classifier) -> Result<()> {
         labels,
         ..
     } = classifier;
+    let parameters = 2 * model.layers.len();
+    let exists = |index: usize| index < parameters;
+    let mut layers = model.layers.iter();
+    if !layers.all(|layer| exists(layer.weight) && exists(layer.bias)) {
+        let problem = format!("a layer's parameters are not among {parameters}");
+        return Err(Error::Mismatch(problem));
+    }
     let sizes = template.tensors().iter().map(Tensor::elem_count);
     let (Some(first), Some(last)) = (model.layers.first(), model.layers.last()) else {
         return Err(Error::Mismatch("a network without layers".to_owned()));
@@ -451,19 +470,24 @@ impl<D: Device> Fleet for MlpFleet<D> {
             )));
         }
         let device = &self.device;
-        if self.steps.as_ref().is_none_or(|memory| memory.room < steps) {
-            let taken = device.zeros(steps * self.plan.networks() * TAKEN)?;
+        if self
+            .steps
+            .as_ref()
+            .is_none_or(|memory| memory.capacity < steps)
+        {
+            let results = device.zeros(steps * self.plan.networks() * RESULT)?;
             let rows = device.zeros(steps * per_step * u32::SIZE)?;
             self.fleet.rows = device.address(&rows);
-            self.fleet.taken = device.address(&taken);
-            let room = steps;
-            self.steps = Some(Steps { rows, taken, room });
+            self.fleet.results = device.address(&results);
+            let capacity = steps;
+            self.steps = Some(Steps {
+                rows,
+                results,
+                capacity,
+            });
         }
         if let Some(memory) = &mut self.steps {
             device.write(&mut memory.rows, 0, &bytes_of(rows))?;
-        }
-        if std::mem::take(&mut self.are_new) {
-            device.write(&mut self.thetas.memory, 0, &self.new_thetas)?;
         }
         (self.begun, self.taken) = (steps, 0);
         Ok(())
@@ -472,6 +496,10 @@ impl<D: Device> Fleet for MlpFleet<D> {
     fn step(&mut self) -> Result<()> {
         if self.taken == self.begun {
             return Err(Error::Mismatch("there is no minibatch left".to_owned()));
+        }
+        if std::mem::take(&mut self.are_new) {
+            let (device, thetas) = (&self.device, &mut self.thetas.memory);
+            device.write(thetas, 0, &self.new_thetas)?;
         }
         let networks = self.plan.networks() as u32;
         for (launch, kernel) in self.plan.launches().iter().zip(&self.launched) {
@@ -491,14 +519,14 @@ impl<D: Device> Fleet for MlpFleet<D> {
         Ok(())
     }
 
-    fn taken(&mut self) -> Result<Vec<Taken>> {
-        let mut bytes = vec![0; self.taken * self.plan.networks() * TAKEN];
+    fn results(&mut self) -> Result<Vec<StepResult>> {
+        let mut bytes = vec![0; self.taken * self.plan.networks() * RESULT];
         if let Some(memory) = &self.steps {
-            self.device.read(&memory.taken, 0, &mut bytes)?;
+            self.device.read(&memory.results, 0, &mut bytes)?;
         }
-        let taken = bytes.as_chunks::<TAKEN>().0.iter();
-        Ok(taken
-            .map(|[a, b, c, d, skipped @ ..]| Taken {
+        let results = bytes.as_chunks::<RESULT>().0.iter();
+        Ok(results
+            .map(|[a, b, c, d, skipped @ ..]| StepResult {
                 loss: f32::from_ne_bytes([*a, *b, *c, *d]),
                 refused: *skipped != [0; 4],
             })

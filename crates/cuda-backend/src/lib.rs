@@ -9,8 +9,8 @@
 //! skipped, and else reads 4 bytes, which say whether there is one.
 //!
 //! [`fleet`] returns a [`Fleet`], many MLPs of one shape on a GPU that are trained together: all of
-//! them take an inner step in the same launches, and between two reads of their losses the host
-//! only launches.
+//! them take an inner step in the same launches. Some steps need one upload of minibatches, one of θ
+//! if it changed, the launches, and one read of the losses.
 //!
 //! The host's part is written for any [`Device`]; the feature `cuda` adds that of candle's CUDA
 //! tensors. Without it the tests run the same code on a stand-in, which counts all operations and
@@ -37,7 +37,7 @@ mod slots;
 #[cfg(feature = "cuda")]
 pub use cuda::{backend, fleet};
 pub use device::Device;
-pub use fleet::{Classifier, Fleet, MlpFleet, Pixels, Taken};
+pub use fleet::{Classifier, Fleet, MlpFleet, Pixels, StepResult};
 pub use kernels::Kernels;
 pub use on_device::OnDevice;
 

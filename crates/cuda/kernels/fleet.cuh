@@ -32,8 +32,8 @@ DEVICE Member member_of(const FleetArguments &at) {
     return member;
 }
 
-DEVICE Taken &taken_of(const FleetArguments &at) {
-    return at.fleet.taken[(u64)at.step * at.fleet.networks + blockIdx.y];
+DEVICE StepResult &result_of(const FleetArguments &at) {
+    return at.fleet.results[(u64)at.step * at.fleet.networks + blockIdx.y];
 }
 
 // Writes down whether the step is skipped, when the gradients have been checked.
@@ -41,7 +41,7 @@ DEVICE void write_skipped(const FleetArguments &at) {
     const Control &control = *arguments_of(at).plan.control;
     EACH_THREAD(t, THREADS) {
         if (t == 0 && blockIdx.x == 0)
-            taken_of(at).skipped = control.bad[at.parity];
+            result_of(at).skipped = control.bad[at.parity];
     }
 }
 
@@ -113,7 +113,7 @@ DEVICE void loss(const FleetArguments &at) {
     EACH_THREAD(t, THREADS) {
         if (t == 0) {
             const float mean = (float)(sums.totals[0] / (double)fleet.batch);
-            taken_of(at).loss = mean;
+            result_of(at).loss = mean;
         }
     }
 }

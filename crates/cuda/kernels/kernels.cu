@@ -1,5 +1,6 @@
 // The kernels of one optimizer step, in the order of their launches; `src/plan.rs` says which of
-// them a step has. Each is one call of a function of the headers.
+// them a step has. Those of a fleet follow; `src/fleet.rs` has their order. Each calls functions of the
+// headers.
 #include "accumulate.cuh"
 #include "adam.cuh"
 #include "apply.cuh"

@@ -244,7 +244,7 @@ struct Pointers {
     const void *g;
 };
 
-// The argument of every kernel.
+// The argument of the kernels of one optimizer.
 struct Arguments {
     Plan plan;
     float learning_rate;
@@ -274,8 +274,8 @@ struct Layer {
     u32 unused;
 };
 
-// What came of an inner step.
-struct Taken {
+// The result of an inner step of one network.
+struct StepResult {
     // Before the update.
     float loss;
     // Whether the step was skipped because a gradient is invalid.
@@ -300,7 +300,7 @@ struct Fleet {
     // The images of each minibatch, [steps, networks / sharing, batch].
     const u32 *rows;
     // [steps, networks]
-    Taken *taken;
+    StepResult *results;
     u64 size;
     u64 value_size;
     // The factor of pixels in [0, 1].

@@ -10,8 +10,10 @@ use crate::{
 
 /// Floats between the boundaries of arrays.
 const ALIGNMENT: usize = 64;
-/// The largest number of floats of a network, and of blocks.
+/// The largest number of floats of a network.
 const LARGEST: usize = i32::MAX as usize;
+/// The largest number of networks, because a grid has no more rows.
+const NETWORKS: usize = 65_535;
 
 /// One layer of a multi-layer perceptron.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +64,7 @@ pub struct FleetPlaces {
     pub floats: Address,
     pub labels: Address,
     pub rows: Address,
-    pub taken: Address,
+    pub results: Address,
 }
 
 /// One launch for all networks of a fleet.
@@ -113,7 +115,7 @@ fn placed(lengths: impl IntoIterator<Item = usize>) -> (Vec<usize>, usize) {
 impl FleetPlan {
     /// Plans the training of `networks` networks, of which each `sharing` consecutive ones have the
     /// same minibatches. `optimizer` is the plan for the parameters of one of them. Returns `None` if
-    /// the networks have too many layers, or one of them is too large.
+    /// there are more than 65,535 networks, they have too many layers, or one of them is too large.
     ///
     /// # Panics
     /// Panics if `sharing` does not divide `networks`, or there are none.
@@ -121,7 +123,8 @@ impl FleetPlan {
         assert!(networks > 0 && sharing > 0 && networks.is_multiple_of(sharing));
         let count = model.layers.len();
         let sizes = model.sizes();
-        if count > LAYERS || sizes.len() > CAPACITY {
+        const { assert!(2 * LAYERS <= CAPACITY) };
+        if count > LAYERS || networks > NETWORKS {
             return None;
         }
         let (starts, size) = placed(sizes);
@@ -225,7 +228,7 @@ impl FleetPlan {
             floats: places.floats,
             labels: places.labels,
             rows: places.rows,
-            taken: places.taken,
+            results: places.results,
             size: self.size as u64,
             value_size: self.value_size as u64,
             scale,
@@ -269,7 +272,7 @@ fn launches(optimizer: &Plan, model: &Mlp) -> Vec<FleetLaunch> {
                             threads,
                             ..
                         }: &Launch| {
-        let name = kernel.trim_start_matches("lopt_");
+        let name = kernel.strip_prefix("lopt_").unwrap_or(kernel);
         launch(name, *blocks as usize, *threads as usize, 0)
     };
     all.extend(optimizer.launches().iter().map(of_optimizer));

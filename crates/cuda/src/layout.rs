@@ -258,7 +258,7 @@ device_structure! {
 }
 
 device_structure! {
-    /// The argument of every kernel.
+    /// The argument of the kernels of one optimizer.
     Arguments, 3728 bytes {
         /// Where everything is.
         plan: Plan,
@@ -318,7 +318,7 @@ device_structure! {
         /// The images of each minibatch, u32 \[steps, networks/sharing, batch\].
         rows: Address,
         /// The loss of each step, f32, and whether it was skipped, u32: \[steps, networks, 2\].
-        taken: Address,
+        results: Address,
         /// Floats of the parameters of a network.
         size: u64,
         /// Floats of the values of a network.

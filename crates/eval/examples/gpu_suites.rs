@@ -1,11 +1,17 @@
 //! Trains every task of the suites on the CPU and on a GPU, and writes the losses to the file that
 //! the argument names, each as soon as it is measured. Tasks whose data are missing are left out.
 
-use std::{error::Error, fs, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    error::Error,
+    fs,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::Instant,
+};
 
 use candle_core::Device;
-use lopt_core::Optimizer;
-use lopt_eval::{Curve, train};
+use lopt_core::{Optimizer, Workers};
+use lopt_eval::{Curve, train_all};
 use lopt_star::Star;
 use lopt_tasks::{DataStore, suite::Suite};
 use serde_json::{Map, Value, json};
@@ -27,19 +33,26 @@ fn main() -> Result<()> {
             let mut losses = vec![];
             for (name, device) in [("cpu", &Device::Cpu), ("cuda", &gpu)] {
                 let started = Instant::now();
-                let Ok(loaded) = entry.task.load(&mut DataStore::default(), device) else {
-                    continue;
+                let loaded = match entry.task.load(&mut DataStore::default(), device) {
+                    Err(error) if error.is_missing_data() => break,
+                    loaded => loaded?,
                 };
-                let curve = train(&loaded.task, &star, STEPS, &[], 0)?;
-                losses.push(ends(&curve));
+                let (one, stop) = (Workers::ONE, AtomicBool::new(false));
+                let stars = std::slice::from_ref(&star);
+                let curves = train_all(&loaded.task, stars, STEPS, 1, one, &stop)?;
+                let curve = &curves[0][0];
+                losses.push(ends(curve));
                 let seconds = started.elapsed().as_secs_f64();
-                let of_device = json!({ "loss": ends(&curve), "seconds": seconds });
+                let of_device = json!({ "loss": ends(curve), "seconds": seconds });
                 measured.insert(name.to_owned(), of_device);
             }
             if let [cpu, cuda] = losses[..] {
                 let apart = |at: usize| (cuda[at] - cpu[at]).abs() / cpu[at];
                 measured.insert("first losses apart".to_owned(), json!(apart(0)));
                 measured.insert("last losses apart".to_owned(), json!(apart(1)));
+            }
+            if measured.is_empty() {
+                continue;
             }
             println!("{}: {}", entry.title(), Value::Object(measured.clone()));
             report.insert(entry.title(), Value::Object(measured));

@@ -81,7 +81,12 @@ impl TaskRun<'_> {
         curves: &[Curve],
     ) -> Result<()> {
         let horizon = self.entry.horizon;
-        let again = train(&self.task, optimizer, horizon, &[], 0)?;
+        let stop = self.evaluation.stop;
+        let together = train_together(&self.task, optimizer, horizon, false, &[0], stop)?;
+        let again = match together.and_then(|mut curves| curves.pop()) {
+            Some(curve) => curve,
+            None => train(&self.task, optimizer, horizon, &[], 0)?,
+        };
         let bits = |curve: &Curve| -> Vec<u32> {
             let losses = curve.losses.iter();
             losses.map(|loss| loss.to_bits()).collect()
@@ -195,12 +200,16 @@ impl TaskRun<'_> {
     fn train_together(&self) -> Result<BTreeMap<(usize, u64), Curve>> {
         let Evaluation { settings, stop, .. } = self.evaluation;
         let (entry, mut trained) = (self.entry, BTreeMap::new());
+        let mlp = self.task.clone().mlp();
+        if mlp.is_none_or(|mlp| mlp.device().is_cpu()) {
+            return Ok(trained);
+        }
         for (index, runner) in self.runners.iter().enumerate() {
             let mut seeds: Vec<u64> = (0..settings.seeds).collect();
-            seeds.retain(|seed| !self.runs.has(entry, runner, *seed));
-            let (start, optimizer) = (Instant::now(), &*runner.optimizer);
+            seeds.retain(|seed| self.runs.find(entry, runner, *seed).is_none());
+            let (start, optimizer) = (Instant::now(), &runner.optimizer);
             let curves = train_together(&self.task, optimizer, entry.horizon, true, &seeds, stop)?;
-            let took = start.elapsed() / seeds.len().max(1) as u32;
+            let took = start.elapsed();
             for (seed, curve) in seeds.into_iter().zip(curves.into_iter().flatten()) {
                 self.runs.keep(entry, runner, seed, &curve, took)?;
                 (self.observer)(Event::Steps(entry.horizon));

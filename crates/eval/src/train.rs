@@ -4,7 +4,7 @@ use std::sync::{
 };
 
 use lopt_core::{Optimizer, Purpose, Rng, Streams, Workers};
-use lopt_tasks::{Feed, Network, Split, Step, Task, TestScore, Together};
+use lopt_tasks::{Feed, Network, STEPS_TOGETHER, Split, Step, Task, TestScore, Together};
 
 use crate::{Error, Result, stats::mean};
 
@@ -132,16 +132,11 @@ impl Training {
     }
 }
 
-/// Steps of networks that are trained together, between two questions whether to stop.
-const TOGETHER: u64 = 500;
-
 /// [`train`] for some seeds, whose networks a GPU trains together, with a test at the end if asked;
-/// `None` if it cannot. A network
-/// whose gradient was not finite goes on with the next minibatch, but its losses do not count any
-/// more.
+/// `None` if it cannot.
 pub(crate) fn train_together(
     task: &Arc<dyn Task>,
-    optimizer: &dyn Optimizer,
+    optimizer: &Arc<dyn Optimizer>,
     steps: u64,
     test: bool,
     seeds: &[u64],
@@ -150,7 +145,7 @@ pub(crate) fn train_together(
     let Some(mlp) = task.clone().mlp() else {
         return Ok(None);
     };
-    let Some(together) = Together::on_gpu(&mlp, optimizer, seeds.len(), 1)? else {
+    let Some(together) = Together::on_gpu(&mlp, &**optimizer, seeds.len(), 1)? else {
         return Ok(None);
     };
     for (network, &seed) in seeds.iter().enumerate() {
@@ -163,36 +158,36 @@ pub(crate) fn train_together(
         tests: vec![],
     };
     let mut curves = vec![curve; seeds.len()];
-    for first in (0..steps).step_by(TOGETHER as usize) {
+    for first in (0..steps).step_by(STEPS_TOGETHER) {
         if stop.load(Ordering::Relaxed) {
             return Err(Error::Stopped);
         }
-        let some = first..steps.min(first + TOGETHER);
+        let some = first..steps.min(first + STEPS_TOGETHER as u64);
         let mut rows = vec![];
         for t in some.clone() {
             for &seed in seeds {
                 rows.extend(mlp.draw_rows(Split::Train, &mut stream(seed, 1, t)));
             }
         }
-        let mut fleet = together.fleet();
-        fleet.begin(&rows)?;
-        for _ in some {
-            fleet.step()?;
-        }
-        for of_step in fleet.taken()?.chunks_exact(seeds.len()) {
-            for (curve, taken) in curves.iter_mut().zip(of_step) {
-                let loss = if curve.not_finite {
-                    f32::NAN
-                } else {
-                    taken.loss
+        let results = together.take_steps(&rows, some.count())?;
+        for of_step in results.chunks_exact(seeds.len()) {
+            for (curve, result) in curves.iter_mut().zip(of_step) {
+                let loss = match curve.not_finite {
+                    true => f32::NAN,
+                    false => result.loss,
                 };
                 curve.losses.push(task.normalize(loss));
-                curve.not_finite |= taken.refused || !taken.loss.is_finite();
+                curve.not_finite |= result.refused || !result.loss.is_finite();
             }
         }
     }
-    for (network, curve) in curves.iter_mut().enumerate().filter(|_| test) {
-        curve.tests.push(task.test(&together.params(network)?)?);
+    for (network, (curve, &seed)) in curves.iter_mut().zip(seeds).enumerate() {
+        if test && curve.not_finite {
+            // The network went on; it is tested as it was when it diverged.
+            *curve = train(task, optimizer, steps, &[steps], seed)?;
+        } else if test {
+            curve.tests.push(task.test(&together.params(network)?)?);
+        }
     }
     Ok(Some(curves))
 }
@@ -217,13 +212,17 @@ pub fn train_all(
 ) -> Result<Vec<Vec<Curve>>> {
     check_seeds(seeds)?;
     let all: Vec<u64> = (0..seeds).collect();
-    let together = optimizers.iter();
-    let together = together.map(|one| train_together(task, &**one, steps, false, &all, stop));
-    if let Some(curves) = together.collect::<Result<Option<Vec<_>>>>()? {
-        return Ok(curves);
-    }
-    let run = |optimizer: &Arc<dyn Optimizer>, seed| train(task, optimizer, steps, &[], seed);
-    for_all(optimizers, seeds, workers, stop, run)
+    let together = |optimizer| train_together(task, optimizer, steps, false, &all, stop);
+    let curves: Vec<_> = optimizers.iter().map(together).collect::<Result<_>>()?;
+    let others = optimizers.iter().zip(&curves);
+    let others = others.filter(|(_, curves)| curves.is_none());
+    let others: Vec<_> = others.map(|(optimizer, _)| optimizer).collect();
+    let run = |optimizer: &&Arc<dyn Optimizer>, seed| train(task, optimizer, steps, &[], seed);
+    let mut of_others = for_all(&others, seeds, workers, stop, run)?.into_iter();
+    let curves = curves.into_iter();
+    Ok(curves
+        .map(|curves| curves.or_else(|| of_others.next()).unwrap_or_default())
+        .collect())
 }
 
 /// Returns an error if `seeds` is 0.

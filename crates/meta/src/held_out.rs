@@ -1,7 +1,7 @@
 use std::{ops::Range, sync::Arc};
 
 use lopt_core::{Optimizer, Purpose, Rng, Streams, Workers};
-use lopt_tasks::{Feed, Network, Split, Task, TaskFamily, Together};
+use lopt_tasks::{Feed, Network, STEPS_TOGETHER, Split, Task, TaskFamily, Together};
 use serde::{Deserialize, Serialize};
 
 use crate::{Comm, HeldOutConfig, Result, exact_sum::ExactSum, share};
@@ -81,27 +81,29 @@ impl HeldOut {
 
     /// The losses of some unrolls, whose networks are trained together.
     fn together(&self, unrolls: Range<u64>, all: &Together) -> Result<Vec<Vec<f32>>> {
-        let (task, mut fleet) = (all.task(), all.fleet());
-        let mut rows = vec![];
+        let task = all.task();
         for (network, index) in unrolls.clone().enumerate() {
-            fleet.start(network, &task.init(&mut self.stream(index, 1, 0))?)?;
+            let params = task.init(&mut self.stream(index, 1, 0))?;
+            all.fleet().start(network, &params)?;
         }
-        for t in 0..self.config.horizon {
-            for index in unrolls.clone() {
-                rows.extend(task.draw_rows(Split::Train, &mut self.stream(index, 2, t)));
+        let mut losses = vec![vec![]; unrolls.clone().count()];
+        let horizon = self.config.horizon;
+        for first in (0..horizon).step_by(STEPS_TOGETHER) {
+            let steps = first..horizon.min(first + STEPS_TOGETHER as u64);
+            let mut rows = vec![];
+            for t in steps.clone() {
+                for index in unrolls.clone() {
+                    rows.extend(task.draw_rows(Split::Train, &mut self.stream(index, 2, t)));
+                }
+            }
+            let results = all.take_steps(&rows, steps.count())?;
+            for of_step in results.chunks_exact(losses.len()) {
+                for (losses, result) in losses.iter_mut().zip(of_step) {
+                    losses.push(task.normalize(result.loss));
+                }
             }
         }
-        fleet.begin(&rows)?;
-        for _ in 0..self.config.horizon {
-            fleet.step()?;
-        }
-        let taken = fleet.taken()?;
-        let networks = fleet.networks();
-        let of_network = |network| {
-            let taken = taken.iter().skip(network).step_by(networks);
-            taken.map(|taken| task.normalize(taken.loss)).collect()
-        };
-        Ok((0..networks).map(of_network).collect())
+        Ok(losses)
     }
 
     /// The stream of an unroll for its task (0), initial parameters (1) or minibatch t (2).

@@ -52,4 +52,4 @@ pub use reparametrized::{Reparametrize, Reparametrized};
 pub use second_order::check_hessian;
 pub use similar::did_you_mean;
 pub use task::{Batch, Split, Task, TestScore};
-pub use together::{NewFleet, Together};
+pub use together::{NewFleet, STEPS_TOGETHER, Together};

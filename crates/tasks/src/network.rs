@@ -93,14 +93,6 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// The loss in a scalar of type f32, whose value is read if that does not wait for a GPU.
-    fn new(loss: Tensor) -> Result<Self> {
-        Ok(match loss.device().is_cpu() {
-            true => Self::Value(loss.to_scalar()?),
-            false => Self::OnDevice(loss),
-        })
-    }
-
     /// Waits for the value.
     ///
     /// # Errors
@@ -236,22 +228,23 @@ impl Network {
     /// Propagates the errors of the task and of the optimizer, except for gradients that are not
     /// finite; see [`Step::refused`].
     pub fn step(&mut self, feed: &mut Feed) -> Result<Step> {
-        let (loss, refused) = self.take_step(feed)?;
+        let (loss, refused) = self.take_step(feed, true)?;
         let loss = loss.value()?;
         Ok(Step { loss, refused })
     }
 
-    /// [`Network::step`] without waiting for a GPU. Whether the step was skipped is not known.
+    /// [`Network::step`] without waiting for a GPU. Whether a step on it was skipped is not known, then
+    /// and in later steps, and the optimizer does not see the loss.
     ///
     /// # Errors
     /// As [`Network::step`].
     pub fn step_without_waiting(&mut self, feed: &mut Feed) -> Result<Loss> {
         self.backend_mut().allow_skipping();
-        Ok(self.take_step(feed)?.0)
+        Ok(self.take_step(feed, false)?.0)
     }
 
-    /// Takes a step, and returns whether it was refused at once.
-    fn take_step(&mut self, feed: &mut Feed) -> Result<(Loss, bool)> {
+    /// Takes a step, after waiting for the loss if asked, and returns whether it was refused at once.
+    fn take_step(&mut self, feed: &mut Feed, waits: bool) -> Result<(Loss, bool)> {
         let mut context = StepContext::new(self.backend().steps(), self.optimizer.learning_rate());
         context.horizon = self.horizon;
         let (loss, result) = match &mut self.engine {
@@ -267,7 +260,10 @@ impl Network {
             }
             Engine::Tensors { params, backend } => {
                 let (loss, grads) = self.task.differentiate(params, &feed.tensors)?;
-                let loss = Loss::new(loss)?;
+                let loss = match waits || loss.device().is_cpu() {
+                    true => Loss::Value(loss.to_scalar()?),
+                    false => Loss::OnDevice(loss),
+                };
                 if let Loss::Value(loss) = loss {
                     context = context.with_loss(loss);
                 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lopt_core::{Optimizer, Params, Purpose, Result, Streams};
 use lopt_cuda::{Mlp, MlpLayer};
-use lopt_cuda_backend::{Classifier, Fleet, Kernels, Pixels as OnDevice};
+use lopt_cuda_backend::{Classifier, Fleet, Kernels, Pixels as OnDevice, StepResult};
 
 use crate::{MlpTask, Pixels, Split, Task};
 
@@ -15,14 +15,17 @@ pub struct Together {
     task: Arc<MlpTask>,
 }
 
-/// Creates a fleet of some networks, of which so many consecutive ones have the same minibatches;
-/// `None` if there is no GPU or no kernels for them.
+/// The most steps to take between two reads of results, so that minibatches need little memory.
+pub const STEPS_TOGETHER: usize = 500;
+
+/// Creates a fleet from a description, the number of networks, and the number of consecutive networks
+/// that share minibatches; `None` if there is no GPU or no kernels for them.
 pub type NewFleet<'a> = &'a dyn Fn(&Classifier, usize, usize) -> Result<Option<Box<dyn Fleet>>>;
 
 impl Together {
-    /// Networks of a task, trained by `optimizer`, of which so many consecutive ones have the same
-    /// minibatches. Returns `None` if the task is not on a GPU, or there are no kernels for the
-    /// optimizer.
+    /// Creates `networks` networks of a task, trained by `optimizer`; each group of `sharing` consecutive
+    /// ones shares its minibatches. Returns `None` for no networks, or if the task is not on a GPU or
+    /// there are no kernels for the optimizer or the networks.
     ///
     /// # Errors
     /// Returns an error if the device fails.
@@ -73,6 +76,19 @@ impl Together {
         self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes steps of all networks with these minibatches, and waits for them; see [`Fleet::begin`].
+    ///
+    /// # Errors
+    /// Returns an error if the minibatches are not those of so many steps, or the device fails.
+    pub fn take_steps(&self, rows: &[u32], steps: usize) -> Result<Vec<StepResult>> {
+        let mut fleet = self.fleet();
+        fleet.begin(rows)?;
+        for _ in 0..steps {
+            fleet.step()?;
+        }
+        fleet.results()
+    }
+
     /// The task of all networks.
     pub fn task(&self) -> &MlpTask {
         &self.task
@@ -109,7 +125,7 @@ fn with_classifier<T>(task: &MlpTask, with: impl FnOnce(&Classifier) -> Result<T
         .flat_map(|layer| [layer.weight, layer.bias])
         .collect();
     starts.sort_unstable();
-    let index = |start: usize| starts.iter().take_while(|other| **other < start).count();
+    let index = |start: usize| starts.partition_point(|other| *other < start);
     let layers = kernel.layers().iter().map(|layer| MlpLayer {
         inputs: layer.inputs,
         outputs: layer.outputs,

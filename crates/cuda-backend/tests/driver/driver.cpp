@@ -122,7 +122,7 @@ Status cuLaunchKernel(Handle function, unsigned blocks, unsigned networks, unsig
     const std::lock_guard<std::mutex> guard(mutex);
     const Kernel &kernel = *static_cast<const Kernel *>(function);
     const bool is_one = kernel.run != nullptr;
-    if (blocks * networks == 0 || z != 1 || (is_one && networks != 1) ||
+    if (blocks * networks == 0 || networks > 65535 || z != 1 || (is_one && networks != 1) ||
         threads != threads_of(kernel.name))
         return INVALID_VALUE;
     log("launch", kernel.name, 0);

@@ -65,7 +65,7 @@ fn networks_that_diverge_stay_where_they_are() {
     for _ in 0..3 {
         all.step().unwrap();
     }
-    let taken = all.taken().unwrap();
+    let taken = all.results().unwrap();
     let values = |network: usize| flat(all.params(network).unwrap().tensors());
     for (at, step) in taken.iter().enumerate() {
         assert_eq!(step.loss.is_finite(), at % 4 != 1, "{taken:?}");
@@ -92,7 +92,7 @@ fn a_network_continues_from_what_was_saved() {
         for _ in 0..3 {
             all.step().unwrap();
         }
-        all.taken().unwrap()
+        all.results().unwrap()
     };
     train(&mut *all, first);
     let saved: Vec<_> = (0..4)
@@ -128,7 +128,7 @@ fn threads_do_not_race() {
         fleet.begin(&rows(1, 1)).unwrap();
         fleet.step().unwrap();
         let params = fleet.params(0).unwrap();
-        losses.push((fleet.taken().unwrap(), flat(params.tensors())));
+        losses.push((fleet.results().unwrap(), flat(params.tensors())));
     }
     assert_eq!(losses[0], losses[1]);
 }

@@ -181,10 +181,10 @@ pub fn shapes() -> [Shape; 3] {
     ]
 }
 
-/// The θ of one of the networks: each has its own.
-fn theta_of(network: usize, subject: &Subject) -> Option<Vec<f32>> {
+/// θ of a network that starts from parameters with this factor.
+fn theta_of(factor: f64, subject: &Subject) -> Option<Vec<f32>> {
     let theta = subject.optimizer.as_learned()?.theta().values().iter();
-    Some(theta.map(|x| x * (1.0 + 0.01 * network as f32)).collect())
+    Some(theta.map(|x| x * (0.9 + 0.2 * factor as f32)).collect())
 }
 
 /// Trains four networks, with their own φ and θ, of which one is started anew on the way. Returns the
@@ -204,7 +204,7 @@ pub fn trained(
         let params = params.with_tensors(tensors.collect()).unwrap();
         let mut alone = Alone::new(shape, subject, &params);
         fleet.start(network, &params).unwrap();
-        if let Some(theta) = theta_of(network, subject) {
+        if let Some(theta) = theta_of(factor, subject) {
             alone.fused.set_theta(&theta).unwrap();
             fleet.set_theta(network, &theta).unwrap();
         }
@@ -225,10 +225,10 @@ pub fn trained(
             expected.push(alone.step(&x, &labels));
         }
         if step == steps / 2 {
-            alone[2] = start(&mut *fleet, 2, 0.3);
+            alone[2] = start(&mut *fleet, 2, 0.6);
         }
     }
-    let taken = fleet.taken().unwrap();
+    let taken = fleet.results().unwrap();
     assert!(taken.iter().all(|taken| !taken.refused));
     let losses: Vec<f32> = taken.iter().map(|taken| taken.loss).collect();
     let of_losses = difference(&losses, &expected);

@@ -102,6 +102,12 @@ pub(super) fn advance_each<E: Estimator + ?Sized>(
     own.into_iter().collect()
 }
 
+/// The networks of these tasks, if they are trained together, and the run's randomness and tasks.
+pub(super) fn together<'a, U>(tasks: &[(U, OuterStep<'a>)]) -> Option<(&'a Source, &'a Together)> {
+    let source = tasks.first()?.1.source;
+    Some((source, source.together()?.0))
+}
+
 /// The context in which a task is advanced.
 pub struct OuterStep<'a> {
     /// The index of the task.

@@ -7,7 +7,7 @@ use super::{
     Contribution, Estimator, OuterStep, Saved, Settings, Source,
     arithmetic::{UnrollLoss, full_es_gradient},
     config::{WithSettings, require_positive},
-    driver::advance_each,
+    driver::{advance_each, together},
     pair::{Pair, StepRecord, truncations},
     snapshot::NamedTensors,
 };
@@ -161,9 +161,7 @@ impl Estimator for FullEs {
         tasks: Vec<(&mut (), OuterStep)>,
         workers: Workers,
     ) -> Result<Vec<Contribution>> {
-        let together = tasks.first().map(|(_, at)| at.source);
-        let together = together.and_then(|source| Some((source, source.together()?.0)));
-        let Some((source, all)) = together else {
+        let Some((source, all)) = together(&tasks) else {
             return advance_each(self, tasks, workers);
         };
         let begun = tasks.iter().map(|(_, at)| self.begin(at));

@@ -1,9 +1,10 @@
 //! Antithetic pairs of networks in training.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
+use candle_core::Device;
 use lopt_core::{Error as CoreError, LearnedOptimizer, Optimizer, Params, State};
-use lopt_tasks::{Feed, Loss, Network, Split, Task, Together};
+use lopt_tasks::{Feed, Loss, Network, STEPS_TOGETHER, Split, Task, Together};
 
 use super::unroll::{Episode, Source};
 use crate::Result;
@@ -85,13 +86,13 @@ impl Pair {
 
     /// How inner steps are taken.
     pub fn path(source: &Source, optimizer: &dyn LearnedOptimizer) -> Result<String> {
-        match source.together() {
-            Some((all, _)) => Ok(all.path()),
-            None => match Self::start(0, 0, source, optimizer)?.halves {
-                Halves::Apart(halves) => Ok(halves.networks[0].path()),
-                Halves::Together { all, .. } => Ok(all.path()),
-            },
+        if let Some((all, _)) = source.together() {
+            return Ok(all.path());
         }
+        Ok(match Self::start(0, 0, source, optimizer)?.halves {
+            Halves::Apart(halves) => halves.networks[0].path(),
+            Halves::Together { all, .. } => all.path(),
+        })
     }
 
     /// Continues with θ ± ξ.
@@ -210,7 +211,7 @@ fn networks(
 }
 
 /// [`Pair::truncation`] of all pairs that are trained together, in the order of their networks; each
-/// has its own length. All inner steps are launched before the losses of any are read.
+/// has its own length. Many inner steps are launched before their losses are read.
 ///
 /// A pair that has taken all of its steps goes on with any minibatch until the others have.
 pub fn truncations(
@@ -219,25 +220,66 @@ pub fn truncations(
     source: &Source,
     lengths: &[usize],
 ) -> Result<Vec<Vec<StepRecord>>> {
-    let task = all.task();
-    let (steps, batch) = (
-        lengths.iter().copied().max().unwrap_or(0),
-        task.config().batch_size,
-    );
-    let mut rows = vec![0; steps * pairs.len() * batch];
+    let steps = lengths.iter().copied().max().unwrap_or(0);
     let mut records = vec![vec![]; pairs.len()];
-    let mut restarts = vec![vec![]; steps];
-    let count = pairs.len();
+    for first in (0..steps).step_by(STEPS_TOGETHER) {
+        let some = first..steps.min(first + STEPS_TOGETHER);
+        let (rows, restarts) = minibatches(all, pairs, source, lengths, &some, &mut records)?;
+        let mut fleet = all.fleet();
+        fleet.begin(&rows)?;
+        for restarts in &restarts {
+            fleet.step()?;
+            for (pair, params) in restarts {
+                fleet.start(2 * pair, params)?;
+                fleet.start(2 * pair + 1, params)?;
+            }
+        }
+        let results = fleet.results()?;
+        for (step, of_step) in some.zip(results.chunks_exact(2 * pairs.len())) {
+            for (records, halves) in records.iter_mut().zip(of_step.as_chunks::<2>().0) {
+                if let Some(record) = records.get_mut(step).filter(|record| !record.masked) {
+                    record.losses = halves.map(|half| all.task().normalize(half.loss));
+                }
+            }
+        }
+    }
+    Ok(records)
+}
+
+/// For each step, the pairs that restart after it, with their initial parameters on the CPU.
+type Restarts = Vec<Vec<(usize, Params)>>;
+
+/// Draws the minibatches of some steps of all pairs, and adds the steps to their records, without
+/// losses.
+fn minibatches(
+    all: &Together,
+    pairs: &mut [&mut Pair],
+    source: &Source,
+    lengths: &[usize],
+    steps: &Range<usize>,
+    records: &mut [Vec<StepRecord>],
+) -> Result<(Vec<u32>, Restarts)> {
+    let (task, count) = (all.task(), pairs.len());
+    let batch = task.config().batch_size;
+    let mut rows = vec![0; steps.len() * count * batch];
+    let mut restarts = vec![vec![]; steps.len()];
     for (at, (pair, &length)) in pairs.iter_mut().zip(lengths).enumerate() {
-        for (step, restarts) in restarts.iter_mut().enumerate().take(length) {
+        for (step, restarts) in steps.clone().zip(&mut restarts) {
+            if step >= length {
+                break;
+            }
             if let Some(params) = pair.begin_next(source)? {
-                restarts.push((2 * at, params));
+                // Reading from a GPU later would wait for all that was launched.
+                let values = params.tensors().iter();
+                let values = values.map(|p| Ok(p.to_device(&Device::Cpu)?));
+                let values = params.with_tensors(values.collect::<Result<_>>()?)?;
+                restarts.push((at, values));
                 records[at].push(MASKED);
                 continue;
             }
             let mut rng = pair.episode.batch_rng(source, 0);
             let drawn = task.draw_rows(Split::Train, &mut rng);
-            let to = &mut rows[(step * count + at) * batch..][..batch];
+            let to = &mut rows[((step - steps.start) * count + at) * batch..][..batch];
             to.iter_mut().zip(drawn).for_each(|(to, row)| *to = row);
             pair.episode.inner_step += 1;
             records[at].push(StepRecord {
@@ -247,22 +289,5 @@ pub fn truncations(
             });
         }
     }
-    let mut fleet = all.fleet();
-    fleet.begin(&rows)?;
-    for restarts in &restarts {
-        fleet.step()?;
-        for (first, params) in restarts {
-            fleet.start(*first, params)?;
-            fleet.start(*first + 1, params)?;
-        }
-    }
-    let taken = fleet.taken()?;
-    for (step, of_step) in taken.chunks_exact(2 * count).enumerate() {
-        for (records, halves) in records.iter_mut().zip(of_step.as_chunks::<2>().0) {
-            if let Some(record) = records.get_mut(step).filter(|record| !record.masked) {
-                record.losses = halves.map(|half| task.normalize(half.loss));
-            }
-        }
-    }
-    Ok(records)
+    Ok((rows, restarts))
 }

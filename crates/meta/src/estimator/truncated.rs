@@ -9,7 +9,7 @@ use super::{
     Contribution, Driver, Estimator, OuterStep, Saved, Settings, Source,
     arithmetic::{es_gradient, pes_gradient},
     config::WithSettings,
-    driver::advance_each,
+    driver::{advance_each, together},
     pair::{Pair, StepRecord, truncations},
     snapshot::{NamedTensors, named},
     unroll::Counters,
@@ -129,9 +129,7 @@ impl TruncatedEs {
             config,
         }
     }
-}
 
-impl TruncatedEs {
     /// Draws ξ for a truncation, and continues a pair with θ ± ξ.
     fn perturb(&self, kept: &mut Kept, at: &OuterStep) -> Result<Vec<f32>> {
         let xi = at.perturbation(self.config.sigma);
@@ -216,9 +214,7 @@ impl Estimator for TruncatedEs {
         mut tasks: Vec<(&mut Kept, OuterStep)>,
         workers: Workers,
     ) -> Result<Vec<Contribution>> {
-        let together = tasks.first().map(|(_, at)| at.source);
-        let together = together.and_then(|source| Some((source, source.together()?.0)));
-        let Some((source, all)) = together else {
+        let Some((source, all)) = together(&tasks) else {
             return advance_each(self, tasks, workers);
         };
         let perturbations = tasks.iter_mut().map(|(kept, at)| self.perturb(kept, at));
