@@ -1,6 +1,13 @@
 //! The kernels by NVIDIA's compiler, where there is one: `NVCC`, else `nvcc` on the path.
 
-use std::{ffi::OsString, fs, io::ErrorKind, process::Command};
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    io::ErrorKind,
+    path::Path,
+    process::Command,
+    thread,
+};
 
 use lopt_cuda::{OPTIONS, source};
 
@@ -25,32 +32,41 @@ fn kernels() -> Vec<String> {
 fn kernels_compile_to_ptx() {
     let given = std::env::var_os("NVCC");
     let compiler = given.clone().unwrap_or_else(|| OsString::from("nvcc"));
+    match Command::new(&compiler).arg("--version").output() {
+        Err(error) if given.is_none() && error.kind() == ErrorKind::NotFound => {
+            println!("skipped: there is no nvcc on the path, and NVCC is not set");
+            return;
+        }
+        output => output.unwrap_or_else(|error| panic!("NVCC={compiler:?}: {error}")),
+    };
     let folder = tempfile::tempdir().unwrap();
-    let from = folder.path().join("lopt.cu");
-    fs::write(&from, source()).unwrap();
-    for architecture in ARCHITECTURES {
-        let to = folder.path().join(format!("{architecture}.ptx"));
-        let mut command = Command::new(&compiler);
-        command.args(OPTIONS).arg(format!("-arch={architecture}"));
-        command.args(["-ptx", "-Werror", "all-warnings", "-o"]);
-        let output = match command.arg(&to).arg(&from).output() {
-            Err(error) if given.is_none() && error.kind() == ErrorKind::NotFound => {
-                println!("skipped: there is no nvcc on the path, and NVCC is not set");
-                return;
-            }
-            output => output.unwrap_or_else(|error| panic!("NVCC={compiler:?}: {error}")),
-        };
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{architecture}: {errors}");
-        let ptx = fs::read_to_string(&to).unwrap();
-        for kernel in kernels() {
-            let entry = format!(".entry {kernel}(");
-            assert!(ptx.contains(&entry), "{architecture}: no {kernel}");
+    fs::write(folder.path().join("lopt.cu"), source()).unwrap();
+    thread::scope(|scope| {
+        for architecture in ARCHITECTURES {
+            scope.spawn(|| check(&compiler, folder.path(), architecture));
         }
-        let words = ptx.split_whitespace();
-        for word in words.filter(|word| word.starts_with("atom.") || word.starts_with("red.")) {
-            let of_floats = word.contains(".f32") || word.contains(".f64");
-            assert!(!of_floats, "{architecture}: {word} has no fixed order");
-        }
+    });
+}
+
+/// Compiles the kernels for an architecture, and checks that all are there, and that no sum depends on
+/// the order of threads.
+fn check(compiler: &OsStr, folder: &Path, architecture: &str) {
+    let to = folder.join(format!("{architecture}.ptx"));
+    let mut command = Command::new(compiler);
+    command.args(OPTIONS).arg(format!("-arch={architecture}"));
+    command.args(["-ptx", "-Werror", "all-warnings", "-o"]);
+    command.arg(&to).arg(folder.join("lopt.cu"));
+    let output = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{architecture}: {errors}");
+    let ptx = fs::read_to_string(&to).unwrap();
+    for kernel in kernels() {
+        let entry = format!(".entry {kernel}(");
+        assert!(ptx.contains(&entry), "{architecture}: no {kernel}");
+    }
+    let words = ptx.split_whitespace();
+    for word in words.filter(|word| word.starts_with("atom.") || word.starts_with("red.")) {
+        let of_floats = word.contains(".f32") || word.contains(".f64");
+        assert!(!of_floats, "{architecture}: {word} has no fixed order");
     }
 }
