@@ -11,7 +11,7 @@ use crate::{
     Error, Evaluation, Result,
     evaluate::{claim, read_report, task_file},
     runs::{Runner, Runs},
-    train::Training,
+    train::{Training, train_together},
 };
 
 /// Maximum time for each task, without loading its data.
@@ -36,7 +36,8 @@ pub struct Estimate {
 }
 
 /// Estimates how long [`crate::evaluate`] will take with the same arguments, by timing at most 50
-/// steps of Adam on each unfinished task with all threads at once. This takes at most about half a
+/// steps of Adam on each unfinished task with all threads at once, or on a GPU those of all seeds
+/// together. This takes at most about half a
 /// minute, and the time to load the data.
 ///
 /// Learned optimizers take longer than Adam, which is not considered: most runs are those of the
@@ -69,7 +70,10 @@ pub fn estimate(evaluation: Evaluation, store: &mut DataStore) -> Result<Estimat
             Err(error) if error.is_missing_data() => continue,
             task => task?.task,
         };
-        let per_step = seconds_per_step(&task, evaluation.workers, budget)?;
+        let per_step = match seconds_per_step_together(&task, evaluation)? {
+            Some(seconds) => seconds,
+            None => seconds_per_step(&task, evaluation.workers, budget)?,
+        };
         let all = (0..settings.seeds).flat_map(|seed| runners.iter().map(move |r| (r, seed)));
         let left = all.filter(|(runner, seed)| !runs.has(entry, runner, *seed));
         let left = left.count() as u64;
@@ -80,6 +84,22 @@ pub fn estimate(evaluation: Evaluation, store: &mut DataStore) -> Result<Estimat
         estimate.seconds_per_step[index] = per_step;
     }
     Ok(estimate)
+}
+
+/// The time for a step of one network if a GPU trains those of all seeds together.
+fn seconds_per_step_together(task: &Arc<dyn Task>, evaluation: Evaluation) -> Result<Option<f64>> {
+    let adam: Arc<dyn Optimizer> = Arc::new(Adam::default());
+    let (steps, stop) = (STEPS.into(), evaluation.stop);
+    let seeds: Vec<u64> = (0..evaluation.settings.seeds).collect();
+    let train = || train_together(task, &adam, steps, false, &seeds, stop);
+    // The first time the kernels are loaded.
+    if train()?.is_none() {
+        return Ok(None);
+    }
+    let start = Instant::now();
+    train()?;
+    let taken = u64::from(STEPS) * evaluation.settings.seeds;
+    Ok(Some(start.elapsed().as_secs_f64() / taken as f64))
 }
 
 /// The time for a step with all threads, each of which trains a network of its own.
