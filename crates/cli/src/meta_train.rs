@@ -393,14 +393,15 @@ fn compare(
         difference(ours_final, final_loss),
     );
     if ours_mean > mean_loss {
-        let (steps, run) = (trainer.config().outer.steps, path.display().to_string());
-        let more = format!(
-            "A learned optimizer has a higher loss than Adam until it has been meta-trained for long \
-             enough. To continue: lopt meta-train --resume {} --set outer.steps={}",
+        let more = "A learned optimizer has a higher loss than Adam until it has been meta-trained for \
+                    long enough. To continue:";
+        let (run, steps) = (path.display().to_string(), trainer.config().outer.steps);
+        println!(
+            "{}\n  lopt meta-train --resume {} --set outer.steps={}",
+            paragraph("", more),
             quoted(&run),
             steps.saturating_mul(10)
         );
-        println!("{}", paragraph("", &more));
     }
     pages::save(&pages::of_run(path, metrics, Some(&found))?, path)?;
     pages::announce(path);
