@@ -14,9 +14,8 @@ use lopt_adam::Adam;
 use lopt_core::{
     DropIn, DropInConfig, LearnedOptimizer, NonFinite, Optimizer, Params, Purpose, Streams, normal,
 };
-use lopt_cuda::{Mlp, MlpLayer};
 use lopt_cuda_backend::{Classifier, Pixels};
-use lopt_kernels::mlp::Activation;
+use lopt_kernels::mlp::{Activation, Layer, Mlp};
 use lopt_star::Star;
 use serde_json::{Map, Value, json};
 
@@ -190,13 +189,20 @@ fn against_cpu<O: Optimizer + Clone + 'static>(gpu: &Device, optimizer: O) -> Re
 fn inner_steps(gpu: &Device, pairs: usize) -> Result<Value> {
     const IMAGES: usize = 60_000;
     let (steps, batch, sizes) = (50, 128, [784, 32, 10]);
-    let layer = |(index, pair): (usize, &[usize])| MlpLayer {
-        inputs: pair[0],
-        outputs: pair[1],
-        weight: 2 * index + 1,
-        bias: 2 * index,
-    };
-    let layers: Vec<MlpLayer> = sizes.windows(2).enumerate().map(layer).collect();
+    // In name order a bias comes before its weight.
+    let mut end = 0;
+    let layers = sizes.windows(2).map(|pair| {
+        let (inputs, outputs, bias) = (pair[0], pair[1], end);
+        let weight = bias + outputs;
+        end = weight + inputs * outputs;
+        Layer {
+            inputs,
+            outputs,
+            weight,
+            bias,
+        }
+    });
+    let layers: Vec<Layer> = layers.collect();
     let mut named = vec![];
     for (index, layer) in layers.iter().enumerate() {
         let dims = [layer.inputs, layer.outputs];
@@ -211,11 +217,8 @@ fn inner_steps(gpu: &Device, pairs: usize) -> Result<Value> {
         .collect();
     let labels: Vec<u8> = (0..IMAGES).map(|i| (i % 10) as u8).collect();
     let classifier = Classifier {
-        model: Mlp {
-            layers,
-            activation: Activation::Relu,
-            batch,
-        },
+        mlp: Mlp::new(layers, Activation::Relu),
+        batch,
         template: template.clone(),
         pixels: Pixels::Bytes(&pixels),
         scale: 1.0,

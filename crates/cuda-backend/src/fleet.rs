@@ -3,10 +3,11 @@
 use candle_core::Tensor;
 use lopt_core::{Error, Optimizer, Params, Result, State, StepContext};
 use lopt_cuda::{
-    FleetPlaces, FleetPlan, Mlp, Plan,
+    FleetPlaces, FleetPlan, Plan,
     bytes::{Bytes, bytes_of},
     layout::{self, Address, FleetArguments, control},
 };
+use lopt_kernels::mlp::Mlp;
 
 use crate::{Device, Kernels, on_device::on_host, slots::SlotLayout};
 
@@ -101,8 +102,10 @@ pub enum Pixels<'a> {
 /// MLPs on labeled images.
 #[derive(Clone, Debug)]
 pub struct Classifier<'a> {
-    /// The networks, and the number of images of a minibatch.
-    pub model: Mlp,
+    /// The networks, whose parameters lie one after another in the order of `template`.
+    pub mlp: Mlp,
+    /// The number of images of a minibatch.
+    pub batch: usize,
     /// Names and shapes of the parameters.
     pub template: Params,
     /// The images.
@@ -204,7 +207,7 @@ impl<D: Device> MlpFleet<D> {
     /// minibatches, with zeros for φ. Returns `None` if there is no plan for them.
     ///
     /// # Errors
-    /// Returns an error if the optimizer has a setting out of range, the images do not fit the model,
+    /// Returns an error if the optimizer has a setting out of range, the images do not fit the networks,
     /// or the device fails.
     ///
     /// # Panics
@@ -218,7 +221,8 @@ impl<D: Device> MlpFleet<D> {
         sharing: usize,
     ) -> Result<Option<Self>> {
         let Classifier {
-            model,
+            mlp,
+            batch,
             template,
             pixels,
             scale,
@@ -231,7 +235,7 @@ impl<D: Device> MlpFleet<D> {
         let specs = shapes.iter().map(|dims| kernels.spec(dims));
         let specs: Vec<_> = specs.collect::<Result<_>>()?;
         let plan = Plan::new(&kernels.optimizer(), &specs).ok();
-        let plan = plan.and_then(|plan| FleetPlan::new(plan, model, networks, sharing));
+        let plan = plan.and_then(|plan| FleetPlan::new(plan, mlp, *batch, networks, sharing));
         let Some(plan) = plan else {
             return Ok(None);
         };
@@ -372,33 +376,26 @@ fn uploaded<D: Device>(device: &D, content: &[u8]) -> Result<D::Memory> {
 /// Checks what the kernels rely on: they do not check indices.
 fn check(classifier: &Classifier) -> Result<()> {
     let Classifier {
-        model,
+        mlp,
+        batch,
         template,
         pixels,
         labels,
         ..
     } = classifier;
-    let parameters = 2 * model.layers.len();
-    let exists = |index: usize| index < parameters;
-    let mut layers = model.layers.iter();
-    if !layers.all(|layer| exists(layer.weight) && exists(layer.bias)) {
-        let problem = format!("a layer's parameters are not among {parameters}");
-        return Err(Error::Mismatch(problem));
-    }
     let sizes = template.tensors().iter().map(Tensor::elem_count);
-    let (Some(first), Some(last)) = (model.layers.first(), model.layers.last()) else {
-        return Err(Error::Mismatch("a network without layers".to_owned()));
-    };
+    let consecutive = sizes.scan(0, |end, size| {
+        let start = *end;
+        *end += size;
+        Some((start, size))
+    });
+    let (first, last) = (&mlp.layers()[0], &mlp.layers()[mlp.layers().len() - 1]);
     let count = match pixels {
         Pixels::Bytes(bytes) => bytes.len(),
         Pixels::Floats(floats) => floats.len(),
     };
-    let fits = sizes.eq(model.sizes())
-        && model
-            .layers
-            .windows(2)
-            .all(|pair| pair[0].outputs == pair[1].inputs)
-        && model.batch > 0
+    let fits = consecutive.eq(mlp.parameters())
+        && *batch > 0
         && count == labels.len() * first.inputs
         && labels
             .iter()
@@ -461,7 +458,7 @@ impl<D: Device> Fleet for MlpFleet<D> {
     }
 
     fn begin(&mut self, rows: &[u32]) -> Result<()> {
-        let per_step = self.plan.networks() / self.plan.sharing() * self.plan.model().batch;
+        let per_step = self.plan.networks() / self.plan.sharing() * self.plan.batch();
         let (steps, rest) = (rows.len() / per_step, rows.len() % per_step);
         if rest > 0 || rows.iter().any(|row| *row as usize >= self.images) {
             return Err(Error::Mismatch(format!(

@@ -1,7 +1,7 @@
 //! The plan of training many networks of one shape together: where their parameters are, and the
 //! launches of an inner step.
 
-use lopt_kernels::mlp::Activation;
+use lopt_kernels::mlp::{self, Mlp};
 
 use crate::{
     layout::{self, Address, Arguments, CAPACITY, LAYERS, Layer, Pointers, SIDE},
@@ -14,43 +14,6 @@ const ALIGNMENT: usize = 64;
 const LARGEST: usize = i32::MAX as usize;
 /// The largest number of networks, because a grid has no more rows.
 const NETWORKS: usize = 65_535;
-
-/// One layer of a multi-layer perceptron.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MlpLayer {
-    /// The length of its input.
-    pub inputs: usize,
-    /// The length of its output.
-    pub outputs: usize,
-    /// The index of W among the parameters, in name order.
-    pub weight: usize,
-    /// The index of b among the parameters.
-    pub bias: usize,
-}
-
-/// A multi-layer perceptron with cross-entropy loss, and its minibatches; see
-/// [`lopt_kernels::mlp::Mlp`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mlp {
-    /// The layers, the first one first.
-    pub layers: Vec<MlpLayer>,
-    /// The activation between layers.
-    pub activation: Activation,
-    /// The images of a minibatch.
-    pub batch: usize,
-}
-
-impl Mlp {
-    /// The number of elements of each parameter, in name order.
-    pub fn sizes(&self) -> Vec<usize> {
-        let mut sizes = vec![0; 2 * self.layers.len()];
-        for layer in &self.layers {
-            sizes[layer.weight] = layer.inputs * layer.outputs;
-            sizes[layer.bias] = layer.outputs;
-        }
-        sizes
-    }
-}
 
 /// The addresses of a fleet's arrays; see [`layout::Fleet`].
 #[derive(Clone, Copy, Debug, Default)]
@@ -91,7 +54,8 @@ pub struct FleetPlan {
     starts: Vec<usize>,
     size: usize,
     value_size: usize,
-    model: Mlp,
+    mlp: Mlp,
+    batch: usize,
     layers: [Layer; LAYERS],
     launches: Vec<FleetLaunch>,
 }
@@ -113,34 +77,43 @@ fn placed(lengths: impl IntoIterator<Item = usize>) -> (Vec<usize>, usize) {
 }
 
 impl FleetPlan {
-    /// Plans the training of `networks` networks, of which each `sharing` consecutive ones have the
-    /// same minibatches. `optimizer` is the plan for the parameters of one of them. Returns `None` if
+    /// Plans the training of `networks` networks on minibatches of `batch` images, of which each
+    /// `sharing` consecutive ones have the same. The parameters of `mlp` lie one after another in its
+    /// flat vector. `optimizer` is the plan for the parameters of one of them. Returns `None` if
     /// there are more than 65,535 networks, they have too many layers, or one of them is too large.
     ///
     /// # Panics
     /// Panics if `sharing` does not divide `networks`, or there are none.
-    pub fn new(optimizer: Plan, model: &Mlp, networks: usize, sharing: usize) -> Option<Self> {
+    pub fn new(
+        optimizer: Plan,
+        mlp: &Mlp,
+        batch: usize,
+        networks: usize,
+        sharing: usize,
+    ) -> Option<Self> {
         assert!(networks > 0 && sharing > 0 && networks.is_multiple_of(sharing));
-        let count = model.layers.len();
-        let sizes = model.sizes();
         const { assert!(2 * LAYERS <= CAPACITY) };
-        if count > LAYERS || networks > NETWORKS {
+        if mlp.layers().len() > LAYERS || networks > NETWORKS {
             return None;
         }
-        let (starts, size) = placed(sizes);
-        let of_layer = |layer: &MlpLayer| [model.batch * layer.outputs; 3];
-        let (values, value_size) = placed(model.layers.iter().flat_map(of_layer));
+        let parameters = mlp.parameters();
+        let (starts, size) = placed(parameters.iter().map(|(_, size)| *size));
+        // Where a parameter begins here that begins at `offset` in the flat vector.
+        let start =
+            |offset| starts[parameters.partition_point(|(other, _)| *other < offset)] as u32;
+        let of_layer = |layer: &mlp::Layer| [batch * layer.outputs; 3];
+        let (values, value_size) = placed(mlp.layers().iter().flat_map(of_layer));
         if size.max(value_size) > LARGEST {
             return None;
         }
         let mut layers = [Layer::default(); LAYERS];
         let values = values.as_chunks::<3>().0;
-        for ((to, layer), [z, a, dz]) in layers.iter_mut().zip(&model.layers).zip(values) {
+        for ((to, layer), [z, a, dz]) in layers.iter_mut().zip(mlp.layers()).zip(values) {
             *to = Layer {
                 inputs: layer.inputs as u32,
                 outputs: layer.outputs as u32,
-                weight: starts[layer.weight] as u32,
-                bias: starts[layer.bias] as u32,
+                weight: start(layer.weight),
+                bias: start(layer.bias),
                 z: *z as u32,
                 a: *a as u32,
                 dz: *dz as u32,
@@ -148,14 +121,15 @@ impl FleetPlan {
             };
         }
         Some(Self {
-            launches: launches(&optimizer, model),
+            launches: launches(&optimizer, mlp, batch),
             optimizer,
             networks,
             sharing,
             starts,
             size,
             value_size,
-            model: model.clone(),
+            mlp: mlp.clone(),
+            batch,
             layers,
         })
     }
@@ -170,9 +144,9 @@ impl FleetPlan {
         self.sharing
     }
 
-    /// The networks.
-    pub fn model(&self) -> &Mlp {
-        &self.model
+    /// The images of a minibatch.
+    pub fn batch(&self) -> usize {
+        self.batch
     }
 
     /// Floats of the parameters of one network, with the gaps between them.
@@ -234,15 +208,15 @@ impl FleetPlan {
             scale,
             networks: self.networks as u32,
             sharing: self.sharing as u32,
-            batch: self.model.batch as u32,
-            activation: self.model.activation as u32,
-            layer_count: self.model.layers.len() as u32,
+            batch: self.batch as u32,
+            activation: self.mlp.activation() as u32,
+            layer_count: self.mlp.layers().len() as u32,
             layers: self.layers,
         }
     }
 }
 
-fn launches(optimizer: &Plan, model: &Mlp) -> Vec<FleetLaunch> {
+fn launches(optimizer: &Plan, mlp: &Mlp, batch: usize) -> Vec<FleetLaunch> {
     let tiles = |length: usize| length.div_ceil(SIDE);
     let launch = |kernel: &str, blocks: usize, threads: usize, layer: usize| FleetLaunch {
         kernel: format!("lopt_fleet_{kernel}"),
@@ -251,17 +225,17 @@ fn launches(optimizer: &Plan, model: &Mlp) -> Vec<FleetLaunch> {
         layer: layer as u32,
     };
     let mut all = vec![];
-    for (index, layer) in model.layers.iter().enumerate() {
-        let blocks = tiles(model.batch) * tiles(layer.outputs);
+    for (index, layer) in mlp.layers().iter().enumerate() {
+        let blocks = tiles(batch) * tiles(layer.outputs);
         all.push(launch("forward", blocks, layout::PRODUCT_THREADS, index));
     }
     all.push(launch("loss", 1, layout::THREADS, 0));
-    for (index, layer) in model.layers.iter().enumerate().rev() {
+    for (index, layer) in mlp.layers().iter().enumerate().rev() {
         let of_weight = tiles(layer.inputs) * tiles(layer.outputs);
         let of_bias = tiles(layer.outputs);
         let below = match index {
             0 => 0,
-            _ => tiles(model.batch) * tiles(layer.inputs),
+            _ => tiles(batch) * tiles(layer.inputs),
         };
         let blocks = of_weight + of_bias + below;
         all.push(launch("backward", blocks, layout::PRODUCT_THREADS, index));

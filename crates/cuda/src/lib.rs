@@ -40,7 +40,7 @@ mod sources;
 pub mod theta;
 pub mod tiling;
 
-pub use fleet::{FleetLaunch, FleetPlaces, FleetPlan, Mlp, MlpLayer};
+pub use fleet::{FleetLaunch, FleetPlaces, FleetPlan};
 pub use optimizer::{Adam, Hidden, Optimizer, PerParameter, Rule, Scale};
 pub use plan::{Launch, NetworkSlots, Number, Plan, Slots, Spec, Unplanned};
 pub use sources::{OPTIONS, source};

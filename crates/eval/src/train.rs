@@ -163,13 +163,8 @@ pub(crate) fn train_together(
             return Err(Error::Stopped);
         }
         let some = first..steps.min(first + STEPS_TOGETHER as u64);
-        let mut rows = vec![];
-        for t in some.clone() {
-            for &seed in seeds {
-                rows.extend(mlp.draw_rows(Split::Train, &mut stream(seed, 1, t)));
-            }
-        }
-        let results = together.take_steps(&rows, some.count())?;
+        let batch = |network: usize, t| stream(seeds[network], 1, t);
+        let results = together.take_steps(some, batch)?;
         for of_step in results.chunks_exact(seeds.len()) {
             for (curve, result) in curves.iter_mut().zip(of_step) {
                 let loss = match curve.not_finite {

@@ -71,6 +71,18 @@ impl Mlp {
         &self.layers
     }
 
+    /// Where each weight and bias begins in the flat vector, and its number of elements, in the order of
+    /// that vector.
+    pub fn parameters(&self) -> Vec<(usize, usize)> {
+        let of_layer = |layer: &Layer| {
+            let weight = (layer.weight, layer.inputs * layer.outputs);
+            [weight, (layer.bias, layer.outputs)]
+        };
+        let mut parameters: Vec<_> = self.layers.iter().flat_map(of_layer).collect();
+        parameters.sort_unstable();
+        parameters
+    }
+
     /// The activation between layers.
     pub fn activation(&self) -> Activation {
         self.activation

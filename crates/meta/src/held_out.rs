@@ -1,7 +1,7 @@
 use std::{ops::Range, sync::Arc};
 
 use lopt_core::{Optimizer, Purpose, Rng, Streams, Workers};
-use lopt_tasks::{Feed, Network, STEPS_TOGETHER, Split, Task, TaskFamily, Together};
+use lopt_tasks::{Feed, Network, Split, Task, TaskFamily, Together};
 use serde::{Deserialize, Serialize};
 
 use crate::{Comm, HeldOutConfig, Result, exact_sum::ExactSum, share};
@@ -86,21 +86,12 @@ impl HeldOut {
             let params = task.init(&mut self.stream(index, 1, 0))?;
             all.fleet().start(network, &params)?;
         }
+        let stream = |network, t| self.stream(unrolls.start + network as u64, 2, t);
+        let results = all.take_steps(0..self.config.horizon, stream)?;
         let mut losses = vec![vec![]; unrolls.clone().count()];
-        let horizon = self.config.horizon;
-        for first in (0..horizon).step_by(STEPS_TOGETHER) {
-            let steps = first..horizon.min(first + STEPS_TOGETHER as u64);
-            let mut rows = vec![];
-            for t in steps.clone() {
-                for index in unrolls.clone() {
-                    rows.extend(task.draw_rows(Split::Train, &mut self.stream(index, 2, t)));
-                }
-            }
-            let results = all.take_steps(&rows, steps.count())?;
-            for of_step in results.chunks_exact(losses.len()) {
-                for (losses, result) in losses.iter_mut().zip(of_step) {
-                    losses.push(task.normalize(result.loss));
-                }
+        for of_step in results.chunks_exact(losses.len()) {
+            for (losses, result) in losses.iter_mut().zip(of_step) {
+                losses.push(task.normalize(result.loss));
             }
         }
         Ok(losses)

@@ -1,9 +1,11 @@
 //! Networks of one task that a GPU trains together.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use lopt_core::{Optimizer, Params, Purpose, Result, Streams};
-use lopt_cuda::{Mlp, MlpLayer};
+use lopt_core::{Optimizer, Params, Purpose, Result, Rng, Streams};
 use lopt_cuda_backend::{Classifier, Fleet, Kernels, Pixels as OnDevice, StepResult};
 
 use crate::{MlpTask, Pixels, Split, Task};
@@ -76,17 +78,37 @@ impl Together {
         self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes steps of all networks with these minibatches, and waits for them; see [`Fleet::begin`].
+    /// Takes some steps of networks that share no minibatches, and returns their results, \[steps,
+    /// networks\]. Each network draws its minibatch of a step from its own stream, `stream(network,
+    /// step)`.
     ///
     /// # Errors
-    /// Returns an error if the minibatches are not those of so many steps, or the device fails.
-    pub fn take_steps(&self, rows: &[u32], steps: usize) -> Result<Vec<StepResult>> {
+    /// Returns an error if the device fails.
+    pub fn take_steps(
+        &self,
+        steps: Range<u64>,
+        stream: impl Fn(usize, u64) -> Rng,
+    ) -> Result<Vec<StepResult>> {
         let mut fleet = self.fleet();
-        fleet.begin(rows)?;
-        for _ in 0..steps {
-            fleet.step()?;
+        let mut results = vec![];
+        for first in steps.clone().step_by(STEPS_TOGETHER) {
+            let some = first..steps.end.min(first + STEPS_TOGETHER as u64);
+            let mut rows = vec![];
+            for step in some.clone() {
+                for network in 0..fleet.networks() {
+                    rows.extend(
+                        self.task
+                            .draw_rows(Split::Train, &mut stream(network, step)),
+                    );
+                }
+            }
+            fleet.begin(&rows)?;
+            for _ in some {
+                fleet.step()?;
+            }
+            results.extend(fleet.results()?);
         }
-        fleet.results()
+        Ok(results)
     }
 
     /// The task of all networks.
@@ -115,30 +137,13 @@ impl Together {
 
 /// Calls `with` with a description of a task.
 fn with_classifier<T>(task: &MlpTask, with: impl FnOnce(&Classifier) -> Result<T>) -> Result<T> {
-    let kernel = task.kernel();
     // Any values of the parameters: names and shapes are needed.
     let mut rng = Streams::new(0).stream(Purpose::ParamsInit, 0, 0, 0);
     let template = task.init(&mut rng)?;
-    let mut starts: Vec<usize> = kernel
-        .layers()
-        .iter()
-        .flat_map(|layer| [layer.weight, layer.bias])
-        .collect();
-    starts.sort_unstable();
-    let index = |start: usize| starts.partition_point(|other| *other < start);
-    let layers = kernel.layers().iter().map(|layer| MlpLayer {
-        inputs: layer.inputs,
-        outputs: layer.outputs,
-        weight: index(layer.weight),
-        bias: index(layer.bias),
-    });
     let data = task.data();
     with(&Classifier {
-        model: Mlp {
-            layers: layers.collect(),
-            activation: kernel.activation(),
-            batch: task.config().batch_size,
-        },
+        mlp: task.kernel().clone(),
+        batch: task.config().batch_size,
         template,
         pixels: match data.pixels(Split::Train) {
             Pixels::Bytes(bytes) => OnDevice::Bytes(bytes),

@@ -1,7 +1,6 @@
 //! Networks that are trained together, against the CPU kernels that train each by itself.
 
 use lopt_core::{Backend, Fused, Params, State, StepContext};
-use lopt_cuda::{Mlp, MlpLayer};
 use lopt_cuda_backend::{Classifier, Fleet, Pixels};
 use lopt_kernels::{Isa, mlp};
 
@@ -14,22 +13,6 @@ pub const BATCH: usize = 37;
 pub struct Shape(pub &'static [usize], pub mlp::Activation);
 
 impl Shape {
-    /// The parameters are W and b of each layer in turn.
-    fn model(&self) -> Mlp {
-        let layers = self.0.windows(2).enumerate();
-        let layers = layers.map(|(index, pair)| MlpLayer {
-            inputs: pair[0],
-            outputs: pair[1],
-            weight: 2 * index,
-            bias: 2 * index + 1,
-        });
-        Mlp {
-            layers: layers.collect(),
-            activation: self.1,
-            batch: BATCH,
-        }
-    }
-
     pub fn start(&self) -> Params {
         let dims: Vec<Vec<usize>> = self
             .0
@@ -40,6 +23,7 @@ impl Shape {
         params(&dims)
     }
 
+    /// The parameters are W and b of each layer in turn.
     fn native(&self) -> mlp::Mlp {
         let mut at = 0;
         let layers = self.0.windows(2).map(|pair| {
@@ -149,7 +133,8 @@ impl Images {
 
     pub fn classifier<'a>(&'a self, shape: &Shape, scale: f32) -> Classifier<'a> {
         Classifier {
-            model: shape.model(),
+            mlp: shape.native(),
+            batch: BATCH,
             template: shape.start(),
             pixels: Pixels::Bytes(&self.pixels),
             scale,

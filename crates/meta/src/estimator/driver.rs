@@ -3,8 +3,10 @@
 use std::{collections::BTreeMap, ops::Range, path::Path, sync::Arc};
 
 use candle_core::Tensor;
-use lopt_core::{Error as CoreError, LearnedOptimizer, Purpose, Streams, Workers, normal};
-use lopt_tasks::{NewFleet, TaskFamily, Together};
+use lopt_core::{
+    Error as CoreError, LearnedOptimizer, Purpose, Result as CoreResult, Streams, Workers, normal,
+};
+use lopt_tasks::{MlpTask, NewFleet, TaskFamily, Together};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -160,11 +162,7 @@ impl<E: Estimator> Driver<E> {
         optimizer: &dyn LearnedOptimizer,
         comm: &dyn Comm,
     ) -> Result<Self> {
-        let pairs = share(comm, estimator.settings().tasks).count();
-        let together = match family.single_mlp() {
-            Some(task) if E::IN_PAIRS => Together::on_gpu(&task, optimizer, 2 * pairs, 2)?,
-            _ => None,
-        };
+        let together = |task: &_, networks| Together::on_gpu(task, optimizer, networks, 2);
         Self::with(estimator, seed, family, workers, optimizer, comm, together)
     }
 
@@ -180,19 +178,20 @@ impl<E: Estimator> Driver<E> {
         comm: &dyn Comm,
         new: NewFleet,
     ) -> Result<Self> {
-        let pairs = share(comm, estimator.settings().tasks).count();
-        let together = match family.single_mlp() {
-            Some(task) if E::IN_PAIRS => Together::by(&task, 2 * pairs, 2, new)?,
-            _ => None,
-        };
-        if together.is_none() {
-            let problem = "these tasks cannot be trained together".to_owned();
-            return Err(CoreError::Mismatch(problem).into());
-        }
         let workers = Workers::ONE;
-        Self::with(estimator, seed, family, workers, optimizer, comm, together)
+        let together = |task: &_, networks| Together::by(task, networks, 2, new);
+        let driver = Self::with(estimator, seed, family, workers, optimizer, comm, together)?;
+        match driver.source.together {
+            Some(_) => Ok(driver),
+            None => {
+                let problem = "these tasks cannot be trained together".to_owned();
+                Err(CoreError::Mismatch(problem).into())
+            }
+        }
     }
 
+    /// The driver, with the networks of all pairs in what `together` returns for so many networks of a
+    /// task.
     fn with(
         estimator: E,
         seed: u64,
@@ -200,10 +199,14 @@ impl<E: Estimator> Driver<E> {
         workers: Workers,
         optimizer: &dyn LearnedOptimizer,
         comm: &dyn Comm,
-        together: Option<Together>,
+        together: impl FnOnce(&Arc<MlpTask>, usize) -> CoreResult<Option<Together>>,
     ) -> Result<Self> {
         let settings = estimator.settings();
         let share = share(comm, settings.tasks);
+        let together = match family.single_mlp() {
+            Some(task) if E::IN_PAIRS => together(&task, 2 * share.clone().count())?,
+            _ => None,
+        };
         let source = Source {
             streams: Streams::new(seed),
             family,
