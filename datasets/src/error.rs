@@ -12,7 +12,7 @@ pub enum Error {
     /// A file of a full data set does not exist.
     #[error(
         "{dataset}: neither {} nor {file}.gz exists; get the data set from its publisher (in the \
-         source tree of lopt, `xtask data fetch {dataset}` does so) and set LOPT_DATA_DIR to a \
+         source tree of lopt, `cargo xtask data fetch {dataset}` does so) and set LOPT_DATA_DIR to a \
          folder that contains {dataset}/{file}.gz",
         folder.join(file).display()
     )]
@@ -27,15 +27,15 @@ pub enum Error {
 
     /// The data set has no embedded subset.
     #[error(
-        "{0} is not embedded: set its source to \"full\" (in the source tree of lopt, `xtask data fetch \
+        "{0} is not embedded: set its source to \"full\" (in the source tree of lopt, `cargo xtask data fetch \
          {0}` gets it)"
     )]
     NotEmbedded(DatasetName),
 
     /// A file of the data set is malformed.
     #[error(
-        "{}: {problem}; replace the file (in the source tree of lopt, delete it and run `xtask data \
-         fetch {dataset}`), or set LOPT_DATA_DIR to another folder",
+        "{}: {problem}; replace the file (in the source tree of lopt, delete it and run `cargo xtask \
+         data fetch {dataset}`), or set LOPT_DATA_DIR to another folder",
         path.display()
     )]
     Broken {

@@ -174,6 +174,11 @@ pub fn relative_error(ours: &Tensor, golden: &Tensor) -> f64 {
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
 
+/// The code in the README of lopt-star.
+#[cfg(doctest)]
+#[doc = include_str!("../../crates/star/README.md")]
+pub struct StarReadme;
+
 /// The programs of the tutorial, which run as documentation tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../TUTORIAL.md")]

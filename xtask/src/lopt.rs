@@ -59,7 +59,9 @@ pub fn run(command: &str, arguments: &[OsString]) -> Result<ExitCode> {
         .args(["run", "--release", "--package", "lopt", "--manifest-path"])
         .arg(root().join("Cargo.toml"))
         .args(["--", command])
-        .args(arguments);
+        .args(arguments)
+        // What its advice tells the user to type.
+        .env("LOPT_PROGRAM", "cargo xtask");
     replace(cargo)
 }
 

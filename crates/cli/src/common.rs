@@ -34,6 +34,14 @@ impl Compute {
         Ok(lopt_core::device::parse(&self.device)?)
     }
 
+    /// The argument that selects the same device in another command, after a blank; empty for the CPU.
+    pub fn device_argument(&self) -> String {
+        match &*self.device {
+            "cpu" => String::new(),
+            device => format!(" --device {device}"),
+        }
+    }
+
     pub fn workers(&self) -> Workers {
         Workers::new(self.threads)
     }
@@ -41,6 +49,11 @@ impl Compute {
     pub fn store(&self) -> DataStore {
         DataStore::new(self.data_dir.as_deref())
     }
+}
+
+/// What a user types before a subcommand: `lopt`, or the command that `cargo xtask` sets.
+pub fn program() -> String {
+    std::env::var("LOPT_PROGRAM").unwrap_or_else(|_| "lopt".to_owned())
 }
 
 /// Parses the name of one of `choices`. The help lists the names.

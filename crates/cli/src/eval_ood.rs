@@ -27,14 +27,14 @@ use crate::{
 
 #[derive(ClapArgs)]
 pub struct Args {
-    /// A θ file to evaluate, of any kind of optimizer; may be repeated. [default: the shipped STAR
-    /// and blackbox]
+    /// A θ file to evaluate; may be repeated, for one of each kind of optimizer. [default: the shipped
+    /// STAR and blackbox]
     #[arg(long, value_name = "FILE")]
     theta: Vec<PathBuf>,
     /// `quick`: variations of an MLP on 8×8 images, 500 steps, embedded data. `full`: the same on
     /// full-size images, 2000 steps, the full data sets; takes a night. `beyond-mlps`:
-    /// convolutional, residual and recurrent networks and a transformer, on the full CIFAR-10 and
-    /// embedded data. `held-out`: other losses, networks, batch sizes and initializers, 500 and 2000
+    /// layer-norm, convolutional, residual and recurrent networks and a transformer, on the full
+    /// CIFAR-10 and embedded data. `held-out`: other losses, networks, batch sizes and initializers, 500 and 2000
     /// steps. `selection`: the tasks on which to choose an optimizer.
     #[arg(long, default_value = "quick", value_parser = one_of(Suite::ALL.map(|s| (s.name(), s))))]
     suite: Suite,
@@ -139,17 +139,29 @@ fn stopped() -> bool {
 
 /// What is left to do and how long it will take.
 fn announcement(estimate: &Estimate, threads: usize) -> String {
-    let &Estimate { tasks, runs, .. } = estimate;
-    if tasks == 0 {
-        return "no training run is left to do".to_owned();
-    }
+    let &Estimate {
+        tasks,
+        skipped,
+        runs,
+        ..
+    } = estimate;
     let plural = |count| if count == 1 { "" } else { "s" };
-    format!(
-        "{runs} training runs on {tasks} task{}: about {} with {threads} thread{}",
-        plural(tasks),
-        duration(estimate.seconds),
-        plural(threads as u64),
-    )
+    let left = match tasks {
+        0 => "no training run is left to do".to_owned(),
+        _ => format!(
+            "{runs} training runs on {tasks} task{}: about {} with {threads} thread{}",
+            plural(tasks),
+            duration(estimate.seconds),
+            plural(threads as u64),
+        ),
+    };
+    match skipped {
+        0 => left,
+        _ => format!(
+            "{left}; {skipped} task{} skipped, because data are missing",
+            plural(skipped)
+        ),
+    }
 }
 
 /// The optimizers in the given θ files, else the shipped ones.

@@ -21,12 +21,17 @@ use crate::{
 
 #[derive(ClapArgs)]
 pub struct Args {
-    /// A θ file to study, of any kind of optimizer; may be repeated. [default for each kind: the
-    /// reference's initial θ]
+    /// A θ file to study; may be repeated, for one of each kind of optimizer. [default for each kind:
+    /// the reference's initial θ]
     #[arg(long, value_name = "FILE")]
     theta: Vec<PathBuf>,
     /// Lengths of the unrolls in inner steps, each below the truncation or a multiple of it.
-    #[arg(long, value_delimiter = ',', default_values_t = [5, 10, 20, 50, 100, 200])]
+    #[arg(
+        long,
+        value_name = "N,N,…",
+        value_delimiter = ',',
+        default_value = "5,10,20,50,100,200"
+    )]
     lengths: Vec<u64>,
     /// Inner steps per truncation.
     #[arg(long, default_value_t = 10)]

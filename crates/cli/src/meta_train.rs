@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Error, Result, bail};
 use clap::Args as ClapArgs;
 use lopt_core::{LearnedOptimizer, Workers};
-use lopt_eval::{Score, compare_with_adam};
+use lopt_eval::{Comparison, FINAL_FRACTION, Score, compare_with_adam};
 use lopt_experiments::curves::{self, Metrics};
 use lopt_meta::{
     EstimatorConfig, EstimatorKind, Observer, Preset, Progress, Provenance, Resources, RunConfig,
@@ -22,7 +22,7 @@ use lopt_per_param::Kind;
 use lopt_tasks::Task;
 
 use crate::{
-    common::{Compute, one_of, provenance},
+    common::{Compute, one_of, program, provenance},
     output::paragraph,
     pages,
     progress::{Bar, duration},
@@ -153,7 +153,16 @@ pub fn run(args: Args) -> Result<bool> {
     let events = EventFile::folder(trainer.path());
     let tensorboard = args.tensorboard || events.is_dir();
     let ranks = comm.size();
-    train(&config, &mut trainer, own_task, workers, ranks, tensorboard)
+    let device = args.compute.device_argument();
+    train(
+        &config,
+        &mut trainer,
+        own_task,
+        workers,
+        ranks,
+        &device,
+        tensorboard,
+    )
 }
 
 /// The number of outer steps that a resumed run is set to.
@@ -272,15 +281,15 @@ fn train(
     own_task: Arc<dyn Task>,
     workers: Workers,
     ranks: usize,
+    device: &str,
     tensorboard: bool,
 ) -> Result<bool> {
     let path = trainer.path().to_owned();
-    let quoted = quoted(&path.display().to_string());
+    let again = format!("meta-train --resume {}{device}", quoted(&path));
+    let program = program();
     let resume = match ranks {
-        1 => format!("lopt meta-train --resume {quoted}"),
-        _ => format!(
-            "mpirun -n {ranks} lopt meta-train --resume {quoted} (with any number of ranks)"
-        ),
+        1 => format!("{program} {again}"),
+        _ => format!("mpirun -n {ranks} lopt {again} (with any number of ranks)"),
     };
     let stop = match ranks {
         1 => stop_flag()?,
@@ -323,7 +332,23 @@ fn train(
     );
     let metrics = curves::metrics(&path)?;
     conclude(config, trainer, &path, &metrics)?;
-    compare(trainer, &own_task, &path, &metrics, workers, &stop)
+    let Some(found) = compare(trainer, &own_task, &path, &metrics, workers, &stop)? else {
+        return Ok(false);
+    };
+    let Score {
+        mean_loss,
+        final_loss,
+    } = found.learned;
+    if mean_loss > found.adam_by_mean().1 && final_loss > found.adam_by_final().1 {
+        let more = "A learned optimizer has a higher loss than Adam until it has been meta-trained for \
+                    long enough. To continue:";
+        let steps = config.trainer.outer.steps.saturating_mul(10);
+        println!("{}", paragraph("", more));
+        println!("  {program} {again} --set outer.steps={steps}");
+    }
+    let theta = quoted(&found_theta(&path));
+    println!("to evaluate it on other tasks:\n  {program} eval-ood --theta {theta}{device}");
+    Ok(true)
 }
 
 /// The best θ of a complete run; the last one if somebody removed that.
@@ -336,15 +361,16 @@ fn found_theta(path: &Path) -> PathBuf {
 }
 
 /// A path as a word of a shell's command line.
-fn quoted(path: &str) -> String {
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
     match path.chars().all(plain) && !path.is_empty() {
-        true => path.to_owned(),
+        true => path,
         false => format!("'{}'", path.replace('\'', "'\\''")),
     }
 }
 
-/// Compares the best θ with Adam at its best learning rates.
+/// Compares the best θ with Adam at its best learning rates; `None` if it was stopped.
 fn compare(
     trainer: &Trainer,
     task: &Arc<dyn Task>,
@@ -352,7 +378,7 @@ fn compare(
     metrics: &[Metrics],
     workers: Workers,
     stop: &AtomicBool,
-) -> Result<bool> {
+) -> Result<Option<Comparison>> {
     const SEEDS: u64 = 3;
     let optimizer: Arc<dyn LearnedOptimizer> = registry::load(&found_theta(path))?.into();
     let horizon = trainer.config().held_out.horizon;
@@ -360,7 +386,7 @@ fn compare(
     let found = match found {
         Err(lopt_eval::Error::Stopped) => {
             eprintln!("stopped during the comparison with Adam; θ is saved");
-            return Ok(false);
+            return Ok(None);
         }
         found => found?,
     };
@@ -370,8 +396,8 @@ fn compare(
         let percent = 100.0 * (ours / theirs - 1.0);
         match percent {
             _ if theirs == 0.0 && ours > 0.0 => "above".to_owned(),
-            percent if percent < 0.0 => format!("{:.1} % below", -percent),
-            percent if percent >= 0.0 => format!("{percent:.1} % above"),
+            percent if percent <= -0.05 => format!("{:.1} % below", -percent),
+            percent if percent >= 0.05 => format!("{percent:.1} % above"),
             _ => "the same as".to_owned(),
         }
     };
@@ -380,8 +406,9 @@ fn compare(
         final_loss: ours_final,
     } = found.learned;
     let compared = format!(
-        "training loss over {horizon} steps of {}, {SEEDS} new seeds, and the best of Adam's {} \
-         learning rates:",
+        "training loss over {horizon} steps (final: the last {} %) of {}, {SEEDS} new seeds, and the \
+         best of Adam's {} learning rates:",
+        100 / FINAL_FRACTION,
         task.name(),
         found.adam.len(),
     );
@@ -392,22 +419,12 @@ fn compare(
         difference(ours_mean, mean_loss),
         difference(ours_final, final_loss),
     );
-    if ours_mean > mean_loss {
-        let more = "A learned optimizer has a higher loss than Adam until it has been meta-trained for \
-                    long enough. To continue:";
-        let (run, steps) = (path.display().to_string(), trainer.config().outer.steps);
-        println!(
-            "{}\n  lopt meta-train --resume {} --set outer.steps={}",
-            paragraph("", more),
-            quoted(&run),
-            steps.saturating_mul(10)
-        );
-    }
-    pages::save(&pages::of_run(path, metrics, Some(&found))?, path)?;
+    pages::save(
+        &pages::of_run(path, metrics, Some((&task.name(), &found)))?,
+        path,
+    )?;
     pages::announce(path);
-    let theta = quoted(&found_theta(path).display().to_string());
-    println!("to evaluate it on other tasks:\n  lopt eval-ood --theta {theta}");
-    Ok(true)
+    Ok(Some(found))
 }
 
 fn conclude(config: &RunConfig, trainer: &Trainer, path: &Path, metrics: &[Metrics]) -> Result<()> {
@@ -499,10 +516,11 @@ impl Observer for View {
 
 #[cfg(test)]
 mod tests {
-    use super::quoted;
+    use super::*;
 
     #[test]
     fn paths_are_quoted_for_a_shell() {
+        let quoted = |path| super::quoted(Path::new(path));
         assert_eq!(quoted("runs/star-seed0"), "runs/star-seed0");
         assert_eq!(quoted("my run"), "'my run'");
         assert_eq!(quoted("it's"), "'it'\\''s'");

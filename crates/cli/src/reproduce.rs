@@ -59,6 +59,9 @@ pub fn run(args: Args) -> Result<bool> {
     }
     claims.sort();
     claims.dedup();
+    for claim in &claims {
+        claim.check(args.seeds)?;
+    }
     let view = Mutex::new(View::default());
     let mut lab = Lab {
         out: args.out,

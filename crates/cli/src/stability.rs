@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::atomic::Ordering};
 
 use anyhow::Result;
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, builder::ArgPredicate};
 use lopt_experiments::{linearized::Linearization, theory};
 use lopt_page::{Page, Section};
 use lopt_tasks::suite::Suite;
@@ -42,6 +42,7 @@ pub struct Args {
     /// of the task]
     #[arg(
         long,
+        value_name = "N,N,…",
         value_delimiter = ',',
         requires = "theta",
         value_parser = clap::value_parser!(u64).range(1..)
@@ -58,8 +59,13 @@ pub struct Args {
     /// Random seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Folder for figures and tables.
-    #[arg(long, value_name = "DIR", default_value = "stability")]
+    /// Folder for figures and tables; with --theta, by default `stability/training`.
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "stability",
+        default_value_if("theta", ArgPredicate::IsPresent, "stability/training")
+    )]
     out: PathBuf,
     #[command(flatten)]
     compute: Compute,

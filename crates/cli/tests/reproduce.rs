@@ -68,6 +68,9 @@ fn bad_input_is_told() {
     assert_eq!(misspelt.status.code(), Some(2));
     let text = both(&misspelt);
     assert!(text.contains("C9") && text.contains("C6"), "{text}");
+    let text = fail(here, &["reproduce", "C1", "C2", "--seeds", "1"]);
+    assert!(text.contains("C2 compares meta-training seeds"), "{text}");
+    assert!(!here.join("reproduction").exists());
     fs::create_dir_all(here.join("r/runs/STAR-3-seed0")).unwrap();
     fs::write(here.join("r/runs/STAR-3-seed0/something"), "else").unwrap();
     let text = fail(

@@ -79,8 +79,9 @@ fn meta_trained_optimizers_are_linearised_in_training() {
         ],
     );
     assert!(text.contains("nominal share"), "{text}");
-    assert!(here.join("stability/training.svg").is_file());
-    let lines = table(&here.join("stability/training.csv"));
+    let out = here.join("stability/training");
+    assert!(out.join("training.svg").is_file());
+    let lines = table(&out.join("training.csv"));
     assert_eq!(lines.len(), 1 + 2 * 2);
     for line in &lines[1..] {
         let radius: f64 = line[3].parse().unwrap();

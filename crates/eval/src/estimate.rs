@@ -26,6 +26,8 @@ const STEPS: u32 = 50;
 pub struct Estimate {
     /// The tasks that are left to do.
     pub tasks: u64,
+    /// The tasks whose data are missing, which are skipped.
+    pub skipped: u64,
     /// Their training runs that are left to do, without the continuation of tuned Adam.
     pub runs: u64,
     /// The time for them, with the longest continuation of tuned Adam.
@@ -55,6 +57,7 @@ pub fn estimate(evaluation: Evaluation, store: &mut DataStore) -> Result<Estimat
     let budget = PER_TASK.min(ALL_TASKS / entries.len().max(1) as u32);
     let mut estimate = Estimate {
         tasks: 0,
+        skipped: 0,
         runs: 0,
         seconds: 0.0,
         seconds_per_step: vec![0.0; entries.len()],
@@ -67,7 +70,10 @@ pub fn estimate(evaluation: Evaluation, store: &mut DataStore) -> Result<Estimat
             continue;
         }
         let task = match entry.task.load(store, evaluation.device) {
-            Err(error) if error.is_missing_data() => continue,
+            Err(error) if error.is_missing_data() => {
+                estimate.skipped += 1;
+                continue;
+            }
             task => task?.task,
         };
         let per_step = match seconds_per_step_together(&task, evaluation)? {

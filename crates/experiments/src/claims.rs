@@ -64,12 +64,27 @@ impl Claim {
         }
     }
 
+    /// Checks that there are enough meta-training seeds.
+    ///
+    /// # Errors
+    /// Returns [`Error::Settings`](crate::Error::Settings) if there is one seed and the claim compares
+    /// seeds.
+    pub fn check(self, seeds: u64) -> Result<()> {
+        match (self, seeds) {
+            (Claim::C2, 0 | 1) => Err(crate::Error::Settings(
+                "C2 compares meta-training seeds and needs at least 2".to_owned(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Meta-trains and evaluates what the claim needs, and compares the numbers with it.
     ///
     /// # Errors
-    /// Returns an error if a meta-training or evaluation fails or the folder of the lab cannot be
-    /// used, and [`Error::Stopped`](crate::Error::Stopped) once [`Lab::stop`] is set.
+    /// Returns the errors of [`Claim::check`], an error if a meta-training or evaluation fails or the
+    /// folder of the lab cannot be used, and [`Error::Stopped`](crate::Error::Stopped) once [`Lab::stop`] is set.
     pub fn reproduce(self, lab: &mut Lab) -> Result<Report> {
+        self.check(lab.seeds)?;
         match self {
             Claim::C1 => meta_training::faster(lab),
             Claim::C2 => meta_training::more_stable(lab),

@@ -93,7 +93,7 @@ fn main() -> Result<()> {
 /// Points \[n, 2\] on two spirals, and which of them they are on. The same for each `index`.
 fn spirals(index: u64) -> Result<(Tensor, Tensor)> {
     let point = |i: usize| {
-        let at = ((index as usize * POINTS + i) as f32 * 0.618_034).fract();
+        let at = ((index as usize * POINTS + i) as f64 * 0.618_034).fract() as f32;
         let (class, angle) = (i % 2, 10.0 * at.sqrt());
         let sign = if class == 0 { 0.2 } else { -0.2 };
         (

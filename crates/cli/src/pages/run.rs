@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
-use lopt_eval::{Comparison, Score};
+use lopt_eval::{Comparison, FINAL_FRACTION, Score};
 use lopt_experiments::{
     Table,
     curves::{self, Metrics},
@@ -15,7 +15,12 @@ use lopt_plot::{Axis, Color, Figure, Item, Shape};
 use super::table;
 
 /// The page of the run in this directory, which may be in progress.
-pub fn of_run(run_dir: &Path, metrics: &[Metrics], compared: Option<&Comparison>) -> Result<Page> {
+/// With a comparison comes the name of its task.
+pub fn of_run(
+    run_dir: &Path,
+    metrics: &[Metrics],
+    compared: Option<(&str, &Comparison)>,
+) -> Result<Page> {
     let path = run_dir.join("config.toml");
     let text = fs::read_to_string(&path);
     let text = text.with_context(|| format!("cannot read {}", path.display()))?;
@@ -41,7 +46,7 @@ pub fn of_run(run_dir: &Path, metrics: &[Metrics], compared: Option<&Comparison>
         ));
     }
     let mut sections = vec![Section::new("Run").with(Block::List(facts))];
-    sections.extend(compared.map(comparison));
+    sections.extend(compared.map(|(task, found)| comparison(task, found)));
     let mut plotted = Section::new("Curves");
     match (
         curves::losses(metrics, "Training losses"),
@@ -76,7 +81,7 @@ pub fn of_run(run_dir: &Path, metrics: &[Metrics], compared: Option<&Comparison>
 }
 
 /// The best θ beside Adam at each learning rate.
-fn comparison(found: &Comparison) -> Section {
+fn comparison(task: &str, found: &Comparison) -> Section {
     type Loss = fn(&Score) -> f64;
     let losses: [(&str, Loss, (f64, f64)); 2] = [
         ("mean", |score| score.mean_loss, found.adam_by_mean()),
@@ -115,7 +120,11 @@ fn comparison(found: &Comparison) -> Section {
         Axis::linear("training loss"),
         items,
     );
+    let final_steps = 100 / FINAL_FRACTION;
     Section::new("Compared with Adam")
+        .text(format!(
+            "On {task}, with new seeds. Final: of the last {final_steps} % of the steps."
+        ))
         .table(table(best))
         .figure(figure)
 }

@@ -4,7 +4,7 @@ use std::{fs::OpenOptions, path::Path, process::Stdio, thread::sleep, time::Dura
 
 use crate::{
     assert_same_run,
-    common::{LOPT, command, lopt, signal, tiny},
+    common::{LOPT, both, command, lopt, signal, tiny},
     reference,
 };
 
@@ -49,4 +49,26 @@ fn a_signal_that_was_ignored_stays_ignored() {
     assert!(child.try_wait().unwrap().is_none(), "ended by the signal");
     signal(&child, "INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+/// Advice names the command that the user typed.
+#[test]
+fn advice_can_be_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let told = |run, program: Option<&str>| {
+        let mut command = lopt(here, &tiny(run, &[]));
+        command.env_remove("LOPT_PROGRAM");
+        command.envs(program.map(|program| ("LOPT_PROGRAM", program)));
+        both(&command.output().unwrap())
+    };
+    for (run, program, expected) in [
+        ("a", None, "lopt"),
+        ("b", Some("cargo xtask"), "cargo xtask"),
+    ] {
+        let text = told(run, program);
+        let evaluate = format!("\n  {expected} eval-ood --theta {run}/best.safetensors\n");
+        let resume = format!("\n  {expected} meta-train --resume {run} --set outer.steps=120\n");
+        assert!(text.contains(&evaluate) && text.contains(&resume), "{text}");
+    }
 }
