@@ -1,4 +1,7 @@
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use candle_core::{CpuStorage, DType, Storage, Tensor, Var, backprop::GradStore};
 
@@ -237,16 +240,18 @@ pub(crate) fn check_values(name: &str, grad: &[f32]) -> Result<()> {
 
 /// [`check_values`], of a large gradient on all threads.
 pub(crate) fn check_values_on(workers: Workers, name: &str, grad: &[f32]) -> Result<()> {
-    /// Starting threads for fewer elements would take longer than reading them.
+    /// Fewer elements are read before other threads would begin.
     const LARGE: usize = 1 << 20;
     let threads = workers.threads();
     if threads > 1 && grad.len() >= LARGE {
-        let parts = grad.chunks(grad.len().div_ceil(threads));
-        if workers
-            .map(parts, all_usable)
-            .into_iter()
-            .all(|usable| usable)
-        {
+        let end = |part: usize| part * grad.len() / threads;
+        let usable = AtomicBool::new(true);
+        workers.each(threads, &|part| {
+            if !all_usable(&grad[end(part)..end(part + 1)]) {
+                usable.store(false, Ordering::Relaxed);
+            }
+        });
+        if usable.into_inner() {
             return Ok(());
         }
     }

@@ -1,4 +1,14 @@
-use std::{num::NonZeroUsize, sync::Mutex, thread};
+use std::{
+    collections::HashMap,
+    num::NonZeroUsize,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use rayon::ThreadPool;
 
 /// A fixed number of threads that process independent jobs.
 ///
@@ -27,9 +37,29 @@ impl Workers {
         self.threads.get()
     }
 
-    /// Runs `job` for each of the numbers below `count`.
+    /// Runs `job` for each of the numbers below `count`. Its threads are started once and then wait for
+    /// more, so that jobs may be short; the calling thread is one of them.
     pub fn each(&self, count: usize, job: &(dyn Fn(usize) + Sync)) {
-        self.map(0..count, job);
+        let next = AtomicUsize::new(0);
+        let work = || {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= count {
+                    break;
+                }
+                job(index);
+            }
+        };
+        let others = self.threads().min(count).saturating_sub(1);
+        match pool(others) {
+            Some(pool) => pool.in_place_scope(|scope| {
+                for _ in 0..others {
+                    scope.spawn(|_| work());
+                }
+                work();
+            }),
+            None => work(),
+        }
     }
 
     /// Applies `job` to every item and returns the results in the order of the items.
@@ -74,6 +104,26 @@ impl Workers {
     }
 }
 
+/// The waiting threads of this number that all [`Workers`] of the process share; `None` for no thread, or
+/// if the system refuses to start them.
+fn pool(threads: usize) -> Option<&'static ThreadPool> {
+    static POOLS: Mutex<Option<HashMap<usize, Option<&'static ThreadPool>>>> = Mutex::new(None);
+    if threads == 0 {
+        return None;
+    }
+    let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+    let start = || {
+        let named = |index| format!("lopt worker {index}");
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(named);
+        let pool = pool.build().ok()?;
+        Some(&*Box::leak(Box::new(pool)))
+    };
+    let pools = pools.get_or_insert_default();
+    *pools.entry(threads).or_insert_with(start)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,5 +136,27 @@ mod tests {
             assert_eq!(squares, (0..100).map(|x| x * x).collect::<Vec<_>>());
             assert!(workers.map(Vec::<u64>::new(), |x| x).is_empty());
         }
+    }
+
+    #[test]
+    fn each_number_is_taken_once() {
+        for threads in [1, 2, 8] {
+            let workers = Workers::new(NonZeroUsize::new(threads));
+            for count in [0, 1, 7, 100] {
+                let times: Vec<_> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+                workers.each(count, &|index| {
+                    times[index].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(times.iter().all(|times| times.load(Ordering::Relaxed) == 1));
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_is_passed_on() {
+        let workers = Workers::new(NonZeroUsize::new(3));
+        let panics = || workers.each(9, &|index| assert_ne!(index, 5));
+        assert!(std::panic::catch_unwind(panics).is_err());
+        workers.each(9, &|_| {});
     }
 }

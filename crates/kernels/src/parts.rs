@@ -16,7 +16,7 @@ pub fn one_thread(count: usize, job: &(dyn Fn(usize) + Sync)) {
     (0..count).for_each(job);
 }
 
-/// Tensors of fewer elements are not divided: starting threads would take longer than they save.
+/// Tensors of fewer elements are not divided: waking threads would take longer than they save.
 const LARGE: usize = 1 << 20;
 
 /// The number of parts, several times that of usual threads, so that they end at about the same time.
