@@ -28,13 +28,8 @@ fn the_example_of_the_readme_compiles_in_a_crate_of_its_own() {
             "[package]\nname = \"outside\"\nedition = \"2024\"\n\n{dependencies}\n[workspace]\n"
         ),
     );
-    // In a documentation test `main` and its result are implicit.
-    let code = block(&readme, "rust").replace("# Ok::", "Ok::");
     fs::create_dir(folder.path().join("src")).unwrap();
-    write(
-        "src/main.rs",
-        format!("fn main() -> Result<(), Box<dyn std::error::Error>> {{\n{code}}}\n"),
-    );
+    write("src/main.rs", block(&readme, "rust").to_owned());
     // The versions that are already downloaded.
     fs::copy(root.join("Cargo.lock"), folder.path().join("Cargo.lock")).unwrap();
 
