@@ -27,8 +27,8 @@ pub enum Error {
 
     /// The data set has no embedded subset.
     #[error(
-        "{0} is not embedded: set its source to \"full\" (in the source tree of lopt, `cargo xtask data fetch \
-         {0}` gets it)"
+        "{0} is not embedded: set its source to \"full\" (in the source tree of lopt, `cargo xtask data \
+         fetch {0}` gets it)"
     )]
     NotEmbedded(DatasetName),
 

@@ -34,8 +34,8 @@ pub struct Args {
     /// `quick`: variations of an MLP on 8×8 images, 500 steps, embedded data. `full`: the same on
     /// full-size images, 2000 steps, the full data sets; takes a night. `beyond-mlps`:
     /// layer-norm, convolutional, residual and recurrent networks and a transformer, on the full
-    /// CIFAR-10 and embedded data. `held-out`: other losses, networks, batch sizes and initializers, 500 and 2000
-    /// steps. `selection`: the tasks on which to choose an optimizer.
+    /// CIFAR-10 and embedded data. `held-out`: other losses, networks, batch sizes and initializers,
+    /// 500 and 2000 steps. `selection`: the tasks on which to choose an optimizer.
     #[arg(long, default_value = "quick", value_parser = one_of(Suite::ALL.map(|s| (s.name(), s))))]
     suite: Suite,
     /// Evaluate only this group of the suite, such as `width`; may be repeated.

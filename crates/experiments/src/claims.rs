@@ -82,7 +82,8 @@ impl Claim {
     ///
     /// # Errors
     /// Returns the errors of [`Claim::check`], an error if a meta-training or evaluation fails or the
-    /// folder of the lab cannot be used, and [`Error::Stopped`](crate::Error::Stopped) once [`Lab::stop`] is set.
+    /// folder of the lab cannot be used, and [`Error::Stopped`](crate::Error::Stopped) once
+    /// [`Lab::stop`] is set.
     pub fn reproduce(self, lab: &mut Lab) -> Result<Report> {
         self.check(lab.seeds)?;
         match self {
