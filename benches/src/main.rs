@@ -93,6 +93,6 @@ fn drop_in(rounds: usize) -> Result<[Row; 2]> {
             ours / theirs,
             "× AdamW",
         )
-        .target(Target::AtMost(1.3)),
+        .target(Target::AtMost(1.1)),
     ])
 }

@@ -52,8 +52,13 @@ impl Compute {
 }
 
 /// What a user types before a subcommand: `lopt`, or the command that `cargo xtask` sets.
-pub fn program() -> String {
+pub fn invocation() -> String {
     std::env::var("LOPT_PROGRAM").unwrap_or_else(|_| "lopt".to_owned())
+}
+
+/// A number with what it counts: `1 task`, `2 tasks`.
+pub fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Parses the name of one of `choices`. The help lists the names.

@@ -16,7 +16,7 @@ use lopt_tasks::{TaskFamilyConfig, suite::Suite};
 use serde_json::Value;
 
 use crate::{
-    common::{Compute, one_of, provenance, thetas},
+    common::{Compute, count, one_of, provenance, thetas},
     output::paragraph,
     pages,
     progress::{EvaluationBar, duration},
@@ -145,21 +145,20 @@ fn announcement(estimate: &Estimate, threads: usize) -> String {
         runs,
         ..
     } = estimate;
-    let plural = |count| if count == 1 { "" } else { "s" };
     let left = match tasks {
         0 => "no training run is left to do".to_owned(),
         _ => format!(
-            "{runs} training runs on {tasks} task{}: about {} with {threads} thread{}",
-            plural(tasks),
+            "{runs} training runs on {}: about {} with {}",
+            count(tasks, "task"),
             duration(estimate.seconds),
-            plural(threads as u64),
+            count(threads as u64, "thread"),
         ),
     };
     match skipped {
         0 => left,
         _ => format!(
-            "{left}; {skipped} task{} skipped, because data are missing",
-            plural(skipped)
+            "{left}; {} skipped, because data are missing",
+            count(skipped, "task")
         ),
     }
 }

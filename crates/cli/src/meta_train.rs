@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Error, Result, bail};
 use clap::Args as ClapArgs;
 use lopt_core::{LearnedOptimizer, Workers};
-use lopt_eval::{Comparison, FINAL_FRACTION, Score, compare_with_adam};
+use lopt_eval::{Comparison, FINAL_PERCENT, Score, compare_with_adam};
 use lopt_experiments::curves::{self, Metrics};
 use lopt_meta::{
     EstimatorConfig, EstimatorKind, Observer, Preset, Progress, Provenance, Resources, RunConfig,
@@ -22,7 +22,7 @@ use lopt_per_param::Kind;
 use lopt_tasks::Task;
 
 use crate::{
-    common::{Compute, one_of, program, provenance},
+    common::{Compute, invocation, one_of, provenance},
     output::paragraph,
     pages,
     progress::{Bar, duration},
@@ -286,7 +286,7 @@ fn train(
 ) -> Result<bool> {
     let path = trainer.path().to_owned();
     let again = format!("meta-train --resume {}{device}", quoted(&path));
-    let program = program();
+    let program = invocation();
     let resume = match ranks {
         1 => format!("{program} {again}"),
         _ => format!("mpirun -n {ranks} lopt {again} (with any number of ranks)"),
@@ -406,9 +406,8 @@ fn compare(
         final_loss: ours_final,
     } = found.learned;
     let compared = format!(
-        "training loss over {horizon} steps (final: the last {} %) of {}, {SEEDS} new seeds, and the \
+        "training loss over {horizon} steps (final: the last {FINAL_PERCENT} %) of {}, {SEEDS} new seeds, and the \
          best of Adam's {} learning rates:",
-        100 / FINAL_FRACTION,
         task.name(),
         found.adam.len(),
     );

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lopt_eval::{
-    ContenderResult, FINAL_FRACTION, GroupSummary, Outcome, Settings, SpeedUp, Summary, TaskReport,
+    ContenderResult, FINAL_PERCENT, GroupSummary, Outcome, Settings, SpeedUp, Summary, TaskReport,
     Tuned, Versus, stats::Interval,
 };
 use lopt_experiments::{Table, interval};
@@ -53,14 +53,13 @@ pub fn print(summary: &Summary) {
 pub fn explanation(settings: &Settings) -> String {
     let (seeds, horizons) = (settings.seeds, settings.adam_horizons);
     format!(
-        "final, mean: training loss of the last {} % of the steps, of all steps; mean over {seeds} \
-         seed{}. speed-up: steps that tuned Adam needs to reach the optimizer's final training \
+        "final, mean: training loss of the last {FINAL_PERCENT} % of the steps, of all steps; mean over \
+         {}. speed-up: steps that tuned Adam needs to reach the optimizer's final training \
          loss, over the optimizer's steps; ≥{horizons}: Adam does not reach it in {horizons} times \
          the steps. diverged: runs of {seeds}. The learning rates of tuned baselines have the best \
          final loss on each task ({}); *: at an end of the grid. adamw: weight decay 0.01, warm-up \
          over 5 % of the steps, cosine decay. sgd: momentum 0.9, cosine decay.",
-        100 / FINAL_FRACTION,
-        if seeds == 1 { "" } else { "s" },
+        count(seeds, "seed"),
         grids(settings),
     )
 }

@@ -27,6 +27,18 @@ pub trait Backend: Send + Sync {
     /// it would have to wait for a device to report one. By default it reports them all.
     fn allow_skipping(&mut self) {}
 
+    /// Asks the backend to write the parameters, rounded to the nearest, to `rounded` in each step from
+    /// now on, and to take gradients of the types of `rounded`. Both are the same network; a parameter is
+    /// in f32, and its rounded tensor in f16 or bf16, or the same tensor. A value of a rounded tensor that
+    /// someone else has written replaces the parameter at the next step with a gradient. Returns whether the
+    /// backend does so; by default it does not.
+    ///
+    /// # Errors
+    /// Returns an error if the device fails.
+    fn round_to(&mut self, _params: &Params, _rounded: &Params) -> Result<bool> {
+        Ok(false)
+    }
+
     /// The number of steps that the backend skipped without an error.
     ///
     /// # Errors

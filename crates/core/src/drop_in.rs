@@ -3,7 +3,7 @@ mod gradients;
 mod loss_scale;
 mod saved;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use candle_core::{DType, Tensor, Var, backprop::GradStore};
 
@@ -32,9 +32,11 @@ pub struct DropIn<O> {
     accumulate: u64,
     scaling: Option<Scaling>,
     /// The variables in name order.
-    vars: Vec<Var>,
+    vars: Arc<[Var]>,
     /// What the optimizer updates: the variables, or copies of another type.
     values: Vec<Var>,
+    /// Views of the variables' memory, if the backend takes gradients of their types and rounds to them.
+    rounded: Option<Params>,
     /// Views of the values' memory.
     params: Params,
     /// The group of each variable.
@@ -105,6 +107,16 @@ impl<O: Optimizer> DropIn<O> {
         }
         let mut backend = Chosen::new(&config.optimizer, &params)?.into_backend();
         backend.use_workers(config.workers);
+        // Other gradients are computed here, in f32.
+        let as_they_are =
+            config.accumulate == 1 && config.loss_scale.is_none() && config.clip.is_none();
+        let are_copied = vars.iter().any(|(_, var)| var.dtype() != dtype);
+        let mut rounded = None;
+        if as_they_are && are_copied {
+            let views = vars.iter().map(|(_, var)| var.as_detached_tensor());
+            let views = params.with_tensors(views.collect())?;
+            rounded = backend.round_to(&params, &views)?.then_some(views);
+        }
         // With a loss scale, each skipped step must be known.
         if config.non_finite == NonFinite::Skip && config.loss_scale.is_none() {
             backend.allow_skipping();
@@ -120,6 +132,7 @@ impl<O: Optimizer> DropIn<O> {
             scaling: config.loss_scale.map(Scaling::new),
             vars: vars.into_iter().map(|(_, var)| var).collect(),
             values,
+            rounded,
             params,
             group_of,
             backend,
@@ -244,18 +257,20 @@ impl<O: Optimizer> DropIn<O> {
     }
 
     fn step_with(&mut self, store: &GradStore, loss: Option<f32>) -> Result<()> {
-        self.refresh_copies()?;
-        let as_they_are = self.accumulate == 1
-            && self.scaling.is_none()
-            && self.clip.is_none()
-            && self.copies().next().is_none();
+        let as_they_are = self.rounded.is_some()
+            || (self.accumulate == 1
+                && self.scaling.is_none()
+                && self.clip.is_none()
+                && self.copies().next().is_none());
+        // A backend that rounds does so itself, but after the decay.
+        if self.rounded.is_none() || !self.special_rules().is_empty() {
+            self.refresh_copies()?;
+        }
         let taken = match as_they_are {
             true => {
-                // The step needs all of `self` but the variables.
-                let vars = std::mem::take(&mut self.vars);
-                let taken = self.take_step(&OfStore { vars: &vars, store }, loss);
-                self.vars = vars;
-                taken.map(|()| true)
+                let vars = self.vars.clone();
+                let grads = OfStore { vars: &vars, store };
+                self.take_step(&grads, loss).map(|()| true)
             }
             false => self.gathered(store).and_then(|grads| match grads {
                 Some(grads) => self.take_step(&grads, loss).map(|()| true),
@@ -324,6 +339,12 @@ impl<O: Optimizer> DropIn<O> {
         })
     }
 
+    /// The rules that change a step, with the index of the variable.
+    fn special_rules(&self) -> Vec<(usize, (f64, f64))> {
+        let rules = (0..self.values.len()).map(|index| (index, self.rule(index)));
+        rules.filter(|(_, rule)| *rule != (1.0, 0.0)).collect()
+    }
+
     fn take_step(&mut self, grads: &dyn GradSource, loss: Option<f32>) -> Result<()> {
         let step = self.backend.steps();
         let rate = self.optimizer.learning_rate() * self.schedule.factor(step);
@@ -343,26 +364,26 @@ impl<O: Optimizer> DropIn<O> {
         for (index, before) in before {
             let (factor, value) = (self.rule(index).0, &self.values[index]);
             let step = (value.as_tensor() - &before)?;
-            value.set(&(before + (step * factor)?)?)?;
+            self.set(index, &(before + (step * factor)?)?)?;
         }
-        for (index, value) in self.copies().filter(updated) {
-            let var = &self.vars[index];
-            var.set(&value.to_dtype(var.dtype())?)?;
+        if self.rounded.is_none() {
+            for (index, value) in self.copies().filter(updated) {
+                let var = &self.vars[index];
+                var.set(&value.to_dtype(var.dtype())?)?;
+            }
         }
         Ok(())
     }
 
     /// Decays the parameters and returns those whose step is to be multiplied by a factor, by index.
     fn decay(&self, context: &StepContext, grads: &dyn GradSource) -> Result<Vec<(usize, Tensor)>> {
-        let rules = (0..self.values.len()).map(|index| (index, self.rule(index)));
-        let special = rules.filter(|(_, rule)| *rule != (1.0, 0.0));
-        let special: Vec<_> = special.collect();
+        let special = self.special_rules();
         if special.is_empty() {
             return Ok(vec![]);
         }
         // A step that is refused must not have changed anything.
         context.check()?;
-        grads.check(&self.params)?;
+        grads.check(self.rounded.as_ref().unwrap_or(&self.params))?;
         let mut before = vec![];
         for (index, (factor, lambda)) in special {
             let value = &self.values[index];
@@ -371,13 +392,23 @@ impl<O: Optimizer> DropIn<O> {
             }
             if lambda > 0.0 {
                 let kept = 1.0 - context.learning_rate * factor * lambda;
-                value.set(&value.affine(kept, 0.0)?)?;
+                self.set(index, &value.affine(kept, 0.0)?)?;
             }
             if factor != 1.0 {
                 before.push((index, value.as_tensor().copy()?));
             }
         }
         Ok(before)
+    }
+
+    /// Replaces a value, and its variable too if the backend would else take over that.
+    fn set(&self, index: usize, new: &Tensor) -> Result<()> {
+        let (var, value) = (&self.vars[index], &self.values[index]);
+        value.set(new)?;
+        if self.rounded.is_some() && var.dtype() != value.dtype() {
+            var.set(&new.to_dtype(var.dtype())?)?;
+        }
+        Ok(())
     }
 
     /// Returns the optimizer's state as tensors.

@@ -1,5 +1,6 @@
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
+    iter,
     num::NonZeroUsize,
     sync::{
         Mutex, PoisonError,
@@ -42,13 +43,9 @@ impl Workers {
     pub fn each(&self, count: usize, job: &(dyn Fn(usize) + Sync)) {
         let next = AtomicUsize::new(0);
         let work = || {
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                if index >= count {
-                    break;
-                }
-                job(index);
-            }
+            iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed))
+                .take_while(|index| *index < count)
+                .for_each(job);
         };
         let others = self.threads().min(count).saturating_sub(1);
         match pool(others) {
@@ -62,7 +59,9 @@ impl Workers {
         }
     }
 
-    /// Applies `job` to every item and returns the results in the order of the items.
+    /// Applies `job` to every item and returns the results in the order of the items. Its threads are
+    /// started for this call: in the waiting threads of [`Workers::each`], operations of candle within
+    /// `job` would be divided over those threads too.
     pub fn map<T: Send, R: Send>(
         &self,
         items: impl IntoIterator<Item = T>,
@@ -107,7 +106,7 @@ impl Workers {
 /// The waiting threads of this number that all [`Workers`] of the process share; `None` for no thread, or
 /// if the system refuses to start them.
 fn pool(threads: usize) -> Option<&'static ThreadPool> {
-    static POOLS: Mutex<Option<HashMap<usize, Option<&'static ThreadPool>>>> = Mutex::new(None);
+    static POOLS: Mutex<BTreeMap<usize, Option<&'static ThreadPool>>> = Mutex::new(BTreeMap::new());
     if threads == 0 {
         return None;
     }
@@ -120,7 +119,6 @@ fn pool(threads: usize) -> Option<&'static ThreadPool> {
         let pool = pool.build().ok()?;
         Some(&*Box::leak(Box::new(pool)))
     };
-    let pools = pools.get_or_insert_default();
     *pools.entry(threads).or_insert_with(start)
 }
 

@@ -9,7 +9,7 @@ use candle_core::{
     CudaDevice, DType, Storage, Tensor,
     backend::BackendDevice,
     cuda_backend::{
-        WrapErr,
+        CudaStorageSlice, WrapErr,
         cudarc::driver::{
             CudaFunction, CudaSlice, CudaStream, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
         },
@@ -71,6 +71,7 @@ pub fn fleet(
 
 /// The stream of one of candle's devices. It is private, and so are its launches: only sessions
 /// and fleets make them, with the addresses of their own memory and of tensors.
+#[derive(Clone)]
 struct Cuda {
     device: CudaDevice,
     stream: Arc<CudaStream>,
@@ -162,31 +163,38 @@ impl Device for Cuda {
         // SAFETY: each kernel takes this one argument, and the plan that names the kernel makes it.
         // Its addresses are those of the memory of a session or a fleet, which lives as long as the
         // kernels' results matter and is freed in the order of the stream, and of parameters and
-        // gradients, contiguous f32 tensors with as many elements as the plan was made for
-        // (`OnDevice::step` checks that). The tests run the kernels on a CPU and show that they stay
+        // gradients, contiguous tensors with the type and the number of elements that the plan was made
+        // for (`OnDevice::step` checks that). The tests run the kernels on a CPU and show that they stay
         // within this memory. Nothing else writes it meanwhile: candle works in the same stream, and
         // a gradient shares no memory with its parameter.
         unsafe { builder.launch(config) }.w()?;
         Ok(())
     }
 
-    fn address_of(&self, tensor: &Tensor) -> Result<Address> {
+    fn address_of(&self, tensor: &Tensor, dtype: DType) -> Result<Address> {
         let (storage, layout) = tensor.storage_and_layout();
-        match (&*storage, layout.contiguous_offsets()) {
-            (Storage::Cuda(storage), Some((start, _)))
-                if tensor.dtype() == DType::F32 && storage.device.id() == self.device.id() =>
-            {
-                let values = storage.as_cuda_slice::<f32>()?;
-                let (first, _) = values.device_ptr(&self.stream);
-                Ok(first + (start * size_of::<f32>()) as Address)
-            }
-            _ => Err(Error::Mismatch(format!(
-                "the optimizer was created for contiguous f32 tensors on one device, {:?}, but now \
-                 one is {:?} on {:?}; create another optimizer for it",
+        let other = || {
+            Error::Mismatch(format!(
+                "the optimizer was created for contiguous {dtype:?} tensors on one device, {:?}, but \
+                 now one is {:?} on {:?}; create another optimizer for it",
                 self.device.location(),
                 tensor.dtype(),
                 tensor.device().location()
-            ))),
+            ))
+        };
+        let (Storage::Cuda(storage), Some((start, _))) = (&*storage, layout.contiguous_offsets())
+        else {
+            return Err(other());
+        };
+        if tensor.dtype() != dtype || storage.device.id() != self.device.id() {
+            return Err(other());
         }
+        let (first, _) = match &storage.slice {
+            CudaStorageSlice::F32(values) => values.device_ptr(&self.stream),
+            CudaStorageSlice::F16(values) => values.device_ptr(&self.stream),
+            CudaStorageSlice::BF16(values) => values.device_ptr(&self.stream),
+            _ => return Err(other()),
+        };
+        Ok(first + (start * dtype.size_in_bytes()) as Address)
     }
 }

@@ -1,11 +1,11 @@
 //! What a step needs of a device.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use lopt_core::Result;
 use lopt_cuda::layout::{Address, Argument};
 
-/// A device that runs the kernels: memory, and launches in one order.
-pub trait Device: Send + Sync {
+/// A device that runs the kernels: memory, and launches in one order. Clones are the same device.
+pub trait Device: Clone + Send + Sync {
     /// Memory on the device, which is freed when the value is dropped.
     type Memory: Send + Sync;
 
@@ -52,9 +52,9 @@ pub trait Device: Send + Sync {
         argument: &impl Argument,
     ) -> Result<()>;
 
-    /// Where the values of a contiguous f32 tensor begin.
+    /// Where the values of a contiguous tensor of this type begin: f32, f16 or bf16.
     ///
     /// # Errors
     /// Returns an error if the tensor is another or not on this device.
-    fn address_of(&self, tensor: &Tensor) -> Result<Address>;
+    fn address_of(&self, tensor: &Tensor, dtype: DType) -> Result<Address>;
 }

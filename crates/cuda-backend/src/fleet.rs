@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use lopt_core::{Error, Optimizer, Params, Result, State, StepContext};
 use lopt_cuda::{
-    FleetPlaces, FleetPlan, Plan,
+    FleetPlaces, FleetPlan, Number, Plan,
     bytes::{Bytes, bytes_of},
     layout::{self, Address, FleetArguments, control},
 };
@@ -232,7 +232,7 @@ impl<D: Device> MlpFleet<D> {
         StepContext::new(0, optimizer.learning_rate()).check()?;
         let state = optimizer.init(&on_host(template)?)?;
         let shapes = template.shapes();
-        let specs = shapes.iter().map(|dims| kernels.spec(dims));
+        let specs = shapes.iter().map(|dims| kernels.spec(dims, Number::F32));
         let specs: Vec<_> = specs.collect::<Result<_>>()?;
         let plan = Plan::new(&kernels.optimizer(), &specs).ok();
         let plan = plan.and_then(|plan| FleetPlan::new(plan, mlp, *batch, networks, sharing));

@@ -32,11 +32,11 @@ impl Kernels {
         }
     }
 
-    pub(crate) fn spec(&self, dims: &[usize]) -> Result<Spec> {
+    pub(crate) fn spec(&self, dims: &[usize], number: Number) -> Result<Spec> {
         Ok(Spec {
             dims: dims.to_vec(),
             factored: self.factored(dims)?,
-            number: Number::F32,
+            number,
         })
     }
 

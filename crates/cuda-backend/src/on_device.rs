@@ -1,10 +1,11 @@
 use candle_core::{DType, Tensor};
 use lopt_core::{Backend, Error, GradSource, Optimizer, Params, Result, State, StepContext};
-use lopt_cuda::{Plan, layout::Pointers};
+use lopt_cuda::{Number, Plan, Unplanned, layout::Pointers};
 
 use crate::{Device, Kernels, session::Session, slots::SlotLayout};
 
-/// The [`Backend`] of the CUDA kernels on a device.
+/// The [`Backend`] of the CUDA kernels on a device. It takes steps of parameters in f32, and in f16 and
+/// bf16 if it rounds them ([`Backend::round_to`]).
 ///
 /// The device counts the steps, because a step that is skipped is not known to the host. So the
 /// kernels use their own count, which is [`StepContext::step`] unless steps were skipped.
@@ -14,6 +15,8 @@ pub struct OnDevice<D: Device> {
     layout: SlotLayout,
     /// Of the parameters.
     shapes: Vec<Vec<usize>>,
+    /// Parameters, and the tensors that they are rounded to.
+    rounded: Option<[Params; 2]>,
     /// Of the tensors of a [`State`].
     state_device: candle_core::Device,
     /// Whether steps with an invalid gradient are skipped without waiting.
@@ -38,10 +41,9 @@ impl<D: Device> OnDevice<D> {
     ) -> Result<Option<Self>> {
         let state = optimizer.init(&on_host(params)?)?;
         let shapes = params.shapes();
-        let specs = shapes.iter().map(|dims| kernels.spec(dims));
-        let specs: Vec<_> = specs.collect::<Result<_>>()?;
-        let plan = match Plan::new(&kernels.optimizer(), &specs) {
-            Ok(plan) => plan,
+        let layout = SlotLayout::new(&state)?;
+        let session = match session(device, &kernels, &layout, &shapes, None)? {
+            Ok(session) => session,
             Err(reason) => {
                 tracing::warn!("`{}` runs in candle ops: {reason}", optimizer.kind());
                 return Ok(None);
@@ -49,15 +51,12 @@ impl<D: Device> OnDevice<D> {
         };
         let first = params.tensors().first();
         let state_device = first.map_or(candle_core::Device::Cpu, |p| p.device().clone());
-        let layout = SlotLayout::new(&state)?;
-        let theta = kernels.decoded(&kernels.theta)?;
         let mut backend = Self {
-            session: Session::new(device, plan, &theta, layout.bytes(), |base| {
-                layout.places(base, &kernels, &shapes)
-            })?,
+            session,
             kernels,
             layout,
             shapes,
+            rounded: None,
             state_device,
             skips: false,
             steps: 0,
@@ -91,6 +90,49 @@ impl<D: Device> OnDevice<D> {
     }
 }
 
+/// Returns the memory and the launches of an optimizer for parameters of these shapes in f32, or for
+/// those that are given, which are rounded to other tensors. The state is that of zeros.
+fn session<D: Device>(
+    device: D,
+    kernels: &Kernels,
+    layout: &SlotLayout,
+    shapes: &[Vec<usize>],
+    rounded: Option<[&Params; 2]>,
+) -> Result<Result<Session<D>, Unplanned>> {
+    let number = |index: usize| match rounded.map(|[_, rounded]| rounded.tensors()[index].dtype()) {
+        None | Some(DType::F32) => Ok(Number::F32),
+        Some(DType::F16) => Ok(Number::F16),
+        Some(DType::BF16) => Ok(Number::BF16),
+        Some(other) => Err(Error::Mismatch(format!(
+            "the CUDA kernels have no parameters of the type {other:?}"
+        ))),
+    };
+    let specs = shapes.iter().enumerate();
+    let specs = specs.map(|(index, dims)| kernels.spec(dims, number(index)?));
+    let specs: Vec<_> = specs.collect::<Result<_>>()?;
+    let plan = match Plan::new(&kernels.optimizer(), &specs) {
+        Ok(plan) => plan,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let theta = kernels.decoded(&kernels.theta)?;
+    let mut masters = vec![0; shapes.len()];
+    if let Some([params, _]) = rounded {
+        for (index, p) in params.tensors().iter().enumerate() {
+            if specs[index].number != Number::F32 {
+                masters[index] = device.address_of(p, DType::F32)?;
+            }
+        }
+    }
+    let session = Session::new(device, plan, &theta, layout.bytes(), |base| {
+        let (network, mut tensors) = layout.places(base, kernels, shapes)?;
+        for (slots, master) in tensors.iter_mut().zip(masters) {
+            slots.master = master;
+        }
+        Ok((network, tensors))
+    })?;
+    Ok(Ok(session))
+}
+
 /// Returns parameters of the same shapes without memory of their own, for [`Optimizer::init`].
 pub(crate) fn on_host(params: &Params) -> Result<Params> {
     let zero = Tensor::zeros((), DType::F32, &candle_core::Device::Cpu)?;
@@ -110,6 +152,29 @@ impl<D: Device> Backend for OnDevice<D> {
 
     fn allow_skipping(&mut self) {
         self.skips = true;
+    }
+
+    fn round_to(&mut self, params: &Params, rounded: &Params) -> Result<bool> {
+        let both = [params, rounded];
+        if both.iter().any(|of| of.shapes() != self.shapes) {
+            return Err(Error::other_state());
+        }
+        let state = self.state()?;
+        let device = self.session.device().clone();
+        let session = session(
+            device,
+            &self.kernels,
+            &self.layout,
+            &self.shapes,
+            Some(both),
+        )?;
+        let Ok(session) = session else {
+            return Ok(false);
+        };
+        self.session = session;
+        self.rounded = Some(both.map(Params::clone));
+        self.take(&state, |values| values.iter().any(|x| *x != 0.0))?;
+        Ok(true)
     }
 
     fn skipped_steps(&self) -> Result<u64> {
@@ -147,6 +212,16 @@ impl<D: Device> Backend for OnDevice<D> {
         if !shapes.eq(self.shapes.iter().map(Vec::as_slice)) {
             return Err(Error::other_state());
         }
+        let params = match &self.rounded {
+            None => params,
+            Some([same, rounded]) => {
+                let ids = |of: &Params| of.tensors().iter().map(Tensor::id).collect::<Vec<_>>();
+                if ids(same) != ids(params) {
+                    return Err(Error::other_state());
+                }
+                rounded
+            }
+        };
         grads.check_kinds(params)?;
         // Kept until all kernels are launched; memory is freed in the order of the launches.
         let mut gradients = Vec::with_capacity(params.len());
@@ -154,8 +229,12 @@ impl<D: Device> Backend for OnDevice<D> {
         let device = self.session.device();
         for (index, (p, at)) in params.tensors().iter().zip(&mut pointers).enumerate() {
             if let Some(g) = grads.readable(index, p)? {
-                at.p = device.address_of(p)?;
-                at.g = device.address_of(&g)?;
+                let dtype = match &self.rounded {
+                    None => DType::F32,
+                    Some(_) => p.dtype(),
+                };
+                at.p = device.address_of(p, dtype)?;
+                at.g = device.address_of(&g, dtype)?;
                 gradients.push(g);
             }
         }

@@ -157,6 +157,9 @@ DEVICE void write(T *to, const Packed<T, N> &from, u32 count) {
     }
 }
 
+// The value of an f16 or bf16.
+DEVICE float of_half(u32 type, u16 half) { return type == F16 ? of_f16(half) : of_bf16(half); }
+
 // Reads values of any type.
 template <u32 N, bool PACKED>
 DEVICE Group<N> read_any(const void *from, u32 type, u64 at, u32 count) {
@@ -164,11 +167,12 @@ DEVICE Group<N> read_any(const void *from, u32 type, u64 at, u32 count) {
         return read<N, PACKED>(static_cast<const float *>(from) + at, count);
     const auto half = read<N, PACKED>(static_cast<const u16 *>(from) + at, count);
     Group<N> to;
-    UNROLL for (u32 i = 0; i < N; ++i) {
-        to[i] = type == F16 ? of_f16(half[i]) : of_bf16(half[i]);
-    }
+    UNROLL for (u32 i = 0; i < N; ++i) to[i] = of_half(type, half[i]);
     return to;
 }
+
+// The nearest f16 or bf16.
+DEVICE u16 to_half(u32 type, float value) { return type == F16 ? to_f16(value) : to_bf16(value); }
 
 // Writes values of any type, rounded to the nearest.
 template <bool PACKED, u32 N>
@@ -177,7 +181,7 @@ DEVICE void write_any(void *to, u32 type, u64 at, const Group<N> &from, u32 coun
         return write<PACKED>(static_cast<float *>(to) + at, from, count);
     Packed<u16, N> half;
     UNROLL for (u32 i = 0; i < N; ++i) {
-        half[i] = type == F16 ? to_f16(from[i]) : to_bf16(from[i]);
+        half[i] = to_half(type, from[i]);
     }
     write<PACKED>(static_cast<u16 *>(to) + at, half, count);
 }
@@ -197,11 +201,19 @@ DEVICE Group<N> read_gradients(const Plan &plan, const Tensor &tensor, const Poi
     return g;
 }
 
-// The parameters that the arithmetic uses: the master copy if there is one.
+// The parameters that the arithmetic uses: their master copy if there is one, but for those that
+// someone else has written since, such as loaded weights.
 template <u32 N, bool PACKED>
 DEVICE Group<N> read_parameters(const Tensor &tensor, const Pointers &at, u64 from, u32 count) {
-    const float *p = tensor.master ? tensor.master : static_cast<const float *>(at.p);
-    return read<N, PACKED>(p + from, count);
+    if (!tensor.master)
+        return read<N, PACKED>(static_cast<const float *>(at.p) + from, count);
+    Group<N> p = read<N, PACKED>(tensor.master + from, count);
+    const auto half = read<N, PACKED>(static_cast<const u16 *>(at.p) + from, count);
+    UNROLL for (u32 i = 0; i < N; ++i) {
+        if (half[i] != to_half(tensor.type, p[i]))
+            p[i] = of_half(tensor.type, half[i]);
+    }
+    return p;
 }
 
 template <bool PACKED, u32 N>

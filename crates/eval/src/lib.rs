@@ -31,4 +31,4 @@ pub use report::write_reports;
 pub use settings::{Contender, Settings, Tuning};
 pub use speed_up::SpeedUp;
 pub use summary::{GroupSummary, Summary, Versus};
-pub use train::{Curve, FINAL_FRACTION, final_window, train, train_all};
+pub use train::{Curve, FINAL_PERCENT, final_window, train, train_all};

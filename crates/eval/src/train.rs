@@ -19,18 +19,18 @@ pub struct Curve {
     pub tests: Vec<Option<TestScore>>,
 }
 
-/// The final loss of a run is the mean over the last 1/`FINAL_FRACTION` of its steps; see
+/// The final loss of a run is the mean over the last `FINAL_PERCENT` % of its steps; see
 /// [`final_window`].
-pub const FINAL_FRACTION: usize = 20;
+pub const FINAL_PERCENT: usize = 5;
 /// Minimum length of a [`final_window`], in runs that are long enough.
 const FINAL_STEPS: usize = 10;
 /// A final loss above that of the untrained network by this factor counts as divergence.
 const DIVERGENCE_FACTOR: f64 = 1.1;
 
 /// The number of steps at the end of a run of `horizon` steps over which the final loss is
-/// averaged: 1/[`FINAL_FRACTION`] of the steps, but at least 10.
+/// averaged: [`FINAL_PERCENT`] % of the steps, but at least 10.
 pub fn final_window(horizon: usize) -> usize {
-    (horizon / FINAL_FRACTION).max(FINAL_STEPS).min(horizon)
+    (horizon * FINAL_PERCENT / 100).max(FINAL_STEPS).min(horizon)
 }
 
 impl Curve {

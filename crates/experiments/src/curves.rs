@@ -7,7 +7,7 @@ use std::{
 };
 
 use lopt_eval::stats::mean;
-use lopt_meta::HELD_OUT_FINAL_FRACTION;
+use lopt_meta::HELD_OUT_FINAL_PERCENT;
 use lopt_plot::{Axis, Color, Figure, Item, Marker, Panel, Shape};
 use serde::Deserialize;
 
@@ -181,12 +181,11 @@ pub fn losses(metrics: &[Metrics], title: &str) -> Option<Figure> {
     let line = smoothed(metrics, |m| m.meta_loss);
     let of_all = Shape::MarkedLine(held_out(|score| score.mean_loss));
     let of_last = Shape::Points(held_out(|score| score.final_loss), Marker::Square);
-    let percent = 100 / HELD_OUT_FINAL_FRACTION;
     let items = vec![
         Item::new(Color::Gray, Shape::Line(line)).labelled("meta-loss"),
         Item::new(Color::Blue, of_all).labelled("held-out, mean of all steps"),
         Item::new(Color::Vermillion, of_last)
-            .labelled(format!("held-out, last {percent} % of the steps")),
+            .labelled(format!("held-out, last {HELD_OUT_FINAL_PERCENT} % of the steps")),
     ];
     Some(Figure::single(
         title,

@@ -17,16 +17,16 @@ pub struct HeldOut {
     workers: Workers,
 }
 
-/// The final loss of a held-out unroll is the mean over the last 1/`HELD_OUT_FINAL_FRACTION` of its
+/// The final loss of a held-out unroll is the mean over the last `HELD_OUT_FINAL_PERCENT` % of its
 /// inner steps.
-pub const HELD_OUT_FINAL_FRACTION: u64 = 10;
+pub const HELD_OUT_FINAL_PERCENT: u64 = 10;
 
 /// The result of a held-out evaluation: means over the unrolls.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeldOutScore {
     /// The mean normalized training loss over all inner steps.
     pub mean_loss: f64,
-    /// The mean normalized training loss over the last 1/[`HELD_OUT_FINAL_FRACTION`] of the inner
+    /// The mean normalized training loss over the last [`HELD_OUT_FINAL_PERCENT`] % of the inner
     /// steps.
     pub final_loss: f64,
 }
@@ -67,7 +67,7 @@ impl HeldOut {
                 all.into_iter().collect::<Result<_>>()?
             }
         };
-        let last = (self.config.horizon / HELD_OUT_FINAL_FRACTION).max(1) as usize;
+        let last = (self.config.horizon * HELD_OUT_FINAL_PERCENT / 100).max(1) as usize;
         let mut sum = ExactSum::new(2);
         for losses in all {
             sum.add([mean(&losses), mean(&losses[losses.len() - last..])]);

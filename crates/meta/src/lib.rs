@@ -36,7 +36,7 @@ pub use estimator::{
     full_es_gradient, meta_gradient, pes_gradient,
 };
 pub use grad_study::{GradStudy, STUDIED, StudyPoint};
-pub use held_out::{HELD_OUT_FINAL_FRACTION, HeldOut, HeldOutScore};
+pub use held_out::{HELD_OUT_FINAL_PERCENT, HeldOut, HeldOutScore};
 pub use outer::{Clip, Decay, OuterConfig, OuterOptimizer, Schedule};
 pub use run_dir::{Checkpoint, Origin, Provenance, RunDir};
 pub use trainer::{Observer, Progress, Resources, SavedRun, Trainer};

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
-use lopt_eval::{Comparison, FINAL_FRACTION, Score};
+use lopt_eval::{Comparison, FINAL_PERCENT, Score};
 use lopt_experiments::{
     Table,
     curves::{self, Metrics},
@@ -120,10 +120,9 @@ fn comparison(task: &str, found: &Comparison) -> Section {
         Axis::linear("training loss"),
         items,
     );
-    let final_steps = 100 / FINAL_FRACTION;
     Section::new("Compared with Adam")
         .text(format!(
-            "On {task}, with new seeds. Final: of the last {final_steps} % of the steps."
+            "On {task}, with new seeds. Final: of the last {FINAL_PERCENT} % of the steps."
         ))
         .table(table(best))
         .figure(figure)

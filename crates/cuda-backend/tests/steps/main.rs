@@ -6,6 +6,7 @@ mod networks;
 mod on_stand_in;
 #[path = "../../../cuda/tests/step/program.rs"]
 mod program;
+mod sixteen_bits;
 mod stand_in;
 mod subject;
 

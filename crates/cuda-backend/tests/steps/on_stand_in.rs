@@ -3,12 +3,17 @@
 use lopt_core::{
     Backend, GradSource, Grads, LearnedOptimizer, Optimizer, Params, Result, State, StepContext,
 };
-use lopt_cuda_backend::OnDevice;
+use lopt_cuda_backend::{Device, OnDevice};
 
 use crate::{stand_in::StandIn, subject::Subject};
 
-/// A backend that copies the parameters back to the host after each step.
-struct Pulled(OnDevice<StandIn>, StandIn);
+/// A backend whose parameters are on the host too: they are copied back to it after each step.
+struct Pulled {
+    backend: OnDevice<StandIn>,
+    stand_in: StandIn,
+    /// What the parameters are rounded to.
+    rounded: Option<Params>,
+}
 
 /// A subject with a stand-in as its device.
 pub struct OnStandIn {
@@ -35,7 +40,11 @@ impl OnStandIn {
     pub fn start(&self, params: &Params) -> Box<dyn Backend> {
         let (device, kernels) = (self.stand_in.clone(), self.kernels.clone());
         let backend = OnDevice::new(device, &*self.optimizer, kernels, params);
-        Box::new(Pulled(backend.unwrap().unwrap(), self.stand_in.clone()))
+        Box::new(Pulled {
+            backend: backend.unwrap().unwrap(),
+            stand_in: self.stand_in.clone(),
+            rounded: None,
+        })
     }
 }
 
@@ -78,31 +87,36 @@ impl Optimizer for OnStandIn {
 
 impl Backend for Pulled {
     fn path(&self) -> &'static str {
-        self.0.path()
+        self.backend.path()
     }
 
     fn steps(&self) -> u64 {
-        self.0.steps()
+        self.backend.steps()
     }
 
     fn allow_skipping(&mut self) {
-        self.0.allow_skipping();
+        self.backend.allow_skipping();
+    }
+
+    fn round_to(&mut self, params: &Params, rounded: &Params) -> Result<bool> {
+        self.rounded = Some(rounded.clone());
+        self.backend.round_to(params, rounded)
     }
 
     fn skipped_steps(&self) -> Result<u64> {
-        self.0.skipped_steps()
+        self.backend.skipped_steps()
     }
 
     fn state(&self) -> Result<State> {
-        self.0.state()
+        self.backend.state()
     }
 
     fn set_state(&mut self, state: State) -> Result<()> {
-        self.0.set_state(state)
+        self.backend.set_state(state)
     }
 
     fn set_theta(&mut self, values: &[f32]) -> Result<()> {
-        self.0.set_theta(values)
+        self.backend.set_theta(values)
     }
 
     fn step(
@@ -112,8 +126,17 @@ impl Backend for Pulled {
         params: &Params,
         grads: &dyn GradSource,
     ) -> Result<Option<Params>> {
-        let result = self.0.step(optimizer, context, params, grads);
-        self.1.pull(params)?;
+        if let Some(rounded) = &self.rounded {
+            // The kernels know where these are.
+            for p in params.tensors().iter().chain(rounded.tensors()) {
+                self.stand_in.address_of(p, p.dtype())?;
+            }
+        }
+        let result = self.backend.step(optimizer, context, params, grads);
+        self.stand_in.pull(params)?;
+        if let Some(rounded) = &self.rounded {
+            self.stand_in.pull(rounded)?;
+        }
         result
     }
 }

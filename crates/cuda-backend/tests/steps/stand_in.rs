@@ -8,7 +8,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
 
-use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor, TensorId};
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Tensor, TensorId};
+use half::{bf16, f16};
 use lopt_core::Params;
 use lopt_cuda::{
     bytes::{Bytes, bytes_of},
@@ -154,7 +155,7 @@ impl StandIn {
         let mut machine = self.machine();
         for p in params.tensors() {
             if let Some(&at) = machine.tensors.get(&p.id()) {
-                let mut bytes = vec![0; p.elem_count() * f32::SIZE];
+                let mut bytes = vec![0; p.elem_count() * p.dtype().size_in_bytes()];
                 machine.read(at, &mut bytes);
                 p.inplace_op1(&Replaced(bytes))?;
             }
@@ -172,13 +173,29 @@ impl InplaceOp1 for Replaced {
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
-        let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets())
-        else {
-            candle_core::bail!("not a contiguous f32 tensor")
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            candle_core::bail!("not a contiguous tensor")
         };
-        let (new, _) = self.0.as_chunks::<4>();
-        for (value, new) in values[start..end].iter_mut().zip(new) {
-            *value = f32::from_ne_bytes(*new);
+        match storage {
+            CpuStorage::F32(values) => {
+                let (new, _) = self.0.as_chunks::<4>();
+                for (value, new) in values[start..end].iter_mut().zip(new) {
+                    *value = f32::from_ne_bytes(*new);
+                }
+            }
+            CpuStorage::F16(values) => {
+                let (new, _) = self.0.as_chunks::<2>();
+                for (value, new) in values[start..end].iter_mut().zip(new) {
+                    *value = f16::from_ne_bytes(*new);
+                }
+            }
+            CpuStorage::BF16(values) => {
+                let (new, _) = self.0.as_chunks::<2>();
+                for (value, new) in values[start..end].iter_mut().zip(new) {
+                    *value = bf16::from_ne_bytes(*new);
+                }
+            }
+            _ => candle_core::bail!("a tensor of another type"),
         }
         Ok(())
     }
@@ -241,13 +258,25 @@ impl Device for StandIn {
     }
 
     /// Copies the values to the device, which is not counted: on a GPU they are there already.
-    fn address_of(&self, tensor: &Tensor) -> lopt_core::Result<Address> {
-        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+    fn address_of(&self, tensor: &Tensor, dtype: DType) -> lopt_core::Result<Address> {
+        assert_eq!(tensor.dtype(), dtype);
+        let flat = tensor.flatten_all()?;
+        let content: Vec<u8> = match dtype {
+            DType::F16 => {
+                let values = flat.to_vec1::<f16>()?.into_iter();
+                values.flat_map(f16::to_ne_bytes).collect()
+            }
+            DType::BF16 => {
+                let values = flat.to_vec1::<bf16>()?.into_iter();
+                values.flat_map(bf16::to_ne_bytes).collect()
+            }
+            _ => bytes_of(&flat.to_vec1::<f32>()?),
+        };
         let mut machine = self.machine();
         let known = machine.tensors.get(&tensor.id()).copied();
-        let at = known.unwrap_or_else(|| machine.allocate(values.len() * f32::SIZE));
+        let at = known.unwrap_or_else(|| machine.allocate(content.len()));
         machine.tensors.insert(tensor.id(), at);
-        machine.write(at, &bytes_of(&values));
+        machine.write(at, &content);
         Ok(at)
     }
 }

@@ -28,6 +28,8 @@ pub struct Case {
     pub optimizer: Optimizer,
     pub shapes: Vec<Vec<usize>>,
     pub number: Number,
+    /// Whether the parameters were written since their master copies were.
+    pub written: bool,
     /// Bytes from an address that all loads could use.
     pub skew: usize,
     /// Whether the slots start as zeros.
@@ -405,7 +407,11 @@ impl Case {
                 sum: floats(&values.scale[1]),
                 master: match self.number {
                     Number::F32 => 0,
-                    _ => floats(&values.p),
+                    _ => {
+                        let wrong = if self.written { 0.5 } else { 0.0 };
+                        let copy = values.p.iter().map(|p| p + wrong);
+                        floats(&copy.collect::<Vec<_>>())
+                    }
                 },
             };
             let grads = self.grads.iter().map(|grads| match &grads[index] {

@@ -120,6 +120,7 @@ fn case(optimizer: Optimizer, shapes: Vec<Vec<usize>>) -> Case {
         optimizer,
         shapes,
         number: Number::F32,
+        written: false,
         skew: 0,
         fresh: false,
         start: 5,
@@ -291,16 +292,21 @@ fn round(case: &mut Case) {
 fn types_of_16_bits_have_a_master_copy() {
     for number in [Number::F16, Number::BF16] {
         for gradient_rms in [None, Some(0.01), Some(1.0)] {
-            for (hidden, skew) in [(Hidden::H4, 0), (Hidden::H4, 2), (Hidden::H32, 0)] {
+            for (hidden, skew, written) in [
+                (Hidden::H4, 0, false),
+                (Hidden::H4, 4, true),
+                (Hidden::H32, 0, true),
+            ] {
                 let optimizer = Optimizer {
                     scale: scale(gradient_rms),
                     ..star(hidden)
                 };
                 let mut case = Case {
                     number,
+                    written,
+                    skew,
                     ..case(optimizer, few_shapes())
                 };
-                case.skew = 2 * skew;
                 round(&mut case);
                 let what =
                     format!("{number:?}, {hidden:?}, skew {skew}, gradients {gradient_rms:?}");

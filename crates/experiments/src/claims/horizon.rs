@@ -1,7 +1,7 @@
 //! C3: far beyond the horizon.
 
 use lopt_adam::GRID;
-use lopt_eval::{Curve, FINAL_FRACTION, Score, adams};
+use lopt_eval::{Curve, FINAL_PERCENT, Score, adams};
 use lopt_plot::{Axis, Color, Figure, Item, Shape};
 
 use super::{
@@ -105,20 +105,19 @@ pub fn keeps_descending(lab: &mut Lab) -> Result<Report> {
     items.push(
         Item::new(Color::Black, Shape::DashedLine(line)).labelled("best Adam for that many steps"),
     );
-    let percent = 100 / FINAL_FRACTION;
     Ok(Report {
         claim: Claim::C3,
         criteria,
         table,
         legend: format!(
-            "Training loss of the last {percent} % of the steps: median over {} meta-training \
+            "Training loss of the last {FINAL_PERCENT} % of the steps: median over {} meta-training \
              seeds [lowest, highest]; {EVALUATION_SEEDS} fresh networks each. The horizon is \
              {horizon}. Adam: the best of its grid for each number of steps.",
             trained.star.curves.len()
         ),
         figure: Figure::single(
             "C3: beyond the horizon",
-            format!("Training loss of the last {percent} % of so many steps. {LINES}"),
+            format!("Training loss of the last {FINAL_PERCENT} % of so many steps. {LINES}"),
             Axis::logarithmic("inner steps"),
             Axis::logarithmic("training loss"),
             items,
