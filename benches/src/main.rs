@@ -30,7 +30,8 @@ struct Args {
     /// Measure only exact meta-gradients, in this process, and print JSON.
     #[arg(long, hide = true)]
     adjoint_only: bool,
-    /// Python with PyTorch, whose Adam is measured too; left out if it has none.
+    /// Python with PyTorch, whose Adam is measured too, and DeepSpeed's if it has that; left out if it
+    /// has none.
     #[arg(long, value_name = "FILE", default_value = "python3")]
     python: PathBuf,
     /// Folder of the full data sets; without Fashion-MNIST in it, the embedded subset is used.

@@ -1,6 +1,7 @@
-//! PyTorch's Adam on one thread, beside the optimizers of this workspace.
+//! Adam of PyTorch and DeepSpeed on one thread, beside the optimizers of this workspace.
 
 use std::{
+    collections::BTreeMap,
     io::Write,
     path::Path,
     process::{Command, Stdio},
@@ -8,7 +9,6 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use lopt_benches::updates::Tensors;
-use serde::Deserialize;
 use serde_json::json;
 
 use crate::table::Row;
@@ -16,19 +16,8 @@ use crate::table::Row;
 /// The program that measures.
 const PROGRAM: &str = include_str!("../torch_adam.py");
 
-#[derive(Deserialize)]
-struct Measured {
-    torch: String,
-    /// Of each list of tensors.
-    seconds: Vec<Seconds>,
-}
-
-/// Of a step, for each implementation that this version has.
-#[derive(Deserialize)]
-struct Seconds {
-    fused: Option<f64>,
-    foreach: Option<f64>,
-}
+/// The seconds of a step of each implementation, by name.
+type Seconds = BTreeMap<String, f64>;
 
 /// The time of a step, if this Python has PyTorch; else says so, and returns no rows.
 pub fn rows(python: &Path, rounds: usize, all: &[Tensors]) -> Result<Vec<Row>> {
@@ -40,25 +29,19 @@ pub fn rows(python: &Path, rounds: usize, all: &[Tensors]) -> Result<Vec<Row>> {
         return Ok(vec![]);
     }
     let measured = measure(python, rounds, all)?;
-    let torch = measured.torch;
-    let row = |tensors: &Tensors, how: &str, seconds: Option<f64>| {
+    let of_size = |(tensors, seconds): (&Tensors, Seconds)| {
         let n = tensors.numel();
-        let work = format!("torch {torch} Adam({how}=True) step, {n} parameters");
-        Some(Row::new(work, 1e9 * seconds? / n as f64, "ns/parameter"))
+        let row = move |(name, seconds): (String, f64)| {
+            let work = format!("{name} step, {n} parameters");
+            Row::new(work, 1e9 * seconds / n as f64, "ns/parameter")
+        };
+        seconds.into_iter().map(row)
     };
-    let of_size = |(tensors, seconds): (&Tensors, &Seconds)| {
-        let fused = row(tensors, "fused", seconds.fused);
-        let foreach = row(tensors, "foreach", seconds.foreach);
-        fused.into_iter().chain(foreach).collect::<Vec<_>>()
-    };
-    Ok(all
-        .iter()
-        .zip(&measured.seconds)
-        .flat_map(of_size)
-        .collect())
+    Ok(all.iter().zip(measured).flat_map(of_size).collect())
 }
 
-fn measure(python: &Path, rounds: usize, all: &[Tensors]) -> Result<Measured> {
+/// Of each list of tensors.
+fn measure(python: &Path, rounds: usize, all: &[Tensors]) -> Result<Vec<Seconds>> {
     let shapes: Vec<_> = all.iter().map(|tensors| &tensors.shapes).collect();
     let mut child = Command::new(python)
         .args(["-c", PROGRAM])

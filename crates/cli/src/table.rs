@@ -9,7 +9,7 @@ use lopt_eval::{
 use lopt_experiments::{Table, interval};
 use lopt_tasks::suite::IN_DISTRIBUTION;
 
-use crate::output::paragraph;
+use crate::{common::count, output::paragraph};
 
 /// Prints tables of the tasks and the groups that fit 80 columns, with explanations.
 pub fn print(summary: &Summary) {

@@ -21,7 +21,8 @@ use loss_scale::Scaling;
 ///
 /// As with candle's own optimizers, variables without a gradient and variables of an integer type
 /// keep their value and state. Variables in f16 and bf16 have an f32 copy that the optimizer updates
-/// and that they are rounded from; next to variables in f64, all others have an f64 copy.
+/// and that they are rounded from; next to variables in f64, all others have an f64 copy. A value that
+/// someone else writes to a variable, such as a loaded weight, is taken over at the next step.
 pub struct DropIn<O> {
     optimizer: O,
     non_finite: NonFinite,

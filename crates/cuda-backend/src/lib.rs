@@ -1,7 +1,8 @@
 //! The [`Backend`](lopt_core::Backend) that takes optimizer steps with the CUDA kernels of
 //! [`lopt_cuda`].
 //!
-//! [`backend`] returns it for contiguous f32 tensors on a GPU. [`OnDevice`] keeps all slots of an
+//! [`backend`] returns it for contiguous f32 tensors on a GPU, which may be copies of tensors in f16 or bf16
+//! ([`round_to`](lopt_core::Backend::round_to)). [`OnDevice`] keeps all slots of an
 //! optimizer in the device's memory. It allocates, and uploads θ and the constants of the plan, when
 //! it is created; θ again only when it is replaced. A step uploads and allocates nothing: it
 //! launches the kernels of the [`Plan`](lopt_cuda::Plan), whose arguments contain the addresses of

@@ -8,7 +8,7 @@ mod subject;
 
 use std::{fs, path::PathBuf, sync::Mutex};
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use lopt_core::{
     Backend, DropIn, DropInConfig, Error, Grads, NonFinite, Optimizer, Params, StepContext,
 };
@@ -265,9 +265,44 @@ fn states_move_between_devices() {
     assert!(difference < 2e-5, "{difference:e}");
 }
 
+/// Variables in bf16, whose values candle converts when the drop-in is created.
+#[test]
+fn variables_of_16_bits() {
+    let _one = ONE_AT_A_TIME.lock();
+    let device = gpu();
+    let [on_device, on_cpu] = [&device, &Device::Cpu].map(|device| {
+        let values = subject::tensor(&[17, 33], 0, 0).to_dtype(DType::BF16);
+        Var::from_tensor(&values.unwrap().to_device(device).unwrap()).unwrap()
+    });
+    let drop_in = |var: &Var| {
+        let config = DropInConfig::new(Star::pretrained());
+        DropIn::with_names([("w".to_owned(), var.clone())], config).unwrap()
+    };
+    let (mut ours, mut theirs) = (drop_in(&on_device), drop_in(&on_cpu));
+    assert_eq!(ours.path(), "cuda");
+    for step in 0..10 {
+        let c = subject::tensor(&[17, 33], 1, step).to_dtype(DType::BF16);
+        let c = c.unwrap();
+        let of_device = c.to_device(&device).unwrap();
+        calls();
+        step_along(&mut ours, &on_device, &of_device);
+        if let Some(calls) = calls() {
+            let launches = calls.iter().filter(|call| call.starts_with("launch lopt"));
+            assert_eq!((launches.count(), calls.len()), (5, 5), "{calls:?}");
+        }
+        step_along(&mut theirs, &on_cpu, &c);
+    }
+    let values = [on_device, on_cpu].map(|var| {
+        let values = var.to_device(&Device::Cpu).unwrap().to_dtype(DType::F32);
+        flat(&values)
+    });
+    let difference = difference(&values[0], &values[1]);
+    assert!(difference < 8e-3, "{difference:e}");
+}
+
 /// Takes a step with the gradient `c`.
 fn step_along(drop_in: &mut DropIn<Star>, var: &Var, c: &Tensor) {
-    let zero = Tensor::zeros((), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let zero = Tensor::zeros((), DType::F32, &Device::Cpu).unwrap();
     let mut store = zero.backward().unwrap();
     store.insert(var, c.clone());
     drop_in.try_step(&store).unwrap();

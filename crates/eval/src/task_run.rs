@@ -17,7 +17,7 @@ use crate::{
     runs::{Runner, Runs, Source},
     speed_up::{Continued, speed_ups},
     stats::{mean, seed_resamples},
-    train::{Curve, Training, final_window, for_all, train, train_together},
+    train::{Curve, TogetherTraining, Training, final_window, for_all, train, train_together},
 };
 
 /// Maximum number of points of a curve in a report.
@@ -142,7 +142,7 @@ impl TaskRun<'_> {
         let mut longer = Longer {
             run: self,
             adam,
-            trainings: vec![],
+            trainings: None,
             counted: 0,
         };
         let found = speed_ups(
@@ -249,36 +249,76 @@ impl TaskRun<'_> {
 struct Longer<'a> {
     run: &'a TaskRun<'a>,
     adam: Arc<dyn Optimizer>,
-    /// One for each seed; empty before the first call.
-    trainings: Vec<Training>,
+    /// `None` before the first call.
+    trainings: Option<Trainings>,
     /// The steps that were reported to [`TaskRun::observer`].
     counted: u64,
+}
+
+/// The trainings of all seeds.
+enum Trainings {
+    Apart(Vec<Training>),
+    Together(TogetherTraining),
+}
+
+impl Longer<'_> {
+    fn start(&self) -> Result<Trainings> {
+        let TaskRun {
+            task,
+            entry,
+            evaluation,
+            ..
+        } = self.run;
+        let seeds: Vec<u64> = (0..evaluation.settings.seeds).collect();
+        if let Some(together) = TogetherTraining::start(task, &self.adam, &seeds)? {
+            return Ok(Trainings::Together(together));
+        }
+        let start = |seed| Training::start(task, &self.adam, entry.horizon, seed);
+        let apart = seeds.into_iter().map(start);
+        Ok(Trainings::Apart(apart.collect::<Result<_>>()?))
+    }
 }
 
 impl Continued for Longer<'_> {
     fn next(&mut self, steps: u64) -> Result<Vec<Vec<f64>>> {
         let run = self.run;
+        let Evaluation {
+            settings,
+            workers,
+            stop,
+            ..
+        } = run.evaluation;
         let horizon = run.entry.horizon;
-        let settings = run.evaluation.settings;
-        let mut missing = 0;
-        if self.trainings.is_empty() {
-            let seeds = 0..settings.seeds;
-            let start = |seed| Training::start(&run.task, &self.adam, horizon, seed);
-            self.trainings = seeds.map(start).collect::<Result<_>>()?;
-            missing = horizon;
-        }
-        let jobs = self.trainings.iter_mut();
-        let losses = run.evaluation.workers.map(jobs, |training| {
-            if run.evaluation.stop.load(Ordering::Relaxed) {
-                return Err(Error::Stopped);
+        let (mut trainings, missing) = match self.trainings.take() {
+            Some(trainings) => (trainings, 0),
+            None => (self.start()?, horizon),
+        };
+        let all = missing + steps;
+        let last = |curve: &Curve| {
+            let end = curve.losses.len();
+            smooth(curve, end - steps as usize..end, horizon)
+        };
+        let losses = match &mut trainings {
+            Trainings::Together(together) => {
+                together.advance(all, stop)?;
+                (run.observer)(Event::Steps(settings.seeds * all));
+                together.curves.iter().map(last).collect()
             }
-            training.advance(missing + steps, &[])?;
-            (run.observer)(Event::Steps(missing + steps));
-            let end = training.curve.losses.len();
-            Ok(smooth(&training.curve, end - steps as usize..end, horizon))
-        });
-        self.counted += settings.seeds * (missing + steps);
-        losses.into_iter().collect()
+            Trainings::Apart(apart) => {
+                let losses = workers.map(apart, |training| {
+                    if stop.load(Ordering::Relaxed) {
+                        return Err(Error::Stopped);
+                    }
+                    training.advance(all, &[])?;
+                    (run.observer)(Event::Steps(all));
+                    Ok(last(&training.curve))
+                });
+                losses.into_iter().collect::<Result<_>>()?
+            }
+        };
+        self.trainings = Some(trainings);
+        self.counted += settings.seeds * all;
+        Ok(losses)
     }
 }
 

@@ -30,7 +30,9 @@ const DIVERGENCE_FACTOR: f64 = 1.1;
 /// The number of steps at the end of a run of `horizon` steps over which the final loss is
 /// averaged: [`FINAL_PERCENT`] % of the steps, but at least 10.
 pub fn final_window(horizon: usize) -> usize {
-    (horizon * FINAL_PERCENT / 100).max(FINAL_STEPS).min(horizon)
+    (horizon * FINAL_PERCENT / 100)
+        .max(FINAL_STEPS)
+        .min(horizon)
 }
 
 impl Curve {
@@ -132,6 +134,72 @@ impl Training {
     }
 }
 
+/// [`Training`] for some seeds, whose networks a GPU trains together.
+pub(crate) struct TogetherTraining {
+    task: Arc<dyn Task>,
+    together: Together,
+    seeds: Vec<u64>,
+    /// What was recorded so far, for each seed.
+    pub curves: Vec<Curve>,
+}
+
+impl TogetherTraining {
+    /// Runs before their first step; `None` if a GPU cannot train them together.
+    pub fn start(
+        task: &Arc<dyn Task>,
+        optimizer: &Arc<dyn Optimizer>,
+        seeds: &[u64],
+    ) -> Result<Option<Self>> {
+        let Some(mlp) = task.clone().mlp() else {
+            return Ok(None);
+        };
+        let Some(together) = Together::on_gpu(&mlp, &**optimizer, seeds.len(), 1)? else {
+            return Ok(None);
+        };
+        for (network, &seed) in seeds.iter().enumerate() {
+            let params = task.init(&mut stream(seed, 0, 0))?;
+            together.fleet().start(network, &params)?;
+        }
+        let curve = Curve {
+            losses: vec![],
+            not_finite: false,
+            tests: vec![],
+        };
+        Ok(Some(Self {
+            task: task.clone(),
+            together,
+            seeds: seeds.to_vec(),
+            curves: vec![curve; seeds.len()],
+        }))
+    }
+
+    /// Takes more steps.
+    pub fn advance(&mut self, steps: u64, stop: &AtomicBool) -> Result<()> {
+        let seeds = &self.seeds;
+        let start = self.curves[0].losses.len() as u64;
+        let end = start + steps;
+        for first in (start..end).step_by(STEPS_TOGETHER) {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Error::Stopped);
+            }
+            let some = first..end.min(first + STEPS_TOGETHER as u64);
+            let batch = |network: usize, t| stream(seeds[network], 1, t);
+            let results = self.together.take_steps(some, batch)?;
+            for of_step in results.chunks_exact(seeds.len()) {
+                for (curve, result) in self.curves.iter_mut().zip(of_step) {
+                    let loss = match curve.not_finite {
+                        true => f32::NAN,
+                        false => result.loss,
+                    };
+                    curve.losses.push(self.task.normalize(loss));
+                    curve.not_finite |= result.refused || !result.loss.is_finite();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// [`train`] for some seeds, whose networks a GPU trains together, with a test at the end if asked;
 /// `None` if it cannot.
 pub(crate) fn train_together(
@@ -142,40 +210,15 @@ pub(crate) fn train_together(
     seeds: &[u64],
     stop: &AtomicBool,
 ) -> Result<Option<Vec<Curve>>> {
-    let Some(mlp) = task.clone().mlp() else {
+    let Some(mut training) = TogetherTraining::start(task, optimizer, seeds)? else {
         return Ok(None);
     };
-    let Some(together) = Together::on_gpu(&mlp, &**optimizer, seeds.len(), 1)? else {
-        return Ok(None);
-    };
-    for (network, &seed) in seeds.iter().enumerate() {
-        let params = task.init(&mut stream(seed, 0, 0))?;
-        together.fleet().start(network, &params)?;
-    }
-    let curve = Curve {
-        losses: Vec::with_capacity(steps as usize),
-        not_finite: false,
-        tests: vec![],
-    };
-    let mut curves = vec![curve; seeds.len()];
-    for first in (0..steps).step_by(STEPS_TOGETHER) {
-        if stop.load(Ordering::Relaxed) {
-            return Err(Error::Stopped);
-        }
-        let some = first..steps.min(first + STEPS_TOGETHER as u64);
-        let batch = |network: usize, t| stream(seeds[network], 1, t);
-        let results = together.take_steps(some, batch)?;
-        for of_step in results.chunks_exact(seeds.len()) {
-            for (curve, result) in curves.iter_mut().zip(of_step) {
-                let loss = match curve.not_finite {
-                    true => f32::NAN,
-                    false => result.loss,
-                };
-                curve.losses.push(task.normalize(loss));
-                curve.not_finite |= result.refused || !result.loss.is_finite();
-            }
-        }
-    }
+    training.advance(steps, stop)?;
+    let TogetherTraining {
+        together,
+        mut curves,
+        ..
+    } = training;
     for (network, (curve, &seed)) in curves.iter_mut().zip(seeds).enumerate() {
         if test && curve.not_finite {
             // The network went on; it is tested as it was when it diverged.

@@ -184,8 +184,9 @@ pub fn losses(metrics: &[Metrics], title: &str) -> Option<Figure> {
     let items = vec![
         Item::new(Color::Gray, Shape::Line(line)).labelled("meta-loss"),
         Item::new(Color::Blue, of_all).labelled("held-out, mean of all steps"),
-        Item::new(Color::Vermillion, of_last)
-            .labelled(format!("held-out, last {HELD_OUT_FINAL_PERCENT} % of the steps")),
+        Item::new(Color::Vermillion, of_last).labelled(format!(
+            "held-out, last {HELD_OUT_FINAL_PERCENT} % of the steps"
+        )),
     ];
     Some(Figure::single(
         title,

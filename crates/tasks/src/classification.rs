@@ -1,6 +1,6 @@
 //! Batches, bounds and scores of classification tasks.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use lopt_core::{Error, Result};
 
 use crate::{Batch, TestScore};
@@ -35,9 +35,12 @@ pub(crate) struct TestRun {
 }
 
 impl TestRun {
-    /// Adds logits \[n, classes\] with their labels \[n\].
+    /// Adds logits \[n, classes\] with their labels \[n\]. The rest is computed on the CPU: on a GPU it
+    /// would be many small launches.
     pub fn add(&mut self, logits: &Tensor, labels: &Tensor) -> Result<()> {
         let n = labels.elem_count();
+        let logits = &logits.to_device(&Device::Cpu)?;
+        let labels = &labels.to_device(&Device::Cpu)?;
         let loss = candle_nn::loss::cross_entropy(logits, labels)?.to_scalar::<f32>()?;
         let right = logits.argmax(D::Minus1)?.eq(labels)?;
         let right = right.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?;
