@@ -9,7 +9,10 @@ use std::{
 };
 
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
-use candle_nn::{AdamW, Optimizer as _, ParamsAdamW};
+use candle_nn::{
+    AdamW, Linear, Module, Optimizer as _, ParamsAdamW, VarBuilder, VarMap, linear,
+    loss::cross_entropy,
+};
 use lopt_adam::Adam;
 use lopt_core::{
     DropIn, DropInConfig, LearnedOptimizer, NonFinite, Optimizer, Params, Purpose, Streams, normal,
@@ -35,6 +38,9 @@ const SHAPES: [&[usize]; 6] = [
 
 /// Matrices of about 10 and 100 million parameters: the number of them, and their side.
 const SIZES: [(usize, usize); 2] = [(10, 1024), (24, 2048)];
+
+/// The layers of a network whose training steps are measured.
+const MLP: [usize; 4] = [784, 128, 128, 10];
 
 /// What is measured, and the file.
 struct Report {
@@ -71,9 +77,12 @@ fn main() -> Result<()> {
         let size = count * side * side;
         let shapes = vec![vec![side, side]; count];
         for (name, optimizer) in optimizers() {
-            let measured = nanoseconds(&gpu, &shapes, optimizer);
+            let measured = nanoseconds(&gpu, &shapes, DType::F32, optimizer);
             report.add(&format!("{name}, {size} parameters"), measured)?;
         }
+        let (name, star) = optimizers()[0];
+        let measured = nanoseconds(&gpu, &shapes, DType::BF16, star);
+        report.add(&format!("{name}, {size} parameters in bf16"), measured)?;
     }
     for pairs in [8, 64] {
         let measured = inner_steps(&gpu, pairs);
@@ -82,12 +91,13 @@ fn main() -> Result<()> {
             measured,
         )?;
     }
-    let mlp = [784, 128, 128, 10];
-    let layers = mlp.windows(2).flat_map(|w| [vec![w[0], w[1]], vec![w[1]]]);
+    let layers = MLP.windows(2).flat_map(|w| [vec![w[0], w[1]], vec![w[1]]]);
     let shapes: Vec<Vec<usize>> = layers.collect();
     for (name, optimizer) in optimizers() {
-        let measured = nanoseconds(&gpu, &shapes, optimizer);
-        report.add(&format!("{name}, {mlp:?}"), measured)?;
+        let measured = nanoseconds(&gpu, &shapes, DType::F32, optimizer);
+        report.add(&format!("{name}, {MLP:?}"), measured)?;
+        let measured = training_step(&gpu, optimizer);
+        report.add(&format!("training step with {name}, {MLP:?}"), measured)?;
     }
     Ok(())
 }
@@ -264,21 +274,13 @@ fn inner_steps(gpu: &Device, pairs: usize) -> Result<Value> {
     }))
 }
 
-/// The time of a step, the least of some rounds.
-fn nanoseconds(gpu: &Device, shapes: &[Vec<usize>], start: Start) -> Result<Value> {
-    let random = |dims: &Vec<usize>| Ok(Tensor::randn(0f32, 0.1, dims.as_slice(), gpu)?);
-    let vars = shapes
-        .iter()
-        .map(|dims| Ok(Var::from_tensor(&random(dims)?)?));
-    let vars: Vec<Var> = vars.collect::<Result<_>>()?;
-    let grads: Vec<Tensor> = shapes.iter().map(random).collect::<Result<_>>()?;
-    let store = store(&vars, grads)?;
-    let mut step = start(&vars)?;
+/// The time of one call of `step`, the least of some rounds.
+fn least(gpu: &Device, mut step: impl FnMut() -> Result<()>) -> Result<Duration> {
     let mut round = |steps: u32| -> Result<Duration> {
         gpu.synchronize()?;
         let started = Instant::now();
         for _ in 0..steps {
-            step(&store)?;
+            step()?;
         }
         gpu.synchronize()?;
         Ok(started.elapsed() / steps)
@@ -288,6 +290,46 @@ fn nanoseconds(gpu: &Device, shapes: &[Vec<usize>], start: Start) -> Result<Valu
     for _ in 0..5 {
         least = least.min(round(40)?);
     }
+    Ok(least)
+}
+
+/// The time of a step of training, with the loss and its gradient by candle.
+fn training_step(gpu: &Device, start: Start) -> Result<Value> {
+    let variables = VarMap::new();
+    let builder = VarBuilder::from_varmap(&variables, DType::F32, gpu);
+    let sizes = MLP.windows(2).enumerate();
+    let layers = sizes.map(|(index, w)| linear(w[0], w[1], builder.pp(index)));
+    let layers: Vec<Linear> = layers.collect::<candle_core::Result<_>>()?;
+    let x = Tensor::randn(0f32, 1.0, (128, MLP[0]), gpu)?;
+    let labels = Tensor::zeros(128, DType::U32, gpu)?;
+    let mut step = start(&variables.all_vars())?;
+    let least = least(gpu, || {
+        let mut activations = x.clone();
+        for (index, layer) in layers.iter().enumerate() {
+            activations = match index {
+                0 => layer.forward(&activations)?,
+                _ => layer.forward(&activations.relu()?)?,
+            };
+        }
+        Ok(step(&cross_entropy(&activations, &labels)?.backward()?)?)
+    })?;
+    Ok(json!({ "step in µs": least.as_secs_f64() * 1e6 }))
+}
+
+/// The time of a step of tensors of this type.
+fn nanoseconds(gpu: &Device, shapes: &[Vec<usize>], dtype: DType, start: Start) -> Result<Value> {
+    let random = |dims: &Vec<usize>| {
+        let values = Tensor::randn(0f32, 0.1, dims.as_slice(), gpu)?;
+        Ok(values.to_dtype(dtype)?)
+    };
+    let vars = shapes
+        .iter()
+        .map(|dims| Ok(Var::from_tensor(&random(dims)?)?));
+    let vars: Vec<Var> = vars.collect::<Result<_>>()?;
+    let grads: Vec<Tensor> = shapes.iter().map(random).collect::<Result<_>>()?;
+    let store = store(&vars, grads)?;
+    let mut step = start(&vars)?;
+    let least = least(gpu, || Ok(step(&store)?))?;
     let parameters: usize = vars.iter().map(|var| var.elem_count()).sum();
     Ok(json!({
         "step in µs": least.as_secs_f64() * 1e6,

@@ -12,14 +12,14 @@ use lopt_eval::{Baseline, Contender, Evaluation, Outcome, Settings, TaskReport, 
 use lopt_star::Star;
 use lopt_tasks::{DataStore, suite::Suite};
 
-/// Evaluates STAR on one task, against Adam with two learning rates.
+/// Evaluates STAR on one task, against Adam with one learning rate.
 fn evaluated(device: &Device, out: &Path) -> TaskReport {
     let contenders = [Contender::learned("star", Arc::new(Star::pretrained()))];
-    let mut settings = Settings::new(Suite::Quick, 2, "test".to_owned(), &contenders);
+    let mut settings = Settings::new(Suite::Quick, 1, "test".to_owned(), &contenders);
     settings.groups = vec!["in-distribution".to_owned()];
     settings.tuned = vec![Tuning {
         baseline: Baseline::Adam,
-        grid: vec![3e-3, 1e-2],
+        grid: vec![1e-2],
     }];
     settings.adam_horizons = 2;
     let evaluation = Evaluation {
@@ -40,12 +40,10 @@ fn an_evaluation_on_a_gpu_is_that_on_the_cpu() {
     let folder = tempfile::tempdir().unwrap();
     let gpu = lopt_core::device::parse("cuda:0").unwrap();
     let of = |device, name| match evaluated(device, &folder.path().join(name)).outcome {
-        Outcome::Done { results, tuned, .. } => (results, tuned),
+        Outcome::Done { results, .. } => results,
         Outcome::Skipped { reason } => panic!("{reason}"),
     };
-    let (ours, tuned) = of(&gpu, "gpu");
-    let (theirs, tuned_on_cpu) = of(&Device::Cpu, "cpu");
-    assert_eq!(tuned[0].learning_rate, tuned_on_cpu[0].learning_rate);
+    let (ours, theirs) = (of(&gpu, "gpu"), of(&Device::Cpu, "cpu"));
     for (ours, theirs) in ours.iter().zip(&theirs) {
         let name = &ours.name;
         assert_eq!((name, ours.diverged), (&theirs.name, 0));
