@@ -19,10 +19,10 @@ use work::{Work, unfinished};
 /// Arguments of `cargo xtask crash`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How many runs are killed, each one to four times. Every fiftieth is an evaluation.
+    /// Number of runs to kill, each one to four times. Every fiftieth is an evaluation.
     #[arg(long, default_value_t = 200)]
     runs: u64,
-    /// The seed of the moments.
+    /// Seed of the random moments at which they are killed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
@@ -93,8 +93,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     } = harness.counts;
     println!(
         "{} runs were killed {kills} times and resumed, {before_config} times before they had a \
-         configuration and {within_writes} times within a write; {over_before} times they were \
-         over before. All ended like undisturbed ones, bit for bit; {} s",
+         configuration and {within_writes} times during a write; {over_before} times they finished \
+         before they were killed. All ended like undisturbed runs, bit for bit; {} s",
         args.runs,
         start.elapsed().as_secs()
     );

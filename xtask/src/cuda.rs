@@ -63,7 +63,7 @@ pub fn check() -> Result<ExitCode> {
     fs::create_dir_all(&driver).with_context(|| driver.display().to_string())?;
     build_driver(&driver)?;
     println!(
-        "$ cargo {}  # on a stand-in of the CUDA driver",
+        "$ cargo {}  # on a stand-in for the CUDA driver",
         TESTS[2..].join(" ")
     );
     let status = on_stand_in(&folder, &driver).args(TESTS).status();
@@ -120,7 +120,7 @@ fn build_driver(to: &Path) -> Result<()> {
     let status = status.with_context(|| format!("cannot run the C++ compiler {compiler:?}"))?;
     ensure!(
         status.success(),
-        "the stand-in of the CUDA driver does not compile"
+        "the stand-in for the CUDA driver does not compile"
     );
     for name in LIBRARIES {
         let link = to.join(format!("lib{name}.so"));

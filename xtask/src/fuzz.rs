@@ -15,7 +15,7 @@ use crate::lopt::{cargo, exit_code, root, succeeds};
 /// Arguments of `cargo xtask fuzz`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// For how long; the seed that is then tried is finished.
+    /// How long to run, in seconds; a seed that is in progress at the end is still finished.
     #[arg(long, default_value_t = 3600)]
     seconds: u64,
     /// The first seed. The tests themselves use 0.

@@ -72,13 +72,13 @@ enum Command {
     /// Fetch, verify and import data sets.
     #[command(subcommand)]
     Data(data::Command),
-    /// Check the steps on CUDA tensors without a GPU: candle's feature `cuda`, with a stand-in of
+    /// Check the steps on CUDA tensors without a GPU: candle's feature `cuda`, with a stand-in for
     /// the driver.
     Cuda,
     /// Build the tests and measurements of steps on a GPU, and pack them for a machine that has one;
     /// needs the CUDA toolkit.
     Gpu,
-    /// Read damaged files with one seed after another, for as long as asked.
+    /// Run the tests of damaged files with one seed after another, for a given time.
     Fuzz(fuzz::Args),
     /// Kill meta-trainings and evaluations, resume them, and compare them with undisturbed ones.
     Crash(crash::Args),

@@ -120,7 +120,7 @@ impl Adam {
         })
     }
 
-    /// Returns the optimizer as the CUDA kernels know it.
+    /// Returns the optimizer in the form that the CUDA kernels need.
     pub fn cuda_kernels(&self) -> Kernels {
         let constants = lopt_cuda::Adam {
             beta1: self.beta1,

@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     theta: Vec<PathBuf>,
     /// `quick`: variations of an MLP on 8×8 images, 500 steps, embedded data. `full`: the same on
-    /// full-size images, 2000 steps, the full data sets; takes a night. `beyond-mlps`:
+    /// full-size images, 2000 steps, the full data sets; runs overnight. `beyond-mlps`:
     /// layer-norm, convolutional, residual and recurrent networks and a transformer, on the full
     /// CIFAR-10 and embedded data. `held-out`: other losses, networks, batch sizes and initializers,
     /// 500 and 2000 steps. `selection`: the tasks on which to choose an optimizer.
@@ -56,9 +56,9 @@ pub struct Args {
     /// [default: eval/SUITE-CHECKSUM]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Folder of another evaluation. Its training runs of the tuned baselines are used again where
-    /// tasks and seeds are the same, which saves most of the time. One run of each is repeated as a
-    /// check.
+    /// Folder of another evaluation. Its training runs of the tuned baselines are reused where tasks
+    /// and seeds are the same, which saves most of the time. One run of each baseline is repeated as
+    /// a check.
     #[arg(long, value_name = "DIR")]
     reuse: Option<PathBuf>,
     #[command(flatten)]

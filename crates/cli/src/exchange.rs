@@ -31,8 +31,8 @@ pub struct ImportArgs {
 pub struct ExportArgs {
     /// The θ file, of STAR or the blackbox.
     theta: PathBuf,
-    /// Leave out the time limit and the online scale, which the original does not have. Its optimizer
-    /// then takes other steps than this one.
+    /// Leave out the time limit and the online scale, which the original does not have. The exported
+    /// optimizer then takes different steps.
     #[arg(long)]
     without_extensions: bool,
     /// New folder for `params` and `config.gin`.

@@ -91,11 +91,11 @@ pub fn run(args: Args) -> Result<bool> {
         println!("{}\n{}\n", of.optimizer, grad_study::table(of));
     }
     let explanation = format!(
-        "Estimates of the gradient of the mean loss of an unroll, each from one unroll of one \
-         network (one antithetic pair), the mean over its truncations of {} steps; {} unrolls \
-         each, σ {}. norm, cosine: of the mean estimate, with the mean exact gradient. single \
-         cosine: the mean cosine of an estimate with it. deviation: square root of the total \
-         variance over θ. largest: the largest norm of an estimate.",
+        "Estimates of the gradient of the mean loss of an unroll. Each is the mean over the \
+         truncations, of {} steps, of one unroll of one network (or antithetic pair); {} unrolls for \
+         each row, σ {}. norm: of the mean estimate. cosine: between it and the mean exact gradient. \
+         single cosine: the mean cosine between one estimate and the mean exact gradient. deviation: \
+         square root of the total variance over θ. largest: the largest norm of an estimate.",
         args.truncation, args.samples, args.sigma
     );
     println!("{}", paragraph("", &explanation));

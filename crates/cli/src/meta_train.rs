@@ -70,8 +70,8 @@ pub struct Args {
     /// Resume the run in this directory, with its own configuration.
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
-    /// Write the metrics for TensorBoard too, into the folder `tensorboard` of the run directory. A
-    /// resumed run that has the folder goes on with it.
+    /// Also write the metrics for TensorBoard, to the folder `tensorboard` of the run directory. A
+    /// resumed run that has this folder keeps writing to it, even without this option.
     #[arg(long)]
     tensorboard: bool,
     /// Print the configuration as TOML and exit.

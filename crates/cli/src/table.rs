@@ -56,9 +56,9 @@ pub fn explanation(settings: &Settings) -> String {
         "final, mean: training loss of the last {FINAL_PERCENT} % of the steps, of all steps; mean over \
          {}. speed-up: steps that tuned Adam needs to reach the optimizer's final training \
          loss, over the optimizer's steps; ≥{horizons}: Adam does not reach it in {horizons} times \
-         the steps. diverged: runs of {seeds}. The learning rates of tuned baselines have the best \
-         final loss on each task ({}); *: at an end of the grid. adamw: weight decay 0.01, warm-up \
-         over 5 % of the steps, cosine decay. sgd: momentum 0.9, cosine decay.",
+         the steps. diverged: number of diverged runs, of {seeds}. Tuned baselines use the learning \
+         rate with the lowest final loss on each task ({}); *: at an end of the grid. adamw: weight \
+         decay 0.01, warm-up over 5 % of the steps, cosine decay. sgd: momentum 0.9, cosine decay.",
         count(seeds, "seed"),
         grids(settings),
     )
@@ -69,8 +69,8 @@ pub fn speed_up_explanation() -> String {
     format!(
         "speed-up over tuned Adam: interquartile mean over the tasks of a group. at most {}: larger \
          ones count as {}. ≥: a lower bound, because Adam never reaches the loss on some tasks. \
-         diverged: training runs. […]: 95 % bootstrap intervals over the seeds of each task; none \
-         with one seed.",
+         diverged: number of diverged training runs, of all. […]: 95 % bootstrap intervals over the \
+         seeds of each task; none with one seed.",
         SpeedUp::CAP,
         SpeedUp::CAP,
     )

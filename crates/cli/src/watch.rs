@@ -23,7 +23,7 @@ pub struct Args {
     /// The directory of a run, which may be in progress.
     #[arg(value_name = "DIR")]
     run_dir: PathBuf,
-    /// Port of 127.0.0.1 to serve on; 0 for any that is free.
+    /// Port on 127.0.0.1 to serve on; 0 for any free port.
     #[arg(long, default_value_t = 8077)]
     port: u16,
 }

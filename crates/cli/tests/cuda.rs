@@ -1,4 +1,4 @@
-//! Meta-training on `cuda:0` by the real binary: on a GPU, or without one on the stand-in of the driver,
+//! Meta-training on `cuda:0` by the real binary: on a GPU, or without one on the stand-in for the driver,
 //! which has no kernels of candle.
 
 #[allow(dead_code)]

@@ -16,22 +16,22 @@ pub trait Backend: Send + Sync {
     /// The implementation in use: "avx512", "avx2", "portable", "cuda" or "candle ops".
     fn path(&self) -> &'static str;
 
-    /// The number of steps taken so far, with those of [`Backend::skipped_steps`].
+    /// The number of steps taken so far, including [`Backend::skipped_steps`].
     fn steps(&self) -> u64;
 
-    /// Uses these threads for large tensors from now on, if it computes on the CPU with kernels. Results do
-    /// not depend on their number.
+    /// From now on, divides the work on large tensors among these threads, if the backend runs CPU
+    /// kernels. Results do not depend on the number of threads.
     fn use_workers(&mut self, _: Workers) {}
 
     /// Allows the backend to skip steps with an invalid gradient from now on, without an error, if
     /// it would have to wait for a device to report one. By default it reports them all.
     fn allow_skipping(&mut self) {}
 
-    /// Asks the backend to write the parameters, rounded to the nearest, to `rounded` in each step from
-    /// now on, and to take gradients of the types of `rounded`. Both are the same network; a parameter is
-    /// in f32, and its rounded tensor in f16 or bf16, or the same tensor. A value of a rounded tensor that
-    /// someone else has written replaces the parameter at the next step with a gradient. Returns whether the
-    /// backend does so; by default it does not.
+    /// Asks the backend, before its first step, to round the parameters to nearest and write them to
+    /// `rounded` in each step, and to take gradients of the types of `rounded`. A parameter is in f32;
+    /// its rounded tensor is in f16 or bf16, or is the parameter itself. A value that is written to a
+    /// rounded tensor from outside replaces the parameter at its next step with a gradient. Returns
+    /// whether the backend will do so; by default it will not.
     ///
     /// # Errors
     /// Returns an error if the device fails.
@@ -130,10 +130,10 @@ pub trait GradSource {
         Grads::new((0..self.count()).map(detached).collect())
     }
 
-    /// Checks that every gradient has its parameter's shape and type, but not its values.
+    /// Checks the number of gradients, their shapes and their types, but not their values.
     ///
     /// # Errors
-    /// Returns [`crate::Error::Mismatch`] if that or their number is wrong.
+    /// Returns [`crate::Error::Mismatch`] if the number, a shape or a type is wrong.
     fn check_kinds(&self, params: &Params) -> Result<()> {
         check_count(self.count(), params)?;
         for (index, (name, p)) in params.iter().enumerate() {
@@ -158,9 +158,9 @@ pub trait GradSource {
         Ok(())
     }
 
-    /// Returns the gradient of a parameter as a contiguous tensor of the parameter's type and device
-    /// that shares no memory with it: a copy only if it is not that already. An empty parameter has
-    /// none.
+    /// Returns the gradient of a parameter as a contiguous tensor with the parameter's type and device
+    /// that shares no memory with the parameter, copied only if needed; `None` if there is no gradient
+    /// or the parameter is empty.
     ///
     /// # Errors
     /// Returns an error if a tensor operation fails.

@@ -20,9 +20,9 @@ use loss_scale::Scaling;
 /// Adapts an [`Optimizer`] to [`candle_nn::Optimizer`]: it owns [`Var`]s and updates them.
 ///
 /// As with candle's own optimizers, variables without a gradient and variables of an integer type
-/// keep their value and state. Variables in f16 and bf16 have an f32 copy that the optimizer updates
-/// and that they are rounded from; next to variables in f64, all others have an f64 copy. A value that
-/// someone else writes to a variable, such as a loaded weight, is taken over at the next step.
+/// keep their value and state. For a variable in f16 or bf16, the optimizer updates an f32 copy, from
+/// which the variable is rounded; if some variables are in f64, all others have an f64 copy. A value
+/// written to a variable from outside, such as a loaded weight, takes effect at the next step.
 pub struct DropIn<O> {
     optimizer: O,
     non_finite: NonFinite,
@@ -178,7 +178,7 @@ impl<O: Optimizer> DropIn<O> {
         Ok(self.skipped_steps + self.backend.skipped_steps()?)
     }
 
-    /// The factor that losses are to be multiplied by; see [`LossScale`]. 1 without one.
+    /// The factor by which to multiply the loss; see [`LossScale`]. 1 if none is configured.
     pub fn loss_scale(&self) -> f64 {
         self.scaling.as_ref().map_or(1.0, |scaling| scaling.scale)
     }
@@ -186,17 +186,17 @@ impl<O: Optimizer> DropIn<O> {
     /// Sets the factor of the learning rate of a group.
     ///
     /// # Errors
-    /// Returns [`Error::Setting`] if there is no such group, or the factor is not finite and at least
-    /// 0.
+    /// Returns [`Error::Setting`] if there is no such group, or if the factor is negative or not
+    /// finite.
     pub fn set_factor(&mut self, group: &str, factor: f64) -> Result<()> {
         self.group_mut(group, factor)?.factor = factor;
         Ok(())
     }
 
-    /// Sets λ of the weight decay of a group.
+    /// Sets the weight decay λ of a group.
     ///
     /// # Errors
-    /// Returns [`Error::Setting`] if there is no such group, or λ is not finite and at least 0.
+    /// Returns [`Error::Setting`] if there is no such group, or if λ is negative or not finite.
     pub fn set_weight_decay(&mut self, group: &str, lambda: f64) -> Result<()> {
         self.group_mut(group, lambda)?.weight_decay = Some(lambda);
         Ok(())

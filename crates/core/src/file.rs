@@ -1,6 +1,6 @@
 //! The file format: safetensors with a single JSON header entry, `lopt`.
 //!
-//! The entry holds the format's version, the kind of content (`theta`, `optimizer-state`,
+//! The entry holds the format's version, the kind of content (such as `theta`, `optimizer-state` or
 //! `checkpoint`), a description, and a SHA-256 checksum of all of these and every tensor, so that
 //! truncated, corrupted and foreign files are rejected with a clear error. Files are written to a
 //! temporary path, synced and renamed: a reader sees either the old content or the new.

@@ -18,8 +18,8 @@ pub trait FusedUpdate: Send + Sync {
     /// The instruction set of its kernels: "avx512", "avx2" or "portable".
     fn kernel(&self) -> &'static str;
 
-    /// Uses these threads for large tensors. By default it uses the calling thread only. Results do not
-    /// depend on it.
+    /// From now on, divides the work on large tensors among these threads; by default, only the calling
+    /// thread is used. Results do not depend on the number of threads.
     fn use_workers(&mut self, _: Workers) {}
 
     /// Reads the gradient of parameter `index` before the step begins, for values that depend on

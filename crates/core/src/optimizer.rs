@@ -66,7 +66,7 @@ pub trait Optimizer: Send + Sync {
         Ok(None)
     }
 
-    /// Describes the update to backends that this crate does not know, in a type of theirs, such as
+    /// Describes the update to a backend of another crate, in a type that the backend defines, such as
     /// `Kernels` of `lopt-cuda-backend`; `None` if there is no such description.
     fn kernels(&self) -> Option<Box<dyn Any>> {
         None

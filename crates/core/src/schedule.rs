@@ -27,7 +27,7 @@ pub enum Schedule {
     Linear {
         /// Steps of the warm-up.
         warm_up: u64,
-        /// Steps with the warm-up.
+        /// Steps in total, including the warm-up.
         steps: u64,
         /// The factor at the end.
         end: f64,
@@ -36,7 +36,7 @@ pub enum Schedule {
     Cosine {
         /// Steps of the warm-up.
         warm_up: u64,
-        /// Steps with the warm-up.
+        /// Steps in total, including the warm-up.
         steps: u64,
         /// The factor at the end.
         end: f64,

@@ -38,8 +38,8 @@ impl Workers {
         self.threads.get()
     }
 
-    /// Runs `job` for each of the numbers below `count`. Its threads are started once and then wait for
-    /// more, so that jobs may be short; the calling thread is one of them.
+    /// Runs `job` for each number from 0 to `count` − 1. The threads are started once and wait between
+    /// calls, so jobs may be short; the calling thread is one of them.
     pub fn each(&self, count: usize, job: &(dyn Fn(usize) + Sync)) {
         let next = AtomicUsize::new(0);
         let work = || {
@@ -59,9 +59,9 @@ impl Workers {
         }
     }
 
-    /// Applies `job` to every item and returns the results in the order of the items. Its threads are
-    /// started for this call: in the waiting threads of [`Workers::each`], operations of candle within
-    /// `job` would be divided over those threads too.
+    /// Applies `job` to every item and returns the results in the order of the items. The threads are
+    /// started anew for each call: on the waiting threads of [`Workers::each`], candle would divide its
+    /// operations within `job` among those threads too.
     pub fn map<T: Send, R: Send>(
         &self,
         items: impl IntoIterator<Item = T>,

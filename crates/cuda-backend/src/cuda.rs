@@ -71,7 +71,6 @@ pub fn fleet(
 
 /// The stream of one of candle's devices. It is private, and so are its launches: only sessions
 /// and fleets make them, with the addresses of their own memory and of tensors.
-#[derive(Clone)]
 struct Cuda {
     device: CudaDevice,
     stream: Arc<CudaStream>,

@@ -4,8 +4,8 @@ use candle_core::{DType, Tensor};
 use lopt_core::Result;
 use lopt_cuda::layout::{Address, Argument};
 
-/// A device that runs the kernels: memory, and launches in one order. Clones are the same device.
-pub trait Device: Clone + Send + Sync {
+/// A device that runs the kernels: memory, and launches in one order.
+pub trait Device: Send + Sync {
     /// Memory on the device, which is freed when the value is dropped.
     type Memory: Send + Sync;
 
@@ -18,16 +18,16 @@ pub trait Device: Clone + Send + Sync {
     /// Returns an error if there is not enough memory.
     fn zeros(&self, bytes: usize) -> Result<Self::Memory>;
 
-    /// Where memory begins: a multiple of 256.
+    /// The address of the first byte of `memory`, a multiple of 256.
     fn address(&self, memory: &Self::Memory) -> Address;
 
-    /// Copies to memory, from an offset on.
+    /// Copies `content` to `memory`, starting at the byte offset `at`.
     ///
     /// # Errors
     /// Returns an error if the device fails.
     fn write(&self, memory: &mut Self::Memory, at: usize, content: &[u8]) -> Result<()>;
 
-    /// Waits for all launches, and copies from memory, from an offset on.
+    /// Waits for all launches, then fills `content` from `memory`, starting at the byte offset `at`.
     ///
     /// # Errors
     /// Returns an error if the device fails.
@@ -52,9 +52,9 @@ pub trait Device: Clone + Send + Sync {
         argument: &impl Argument,
     ) -> Result<()>;
 
-    /// Where the values of a contiguous tensor of this type begin: f32, f16 or bf16.
+    /// The address of the first value of a contiguous tensor of type `dtype`: f32, f16 or bf16.
     ///
     /// # Errors
-    /// Returns an error if the tensor is another or not on this device.
+    /// Returns an error if the tensor is not contiguous, of another type, or on another device.
     fn address_of(&self, tensor: &Tensor, dtype: DType) -> Result<Address>;
 }

@@ -16,8 +16,8 @@ use crate::{Device, Kernels, on_device::on_host, slots::SlotLayout};
 ///
 /// [`Fleet::begin`] is given the minibatches of some steps, [`Fleet::step`] takes one of them, and
 /// [`Fleet::results`] waits for all of them. A network whose gradient is not finite stays as it is
-/// in that step. Networks may be started or restored between any two steps. The factor on steps is
-/// that of the optimizer when the fleet was created.
+/// in that step. Networks may be started or restored between any two steps. The learning rate is the
+/// one that the optimizer had when the fleet was created.
 ///
 /// # Panics
 /// Methods panic if there is no such network.
@@ -77,12 +77,12 @@ pub trait Fleet: Send {
     ///
     /// # Errors
     /// Returns an error if the device fails.
-    fn results(&mut self) -> Result<Vec<StepResult>>;
+    fn results(&mut self) -> Result<Vec<Step>>;
 }
 
-/// The result of a step of one network.
+/// The result of an inner step of one network.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepResult {
+pub struct Step {
     /// The loss on the minibatch before the update.
     pub loss: f32,
     /// Whether the step was skipped because the gradient was not finite; φ and the state are unchanged
@@ -203,8 +203,8 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 }
 
 impl<D: Device> MlpFleet<D> {
-    /// Creates `networks` networks, of which each `sharing` consecutive ones have the same
-    /// minibatches, with zeros for φ. Returns `None` if there is no plan for them.
+    /// Creates `networks` networks with φ = 0; every group of `sharing` consecutive networks has the
+    /// same minibatches. Returns `None` if there is no plan for them.
     ///
     /// # Errors
     /// Returns an error if the optimizer has a setting out of range, the images do not fit the networks,
@@ -516,14 +516,14 @@ impl<D: Device> Fleet for MlpFleet<D> {
         Ok(())
     }
 
-    fn results(&mut self) -> Result<Vec<StepResult>> {
+    fn results(&mut self) -> Result<Vec<Step>> {
         let mut bytes = vec![0; self.taken * self.plan.networks() * RESULT];
         if let Some(memory) = &self.steps {
             self.device.read(&memory.results, 0, &mut bytes)?;
         }
         let results = bytes.as_chunks::<RESULT>().0.iter();
         Ok(results
-            .map(|[a, b, c, d, skipped @ ..]| StepResult {
+            .map(|[a, b, c, d, skipped @ ..]| Step {
                 loss: f32::from_ne_bytes([*a, *b, *c, *d]),
                 refused: *skipped != [0; 4],
             })

@@ -2,7 +2,7 @@ use lopt_core::{Error, Result};
 use lopt_cuda::{Number, Optimizer, Rule, Scale, Spec, theta};
 use lopt_online_scale::OnlineScale;
 
-/// An optimizer as the kernels know it.
+/// An optimizer in the form that the kernels need.
 #[derive(Clone, Debug)]
 pub struct Kernels {
     /// The update.

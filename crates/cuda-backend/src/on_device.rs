@@ -42,13 +42,17 @@ impl<D: Device> OnDevice<D> {
         let state = optimizer.init(&on_host(params)?)?;
         let shapes = params.shapes();
         let layout = SlotLayout::new(&state)?;
-        let session = match session(device, &kernels, &layout, &shapes, None)? {
-            Ok(session) => session,
+        let plan = match planned(&kernels, &shapes, |_| Number::F32)? {
+            Ok(plan) => plan,
             Err(reason) => {
                 tracing::warn!("`{}` runs in candle ops: {reason}", optimizer.kind());
                 return Ok(None);
             }
         };
+        let theta = kernels.decoded(&kernels.theta)?;
+        let session = Session::new(device, plan, &theta, layout.bytes(), |base| {
+            layout.places(base, &kernels, &shapes)
+        })?;
         let first = params.tensors().first();
         let state_device = first.map_or(candle_core::Device::Cpu, |p| p.device().clone());
         let mut backend = Self {
@@ -90,47 +94,26 @@ impl<D: Device> OnDevice<D> {
     }
 }
 
-/// Returns the memory and the launches of an optimizer for parameters of these shapes in f32, or for
-/// those that are given, which are rounded to other tensors. The state is that of zeros.
-fn session<D: Device>(
-    device: D,
+/// Returns the plan of the steps of parameters of these shapes and types, or why there is none.
+fn planned(
     kernels: &Kernels,
-    layout: &SlotLayout,
     shapes: &[Vec<usize>],
-    rounded: Option<[&Params; 2]>,
-) -> Result<Result<Session<D>, Unplanned>> {
-    let number = |index: usize| match rounded.map(|[_, rounded]| rounded.tensors()[index].dtype()) {
-        None | Some(DType::F32) => Ok(Number::F32),
-        Some(DType::F16) => Ok(Number::F16),
-        Some(DType::BF16) => Ok(Number::BF16),
-        Some(other) => Err(Error::Mismatch(format!(
-            "the CUDA kernels have no parameters of the type {other:?}"
-        ))),
-    };
+    number: impl Fn(usize) -> Number,
+) -> Result<std::result::Result<Plan, Unplanned>> {
     let specs = shapes.iter().enumerate();
-    let specs = specs.map(|(index, dims)| kernels.spec(dims, number(index)?));
+    let specs = specs.map(|(index, dims)| kernels.spec(dims, number(index)));
     let specs: Vec<_> = specs.collect::<Result<_>>()?;
-    let plan = match Plan::new(&kernels.optimizer(), &specs) {
-        Ok(plan) => plan,
-        Err(reason) => return Ok(Err(reason)),
-    };
-    let theta = kernels.decoded(&kernels.theta)?;
-    let mut masters = vec![0; shapes.len()];
-    if let Some([params, _]) = rounded {
-        for (index, p) in params.tensors().iter().enumerate() {
-            if specs[index].number != Number::F32 {
-                masters[index] = device.address_of(p, DType::F32)?;
-            }
-        }
+    Ok(Plan::new(&kernels.optimizer(), &specs))
+}
+
+/// The type as the kernels know it; `None` for any other.
+fn number(dtype: DType) -> Option<Number> {
+    match dtype {
+        DType::F32 => Some(Number::F32),
+        DType::F16 => Some(Number::F16),
+        DType::BF16 => Some(Number::BF16),
+        _ => None,
     }
-    let session = Session::new(device, plan, &theta, layout.bytes(), |base| {
-        let (network, mut tensors) = layout.places(base, kernels, shapes)?;
-        for (slots, master) in tensors.iter_mut().zip(masters) {
-            slots.master = master;
-        }
-        Ok((network, tensors))
-    })?;
-    Ok(Ok(session))
 }
 
 /// Returns parameters of the same shapes without memory of their own, for [`Optimizer::init`].
@@ -159,21 +142,31 @@ impl<D: Device> Backend for OnDevice<D> {
         if both.iter().any(|of| of.shapes() != self.shapes) {
             return Err(Error::other_state());
         }
-        let state = self.state()?;
-        let device = self.session.device().clone();
-        let session = session(
-            device,
-            &self.kernels,
-            &self.layout,
-            &self.shapes,
-            Some(both),
-        )?;
-        let Ok(session) = session else {
+        let usable = |t: &Tensor| number(t.dtype()).filter(|_| t.is_contiguous());
+        let numbers = rounded.tensors().iter().map(usable);
+        let Some(numbers) = numbers.collect::<Option<Vec<_>>>() else {
             return Ok(false);
         };
-        self.session = session;
+        let Ok(plan) = planned(&self.kernels, &self.shapes, |index| numbers[index])? else {
+            return Ok(false);
+        };
+        let theta = self.kernels.decoded(&self.kernels.theta)?;
+        let device = self.session.device();
+        let masters = params.tensors().iter().zip(&numbers);
+        let masters = masters.map(|(p, number)| match number {
+            Number::F32 => Ok(0),
+            _ => device.address_of(p, DType::F32),
+        });
+        let masters: Vec<_> = masters.collect::<Result<_>>()?;
+        self.session.replan(plan, &theta, |base| {
+            let (network, mut tensors) = self.layout.places(base, &self.kernels, &self.shapes)?;
+            for (slots, master) in tensors.iter_mut().zip(masters) {
+                slots.master = master;
+            }
+            Ok((network, tensors))
+        })?;
         self.rounded = Some(both.map(Params::clone));
-        self.take(&state, |values| values.iter().any(|x| *x != 0.0))?;
+        self.refused = 0;
         Ok(true)
     }
 
@@ -196,7 +189,9 @@ impl<D: Device> Backend for OnDevice<D> {
 
     fn set_theta(&mut self, values: &[f32]) -> Result<()> {
         let decoded = self.kernels.decoded(values)?;
-        self.session.set_theta(&decoded)
+        self.session.set_theta(&decoded)?;
+        self.kernels.theta = values.to_vec();
+        Ok(())
     }
 
     /// Allocates only if a gradient is not contiguous or shares memory with its parameter.

@@ -12,15 +12,44 @@ use crate::Device;
 /// The memory that the kernels use besides parameters and gradients.
 pub struct Session<D: Device> {
     device: D,
+    slots: D::Memory,
+    planned: Planned<D>,
+    /// Of the next step.
+    parity: u32,
+}
+
+/// A plan, and what its launches need.
+struct Planned<D: Device> {
     plan: Plan,
     constants: D::Memory,
     scratch: D::Memory,
-    slots: D::Memory,
     places: layout::Plan,
     /// The kernel of each launch of the plan.
     kernels: Vec<D::Kernel>,
-    /// Of the next step.
-    parity: u32,
+}
+
+impl<D: Device> Planned<D> {
+    fn new(
+        device: &D,
+        plan: Plan,
+        theta: &[f32],
+        (network, tensors): &(NetworkSlots, Vec<Slots>),
+    ) -> Result<Self> {
+        let kernel = |launch: &lopt_cuda::Launch| device.kernel(&launch.kernel);
+        let kernels = plan.launches().iter().map(kernel).collect::<Result<_>>()?;
+        let scratch = device.zeros(plan.scratch_bytes())?;
+        let mut constants = device.zeros(plan.constant_bytes())?;
+        let at = device.address(&scratch);
+        device.write(&mut constants, 0, &plan.constants(at, theta, tensors))?;
+        let places = plan.places(device.address(&constants), at, *network);
+        Ok(Self {
+            plan,
+            constants,
+            scratch,
+            places,
+            kernels,
+        })
+    }
 }
 
 impl<D: Device> Session<D> {
@@ -33,25 +62,28 @@ impl<D: Device> Session<D> {
         slot_bytes: usize,
         places: impl FnOnce(Address) -> Result<(NetworkSlots, Vec<Slots>)>,
     ) -> Result<Self> {
-        let kernel = |launch: &lopt_cuda::Launch| device.kernel(&launch.kernel);
-        let kernels = plan.launches().iter().map(kernel).collect::<Result<_>>()?;
         let slots = device.zeros(slot_bytes)?;
-        let scratch = device.zeros(plan.scratch_bytes())?;
-        let mut constants = device.zeros(plan.constant_bytes())?;
-        let (network, tensors) = places(device.address(&slots))?;
-        let at = device.address(&scratch);
-        device.write(&mut constants, 0, &plan.constants(at, theta, &tensors))?;
-        let places = plan.places(device.address(&constants), at, network);
+        let places = places(device.address(&slots))?;
         Ok(Self {
+            planned: Planned::new(&device, plan, theta, &places)?,
             device,
-            plan,
-            constants,
-            scratch,
             slots,
-            places,
-            kernels,
             parity: 0,
         })
+    }
+
+    /// Goes on with another plan and the same slots, for which `places` returns where they are.
+    pub fn replan(
+        &mut self,
+        plan: Plan,
+        theta: &[f32],
+        places: impl FnOnce(Address) -> Result<(NetworkSlots, Vec<Slots>)>,
+    ) -> Result<()> {
+        let taken = self.taken()?;
+        let places = places(self.device.address(&self.slots))?;
+        self.planned = Planned::new(&self.device, plan, theta, &places)?;
+        self.parity = 0;
+        self.set_taken(taken)
     }
 
     pub fn device(&self) -> &D {
@@ -62,11 +94,14 @@ impl<D: Device> Session<D> {
     pub fn step(&mut self, learning_rate: f32, pointers: &[Pointers]) -> Result<()> {
         let parity = self.parity;
         self.parity = 1 - parity;
-        for (launch, kernel) in self.plan.launches().iter().zip(&self.kernels) {
-            let places = &self.places;
-            let arguments = self
-                .plan
-                .arguments(launch, places, learning_rate, parity, pointers);
+        let Planned {
+            plan,
+            places,
+            kernels,
+            ..
+        } = &self.planned;
+        for (launch, kernel) in plan.launches().iter().zip(kernels) {
+            let arguments = plan.arguments(launch, places, learning_rate, parity, pointers);
             let grid = [launch.blocks, 1];
             self.device
                 .launch(kernel, grid, launch.threads, &arguments)?;
@@ -83,7 +118,7 @@ impl<D: Device> Session<D> {
     /// The first tensor whose gradient was invalid in the last step.
     pub fn first_invalid(&self, tensors: usize) -> Result<Option<usize>> {
         for tensor in 0..tensors {
-            let at = self.plan.bad_offset(tensor, 1 - self.parity);
+            let at = self.planned.plan.bad_offset(tensor, 1 - self.parity);
             if u32::from_ne_bytes(self.scratch_at(at)?) != 0 {
                 return Ok(Some(tensor));
             }
@@ -103,19 +138,20 @@ impl<D: Device> Session<D> {
 
     fn scratch_at<const N: usize>(&self, at: usize) -> Result<[u8; N]> {
         let mut bytes = [0; N];
-        self.device.read(&self.scratch, at, &mut bytes)?;
+        self.device.read(&self.planned.scratch, at, &mut bytes)?;
         Ok(bytes)
     }
 
     pub fn set_taken(&mut self, steps: u64) -> Result<()> {
         let bytes = steps.to_ne_bytes();
-        self.device.write(&mut self.scratch, control::STEP, &bytes)
+        let scratch = &mut self.planned.scratch;
+        self.device.write(scratch, control::STEP, &bytes)
     }
 
     /// Replaces the decoded θ.
     pub fn set_theta(&mut self, values: &[f32]) -> Result<()> {
-        let (at, bytes) = (self.plan.theta_offset(), bytes_of(values));
-        self.device.write(&mut self.constants, at, &bytes)
+        let (at, bytes) = (self.planned.plan.theta_offset(), bytes_of(values));
+        self.device.write(&mut self.planned.constants, at, &bytes)
     }
 
     /// Returns the values of a slot.

@@ -1,5 +1,5 @@
 //! The backend on candle's CUDA tensors, against the CPU kernels: on a GPU, or without one on the
-//! stand-in of the driver (`tests/driver/driver.cpp`), which logs all calls.
+//! stand-in for the driver (`tests/driver/driver.cpp`), which logs all calls.
 
 #[path = "steps/networks.rs"]
 mod networks;

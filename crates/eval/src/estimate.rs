@@ -24,13 +24,13 @@ const STEPS: u32 = 50;
 /// How long an evaluation will take.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Estimate {
-    /// The tasks that are left to do.
+    /// Number of unfinished tasks.
     pub tasks: u64,
-    /// The tasks whose data are missing, which are skipped.
+    /// Number of tasks that are skipped because their data are missing.
     pub skipped: u64,
-    /// Their training runs that are left to do, without the continuation of tuned Adam.
+    /// Number of training runs left, not counting the continuation of tuned Adam.
     pub runs: u64,
-    /// The time for them, with the longest continuation of tuned Adam.
+    /// The time for these runs and for the longest possible continuation of tuned Adam.
     pub seconds: f64,
     /// The time for a training step of each task of the evaluation on all threads together; 0 if
     /// the task is done or its data are missing.
@@ -38,12 +38,11 @@ pub struct Estimate {
 }
 
 /// Estimates how long [`crate::evaluate`] will take with the same arguments, by timing at most 50
-/// steps of Adam on each unfinished task with all threads at once, or on a GPU those of all seeds
-/// together. This takes at most about half a
-/// minute, and the time to load the data.
+/// steps of Adam on each unfinished task: with all threads at once, or on a GPU with the networks of
+/// all seeds together. This takes at most about half a minute, plus the time to load the data.
 ///
-/// Learned optimizers take longer than Adam, which is not considered: most runs are those of the
-/// tuned baselines.
+/// That learned optimizers take longer than Adam is not taken into account: most runs are those of
+/// the tuned baselines.
 ///
 /// # Errors
 /// Returns the errors of [`crate::evaluate`].

@@ -72,7 +72,7 @@ pub struct Settings {
     pub groups: Vec<String>,
     /// The number of seeds 0, 1, … for each task and optimizer.
     pub seeds: u64,
-    /// The tuned baselines; [`Baseline::Adam`] is one of them.
+    /// The tuned baselines; [`Baseline::Adam`] must be one of them.
     pub tuned: Vec<Tuning>,
     /// Maximum number of horizons that tuned Adam is run for, to find when it reaches the final
     /// losses of the contenders.

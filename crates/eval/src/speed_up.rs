@@ -10,7 +10,7 @@ use crate::{Result, stats::mean};
 /// by the number of steps of the optimizer.
 ///
 /// If Adam's final loss is higher, only its steps after the horizon count, so that the ratio is
-/// above 1 exactly if the optimizer's final loss is lower.
+/// above 1 if and only if the optimizer's final loss is lower.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SpeedUp {
     /// The ratio; above 1 the optimizer is faster than Adam.

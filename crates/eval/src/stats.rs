@@ -87,17 +87,17 @@ pub fn seed_resamples(task: u64, seeds: u64) -> Vec<Vec<usize>> {
     choices.collect()
 }
 
-/// A number of a task, and the same for each choice of seeds in [`seed_resamples`].
+/// A value measured on a task, for all seeds and for each choice of seeds in [`seed_resamples`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resampled {
-    /// The number for all seeds.
+    /// The value for all seeds.
     pub estimate: f64,
-    /// The number for each choice of seeds.
+    /// The value for each choice of seeds.
     pub resampled: Vec<f64>,
 }
 
 impl Resampled {
-    /// Changes every number.
+    /// Applies `change` to every value.
     pub fn map(&self, change: impl Fn(f64) -> f64) -> Self {
         Self {
             estimate: change(self.estimate),
@@ -106,8 +106,8 @@ impl Resampled {
     }
 }
 
-/// A statistic of numbers of tasks, with a percentile bootstrap interval over the seeds within each
-/// task. The tasks are the same in all resamples: the interval says how much the statistic depends
+/// A statistic over the values of tasks, with a percentile bootstrap interval over the seeds within
+/// each task. The tasks are the same in all resamples: the interval says how much the statistic depends
 /// on the seeds, not on the choice of tasks (Agarwal et al. 2021, arXiv 2108.13264).
 pub fn stratified_bootstrap(
     tasks: &[Resampled],

@@ -47,7 +47,7 @@ pub struct Versus {
 }
 
 impl GroupSummary {
-    /// The group of all tasks but the one that the others of a suite vary.
+    /// The group of all tasks except the base task of a suite, which the others vary.
     pub const OUT_OF_DISTRIBUTION: &str = "out of distribution";
     /// The group of all tasks.
     pub const ALL: &str = "all";

@@ -1,4 +1,4 @@
-//! An evaluation on `cuda:0`: on a GPU, or without one on the stand-in of the driver, with few of
+//! An evaluation on `cuda:0`: on a GPU, or without one on the stand-in for the driver, with few of
 //! candle's kernels.
 
 use std::{

@@ -25,7 +25,7 @@ pub enum Claim {
     C4,
     /// STAR is comparable to Adam with a tuned learning rate.
     C5,
-    /// Every part of STAR helps, and weight decay between 0.1 and 0.5.
+    /// Every part of STAR helps, and so does weight decay between 0.1 and 0.5.
     C6,
 }
 

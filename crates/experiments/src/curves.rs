@@ -21,7 +21,7 @@ const POINTS: usize = 2000;
 /// The metrics of one outer step. Losses that were not finite are NaN.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Metrics {
-    /// The number of outer steps after this one.
+    /// The number of outer steps taken so far, including this one.
     pub outer_step: u64,
     /// The meta-loss of the step.
     #[serde(deserialize_with = "number")]
@@ -68,9 +68,9 @@ pub fn metrics(run_dir: &Path) -> Result<Vec<Metrics>> {
     Ok(all.metrics)
 }
 
-/// Reads the lines of a file from `position` on, which is then the end of the last one. A last line
-/// without its end is still being written, and left for later. There is nothing to read if there is
-/// no such file.
+/// Reads the complete lines of a file from `position` on, and moves `position` to the end of the last
+/// one. A last line without a line break is still being written, and is left for the next call. If
+/// the file does not exist, nothing is read.
 ///
 /// # Errors
 /// Returns an error if the file cannot be read or `read` returns one.
@@ -117,7 +117,7 @@ impl Live {
         }
     }
 
-    /// Reads what was added. A run that was resumed takes its last outer steps again.
+    /// Reads what was added, or the whole file if a resumed run has replaced its last lines.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read or parsed.

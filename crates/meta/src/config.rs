@@ -187,8 +187,8 @@ pub enum Preset {
     Quick,
     /// The paper's task; takes hours to days.
     Paper,
-    /// The family of the shipped STAR: small networks of six kinds, found scales; takes about ten
-    /// minutes.
+    /// The configuration of the shipped STAR: six families of small networks, and an online scale;
+    /// takes about ten minutes.
     Universal,
 }
 

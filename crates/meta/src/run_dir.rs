@@ -116,10 +116,10 @@ impl RunDir {
     }
 
     /// Writes the configuration, a TOML text. In a new directory it is written after the first
-    /// checkpoint, so that a directory with a configuration has one.
+    /// checkpoint, so that every directory with a configuration also has a checkpoint.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be written; the one before is then kept.
+    /// Returns an error if the file cannot be written; the previous one is then kept.
     pub fn save_config(&self, config: &str) -> Result<()> {
         let path = self.path.join("config.toml");
         Ok(file::write_atomically(&path, config.as_bytes())?)

@@ -58,8 +58,8 @@ impl Observer for () {
 /// With several ranks, each has a trainer and calls the same functions; rank 0 writes the run
 /// directory. If a rank returns an error, the others wait for it, so the caller must end them all.
 ///
-/// Call [`lopt_core::one_candle_thread`] at the start of `main`. Candle has a pool of threads of its
-/// own, in which the threads of the trainer wait for one another: a run can take four times as long.
+/// Call [`lopt_core::one_candle_thread`] at the start of `main`. Otherwise the threads of the trainer
+/// wait for one another in candle's own thread pool, and a run can take four times as long.
 ///
 /// ```
 /// use std::sync::atomic::AtomicBool;
@@ -107,7 +107,8 @@ pub struct Resources {
     pub comm: Rc<dyn Comm>,
     /// This program.
     pub provenance: Provenance,
-    /// The full data sets that the tasks use. A run is only resumed with the same.
+    /// The checksums of the full data sets that the tasks use. A run can only be resumed with the same
+    /// data.
     pub data: DataChecksums,
 }
 

@@ -39,7 +39,7 @@ struct Moved {
 }
 
 impl FusedScale {
-    /// Creates it for one network with this number of parameters.
+    /// Creates the online scale of one network with this number of parameter tensors.
     pub fn new(isa: Isa, config: Option<&OnlineScale>, parameters: usize) -> Self {
         Self {
             isa,
@@ -76,7 +76,7 @@ impl FusedScale {
         }
     }
 
-    /// Updates the slots of the network, which are its last.
+    /// Updates the scale's slots of the network, which are the last ones of `network`.
     pub fn begin_step(&mut self, network: &mut [Vec<f32>]) {
         let seen = std::mem::take(&mut self.seen);
         let Some(config) = &self.config else {

@@ -1,7 +1,7 @@
 //! The scale of an optimizer's steps, found online while it trains.
 //!
-//! Around an optimizer with the updates u, the scaled sum Δ of all updates moves the parameters φ.
-//! K learners observe the slope h = ⟨Δ, ∇⟩ of the loss in the scale of Δ, and bet on it:
+//! The parameters φ are moved by the sum Δ of all updates u of an optimizer, times a scale S. K
+//! learners observe h = ⟨Δ, ∇⟩, the slope of the loss with respect to S, and bet on it:
 //!
 //! h_i = clip(h, −κ·m_i, κ·m_i) if m_i > ε, else h, \
 //! r_i ← β_i · r_i − s_i · clip(h_i, −m_i, m_i), \
@@ -28,16 +28,17 @@
 //! an unusual minibatch could throw the network far from where it was. So a slope counts for at most
 //! κ times the largest that a learner remembers.
 //!
-//! With [`OnlineScale::gradient_rms`] the optimizer reads gradients in a unit of their own, ∇ · ρ/R
-//! with R the running root mean square of the gradients of the whole network: q ← 0.99·q +
+//! With [`OnlineScale::gradient_rms`] the optimizer reads rescaled gradients ∇ · ρ/R, where R is the
+//! running root mean square of the gradients of the whole network: q ← 0.99·q +
 //! 0.01·mean ∇² with the mean at most 1e36, w ← 0.99·w + 0.01, R = √(q/w). Training is then the same
 //! for a loss in any unit, and constants such as the 1e-6 in STAR's preconditioner mean the same for
 //! every network and throughout training. The slopes are not changed.
 //!
-//! [`OnlineScale`] is the configuration. Optimizers use it through [`init`] and [`step_each`] in candle ops,
-//! which is differentiable in the optimizer's meta-parameters, and through [`FusedScale`] on
-//! slices. The state is one slot of the network, \[4, K\] with the rows m, v, r and s, before it
-//! (q, w) if gradients are scaled, and two slots of each parameter: its own \[4, K\], and Δ.
+//! [`OnlineScale`] is the configuration. Optimizers use it through [`init`] and [`step_each`] in candle
+//! ops, which are differentiable in the optimizer's meta-parameters, and through [`FusedScale`] on
+//! slices. The state consists of one slot of the network, \[4, K\] with the rows m, v, r and s,
+//! preceded by a slot (q, w) if gradients are scaled, and of two slots of each parameter: its own
+//! \[4, K\], and Δ.
 //!
 //! Source: Mechanic, Cutkosky, Defazio and Mehta 2023, arXiv 2306.00144, as in
 //! `optax.contrib.mechanize` without its weight decay and with a smaller ε. The learners of the

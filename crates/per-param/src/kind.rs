@@ -53,8 +53,8 @@ impl Kind {
         self.name
     }
 
-    /// [`Rule::LAST_LAYER_SCALE`]. If it is not 0, an optimizer with a scale of 0 does not update
-    /// the parameters.
+    /// The rule's [`Rule::LAST_LAYER_SCALE`]. If it is not 0, an optimizer of this kind that is
+    /// initialized with a scale of 0 does not update the parameters.
     pub fn last_layer_scale(&self) -> f32 {
         self.last_layer_scale
     }

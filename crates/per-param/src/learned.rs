@@ -142,11 +142,11 @@ impl<R: Rule> Learned<R> {
         fused::by(isa, &self.rule, &self.sizes, self.theta.values(), shapes).ok()
     }
 
-    /// Returns the optimizer as the CUDA kernels know it, or why there are none: the rule must have
-    /// a [`Rule::timed_formula`], and two hidden layers of 4, 8, 16 or 32.
+    /// Returns the optimizer in the form that the CUDA kernels need. The rule must have a
+    /// [`Rule::timed_formula`], and two hidden layers of 4, 8, 16 or 32.
     ///
     /// # Errors
-    /// Returns the reason.
+    /// Returns the reason if there are no kernels for the rule.
     pub fn cuda_kernels(&self) -> Result<Kernels, String> {
         cuda::kernels(&self.rule, &self.sizes, self.theta.values())
     }

@@ -62,7 +62,7 @@ pub trait Rule:
     }
 
     /// Returns the inner step from which the step features are computed at inner step `t`. By
-    /// default the [`Rule::timed_formula`] says it; without one it is `t`.
+    /// default it is that of [`Rule::timed_formula`], or `t` if there is none.
     fn seen_step(&self, t: u64) -> u64 {
         self.timed_formula().map_or(t, |timed| timed.seen_step(t))
     }
@@ -77,7 +77,7 @@ pub trait Rule:
     /// Returns the same step for the CPU kernels, or `None` if they cannot express it and the rule
     /// runs in candle ops only. Whether there is a formula must not depend on the step. The kernels
     /// read the direction d from output 0, m_b from output 1 and m_g from output 2; an output that
-    /// the MLP does not have counts as 0. By default the [`Rule::timed_formula`] says it.
+    /// the MLP does not have counts as 0. The default is that of [`Rule::timed_formula`].
     fn formula(&self, context: &StepContext) -> Option<Formula> {
         Some(self.timed_formula()?.at(context))
     }
@@ -102,9 +102,9 @@ pub trait Rule:
 pub struct TimedFormula {
     /// The coefficients of g, m₁, m₂, m₃, which replace the formula's.
     pub nominal: [f64; 4],
-    /// The formula up to the time limit. Its learning rate is not used: each step has one.
+    /// The formula up to the time limit. Its learning rate is ignored: each step has its own.
     pub formula: Formula,
-    /// L
+    /// The time limit L in inner steps; `None` for no limit.
     pub time_limit: Option<u64>,
     /// Whether the nominal term is multiplied by √(t/L) beyond the time limit.
     pub grows: bool,

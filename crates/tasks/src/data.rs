@@ -57,8 +57,8 @@ pub enum DataConfig {
     Tabular {
         /// The seed of the network and of the rows.
         seed: u64,
-        /// Classes, if rows are to be classified. Without, the target is a real number, with the
-        /// squared error as the loss.
+        /// Number of classes, if rows are to be classified. Otherwise the target is a real number,
+        /// with the squared error as the loss.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         classes: Option<usize>,
     },

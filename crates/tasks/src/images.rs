@@ -105,7 +105,7 @@ impl Images {
     }
 
     /// The same images, where each training label is replaced with probability `share` by one that
-    /// is uniform over the classes. Equal shares give equal labels.
+    /// is uniform over the classes. The same share always gives the same labels.
     pub fn with_label_noise(&self, share: f32) -> Self {
         let mut rng = Streams::new(LABEL_NOISE_SEED).stream(Purpose::TaskSample, 0, 0, 0);
         let mut noisy = self.clone();
@@ -216,7 +216,7 @@ impl DataStore {
         Ok(images)
     }
 
-    /// The checksums of those of these full data sets that are installed.
+    /// The checksums of the given full data sets, leaving out those that are not installed.
     ///
     /// # Errors
     /// Returns an error if data are damaged.

@@ -43,11 +43,12 @@ pub use family::{
 };
 pub use images::{DataChecksums, DataStore, Images, Pixels};
 pub use initializer::Initializer;
+pub use lopt_cuda_backend::Step;
 pub use mlp::{MlpConfig, MlpTask};
 pub use model_task::{ModelTask, ModelTaskConfig};
 pub use models::*;
 pub use native::{NativeBatch, NativeTask, Workspace};
-pub use network::{Feed, Loss, Network, Step};
+pub use network::{Feed, Loss, Network};
 pub use reparametrized::{Reparametrize, Reparametrized};
 pub use second_order::check_hessian;
 pub use similar::did_you_mean;

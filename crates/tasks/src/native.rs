@@ -36,7 +36,7 @@ pub struct Workspace {
     pub params: Vec<f32>,
 }
 
-/// A minibatch of classified vectors.
+/// A minibatch of labeled vectors.
 #[derive(Clone, Debug, Default)]
 pub struct NativeBatch {
     /// Indices of the images, \[batch\].

@@ -7,6 +7,7 @@ use lopt_core::{
     Backend, Chosen, Error, Fused, LearnedOptimizer, Optimizer, Params, Result, Rng, State,
     StepContext,
 };
+use lopt_cuda_backend::Step;
 
 use crate::{Batch, NativeBatch, NativeTask, Split, Task, Workspace};
 
@@ -71,16 +72,6 @@ pub struct Feed {
     tensors: Batch,
     grads: Vec<f32>,
     workspace: Workspace,
-}
-
-/// The result of an inner step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Step {
-    /// The loss on the minibatch before the update.
-    pub loss: f32,
-    /// Whether the step was skipped because the gradient was not finite; φ and the state are
-    /// unchanged then.
-    pub refused: bool,
 }
 
 /// The loss of an inner step, which may still be computed by a GPU.
@@ -233,8 +224,8 @@ impl Network {
         Ok(Step { loss, refused })
     }
 
-    /// [`Network::step`] without waiting for a GPU. Whether a step on it was skipped is not known, then
-    /// and in later steps, and the optimizer does not see the loss.
+    /// As [`Network::step`], without waiting for a GPU. From this step on, it is not known whether a
+    /// step on a GPU was skipped. The optimizer does not see the loss of this step.
     ///
     /// # Errors
     /// As [`Network::step`].

@@ -1,8 +1,8 @@
 /// How alike two names must be, from 0 to 1, to be one and a misspelling of it.
 const ALIKE: f64 = 0.8;
 
-/// Returns "; did you mean `NAME`?" with the one of `names` that is most like an unknown `name`, for the
-/// end of an error, or nothing if none is much like it.
+/// Returns "; did you mean `NAME`?", to be appended to the error about an unknown `name`, with the most
+/// similar of `names`; an empty string if none is similar enough.
 pub fn did_you_mean<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let likeness = |other: &'a str| (strsim::jaro_winkler(name, other), other);
     let best = names

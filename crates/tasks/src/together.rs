@@ -6,7 +6,7 @@ use std::{
 };
 
 use lopt_core::{Optimizer, Params, Purpose, Result, Rng, Streams};
-use lopt_cuda_backend::{Classifier, Fleet, Kernels, Pixels as OnDevice, StepResult};
+use lopt_cuda_backend::{Classifier, Fleet, Kernels, Pixels as OnDevice, Step};
 
 use crate::{MlpTask, Pixels, Split, Task};
 
@@ -73,7 +73,7 @@ impl Together {
         }))
     }
 
-    /// The fleet, for this thread alone.
+    /// Locks the fleet for the calling thread.
     pub fn fleet(&self) -> MutexGuard<'_, Box<dyn Fleet>> {
         self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,7 +88,7 @@ impl Together {
         &self,
         steps: Range<u64>,
         stream: impl Fn(usize, u64) -> Rng,
-    ) -> Result<Vec<StepResult>> {
+    ) -> Result<Vec<Step>> {
         let mut fleet = self.fleet();
         let mut results = vec![];
         for first in steps.clone().step_by(STEPS_TOGETHER) {

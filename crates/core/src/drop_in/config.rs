@@ -2,8 +2,8 @@ use std::{fmt, sync::Arc};
 
 use crate::{Error, LossScale, Result, Schedule, Workers};
 
-/// What a [`DropIn`](crate::DropIn) does with a gradient that contains NaN, ±inf or an entry above
-/// 1e18.
+/// What a [`DropIn`](crate::DropIn) does with a gradient that contains NaN, ±inf or an entry with a
+/// magnitude above 1e18.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NonFinite {
     /// Return an error that names the parameter; nothing changes.
@@ -65,10 +65,10 @@ impl fmt::Debug for Group {
 }
 
 impl Group {
-    /// A group of the parameters for whose name and shape `members` returns true. Names are those of
-    /// [`DropIn::from_var_map`](crate::DropIn::from_var_map) and
-    /// [`DropIn::with_names`](crate::DropIn::with_names); an optimizer that was created with `new` has
-    /// numbers for names.
+    /// Creates the group of the parameters for which `members`, given the name and the shape, returns
+    /// `true`. Names are those of [`DropIn::from_var_map`](crate::DropIn::from_var_map) and
+    /// [`DropIn::with_names`](crate::DropIn::with_names); in an optimizer created with `new` the names
+    /// are numbers.
     pub fn new(
         name: impl Into<String>,
         members: impl Fn(&str, &[usize]) -> bool + Send + Sync + 'static,
@@ -82,8 +82,7 @@ impl Group {
         }
     }
 
-    /// Multiplies the steps of these parameters by a factor, as if it were one of their learning
-    /// rate.
+    /// Multiplies the steps of these parameters by a factor, as if it scaled their learning rate.
     pub fn factor(self, factor: f64) -> Self {
         Self { factor, ..self }
     }
@@ -130,9 +129,10 @@ pub struct DropInConfig<O> {
     pub accumulate: u64,
     /// A factor of the loss for gradients in f16. Default: none.
     pub loss_scale: Option<LossScale>,
-    /// The threads that share the step of tensors of rank ≥ 2 with a million elements and more, in the CPU
-    /// kernels of STAR and the blackbox. (Those of Adam wait for memory, which more threads do not make
-    /// faster.) Results do not depend on their number. Default: [`Workers::ONE`].
+    /// The threads among which the CPU kernels of STAR and the blackbox divide the step of a tensor of
+    /// rank ≥ 2 with a million or more elements. (Adam's kernels are limited by memory bandwidth, which
+    /// more threads do not increase.) Results do not depend on the number of threads. Default:
+    /// [`Workers::ONE`].
     pub workers: Workers,
 }
 

@@ -1,11 +1,11 @@
 use crate::{Error, Result};
 
-/// A factor S of the loss, so that small gradients do not vanish in f16. The gradients are divided by
+/// A factor S on the loss, so that small gradients do not vanish in f16. The gradients are divided by
 /// S before they are used.
 ///
-/// If a gradient is not finite, the step is skipped and S halved; after `growth_interval` steps
+/// If a gradient is not finite, the step is skipped and S is halved; after `growth_interval` steps
 /// without that, S is doubled. [`backward_step`](candle_nn::Optimizer::backward_step) multiplies the
-/// loss by S; before [`step`](candle_nn::Optimizer::step), do it with
+/// loss by S; before you call [`step`](candle_nn::Optimizer::step), multiply it yourself by
 /// [`DropIn::loss_scale`](crate::DropIn::loss_scale).
 #[derive(Clone, Debug, PartialEq)]
 pub struct LossScale {

@@ -102,18 +102,18 @@ impl<O: Optimizer> DropIn<O> {
         state.save_with(&self.optimizer, &self.params, path, training, tensors)
     }
 
-    /// Loads a state saved by [`DropIn::save_state`], and sets the learning rate, factors and decays
-    /// that the optimizer had.
+    /// Loads a state saved by [`DropIn::save_state`], and restores the learning rate, factors and
+    /// decays that the saved optimizer had.
     ///
     /// # Errors
-    /// Returns an error if the file is damaged or belongs to another optimizer, θ or model or to other
-    /// groups, or if the variables have no names; nothing changes then.
+    /// Returns an error if the file is damaged, if it belongs to another optimizer, θ or model or has
+    /// other groups, or if the variables have no names; nothing changes then.
     pub fn load_state(&mut self, path: &Path) -> Result<()> {
         self.load(path, false)
     }
 
-    /// [`DropIn::load_state`] that accepts the state of another θ of the same kind, which was
-    /// accumulated with other decays.
+    /// As [`DropIn::load_state`], but also accepts the state of another θ of the same kind, although
+    /// its averages were accumulated with other decays.
     ///
     /// # Errors
     /// Returns the other errors of [`DropIn::load_state`].

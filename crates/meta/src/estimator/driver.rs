@@ -61,8 +61,8 @@ pub trait Estimator: Send + Sync {
     /// Returns an error if the task or the optimizer fails.
     fn advance(&self, unroll: &mut Self::Unroll, at: &OuterStep) -> Result<Contribution>;
 
-    /// Advances all tasks of this rank by one truncation. The default advances each by itself, on
-    /// these threads.
+    /// Advances all tasks of this rank by one truncation. By default, advances each on its own, on the
+    /// threads of `workers`.
     ///
     /// # Errors
     /// As [`Estimator::advance`].

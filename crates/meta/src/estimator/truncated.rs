@@ -107,9 +107,9 @@ pub enum Persistence {
 ///
 /// Source: Vicol, Metz & Sohl-Dickstein 2021, arXiv 2112.13835, algorithms 1 and 2.
 pub struct TruncatedEs {
-    /// What distinguishes the two.
+    /// How a pair continues after a truncation, which distinguishes PES from truncated ES.
     pub persistence: Persistence,
-    /// Their settings.
+    /// The settings, which are the same for both.
     pub config: TruncatedConfig,
 }
 

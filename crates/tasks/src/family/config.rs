@@ -69,8 +69,8 @@ impl TaskFamilyConfig {
         })
     }
 
-    /// A single task of the family, without reparametrization: the first of each list, of the first
-    /// family of a mixture.
+    /// A single task of the family, without reparametrization: the one with the first entry of each
+    /// list. For a mixture, it is that of the first family.
     ///
     /// # Errors
     /// Returns an error that names the key if a list is empty or a size is not valid.

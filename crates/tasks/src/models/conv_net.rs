@@ -19,7 +19,7 @@ use crate::{
 /// pixels.
 ///
 /// Parameters: `conv0/kernel` \[filter, filter, in, out\], `conv0/bias` \[out\] and so on, `head/weight`
-/// \[channels, outputs\], `head/bias` \[classes\]. Kernels start as N(0, 2/(filter²·in))
+/// \[channels, outputs\], `head/bias` \[outputs\]. Kernels start as N(0, 2/(filter²·in))
 /// (He et al. 2015), the head as N(0, 1/in), biases at 0.
 ///
 /// In a family, a width and a depth give `channels = [width; depth]`.

@@ -17,9 +17,9 @@ use crate::error::sizes_in_range;
 ///
 /// with c = h = 0 at the start of each window.
 ///
-/// Parameters: `embedding` \[256, embedding\], `input/weight` W \[embedding, 4·hidden\],
+/// Parameters: `embedding` \[vocabulary, embedding\], `input/weight` W \[embedding, 4·hidden\],
 /// `input/bias` b \[4·hidden\], `recurrent/weight` U \[hidden, 4·hidden\], `head/weight` V
-/// \[hidden, 256\], `head/bias` d \[256\]. The embedding starts as N(0, 1), weights as
+/// \[hidden, vocabulary\], `head/bias` d \[vocabulary\]. The embedding starts as N(0, 1), weights as
 /// N(0, 1/in), biases at 0.
 ///
 /// In a family, a width gives `embedding = hidden = width`; the depth must be 1.

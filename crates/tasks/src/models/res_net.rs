@@ -22,7 +22,7 @@ use crate::error::{not_empty, sizes_in_range};
 ///
 /// Parameters: `stage0/enter/kernel`, `stage0/a/kernel`, `stage0/b/kernel` \[3, 3, in, out\] with
 /// their `bias` \[out\], `stage0/a/norm/gain`, `stage0/a/norm/bias` \[channels\] and so on,
-/// `norm/gain`, `norm/bias`, `head/weight` \[channels, outputs\], `head/bias` \[classes\].
+/// `norm/gain`, `norm/bias`, `head/weight` \[channels, outputs\], `head/bias` \[outputs\].
 /// Kernels start as N(0, 2/(9·in)) (He et al. 2015), the head as N(0, 1/in), gains at 1, biases
 /// at 0.
 ///

@@ -9,15 +9,16 @@ use super::{
 };
 use crate::{Error, error::sizes_in_range};
 
-/// A decoder-only transformer (Vaswani et al. 2017, arXiv 1706.03762; normalization first) that
-/// predicts the next byte of a text. x is the sum of a byte's embedding and its position's; for
+/// A decoder-only transformer (Vaswani et al. 2017, arXiv 1706.03762; with pre-normalization) that
+/// predicts the next byte of a text. x is the sum of the embeddings of a byte and its position; for
 /// each layer:
 ///
 /// x ← x + attention(norm(x)); x ← x + W₂·gelu(W₁·norm(x)),
 ///
-/// and at the end logits = V·norm(x) + d, where V may be the embedding's own matrix. Each position attends to itself and to those before it.
+/// and at the end logits = V·norm(x) + d, where V may be the matrix of the embedding itself. Each
+/// position attends to itself and to those before it.
 ///
-/// Parameters: `embedding` \[256, width\], `position` \[length, width\]; for each layer
+/// Parameters: `embedding` \[vocabulary, width\], `position` \[length, width\]; for each layer
 /// `block0/qkv` \[width, 3·width\], `block0/out` \[width, width\], `block0/up`
 /// \[width, 4·width\], `block0/down` \[4·width, width\], each a `weight` with a `bias`, and
 /// `block0/norm1`, `block0/norm2`, each a `gain` and a `bias` \[width\]; `norm` and `head`,
