@@ -36,7 +36,7 @@ const TESTS: [&str; 19] = [
     "--test",
     "cuda",
     "--example",
-    "gpu",
+    "gpu_steps",
     "--example",
     "gpu_suites",
 ];

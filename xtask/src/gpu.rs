@@ -13,26 +13,46 @@ use crate::lopt::{built, root};
 /// Where the programs and their script are packed.
 const FOLDER: &str = "target/gpu";
 
-/// Each program: its name in the package, and the crate, kind and name that cargo knows it by.
-const PROGRAMS: [(&str, &str, &str, &str); 4] = [
-    ("tests", "lopt-cuda-backend", "--test", "gpu"),
-    ("measure", "lopt-cuda-backend", "--example", "gpu"),
-    ("suites", "lopt-eval", "--example", "gpu_suites"),
-    ("lopt", "lopt", "--bin", "lopt"),
+/// Each program: its name in the package, and the name that cargo knows it by.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("tests", "gpu"),
+    ("measure", "gpu_steps"),
+    ("suites", "gpu_suites"),
+    ("lopt", "lopt"),
+];
+
+/// What builds all of them at once: separate builds would compile candle for each of the packages, with
+/// the features that each of them requires.
+const BUILD: [&str; 16] = [
+    "--package",
+    "lopt-cuda-backend",
+    "--package",
+    "lopt-eval",
+    "--package",
+    "lopt",
+    "--features",
+    "lopt-cuda-backend/cuda,lopt-eval/cuda,lopt/cuda",
+    "--test",
+    "gpu",
+    "--example",
+    "gpu_steps",
+    "--example",
+    "gpu_suites",
+    "--bin",
+    "lopt",
 ];
 
 /// Builds the tests, the measuring programs and `lopt` with the feature `cuda`, and packs them with the
 /// script that runs there.
 pub fn run() -> Result<ExitCode> {
+    let paths = match built(&BUILD, &PROGRAMS.map(|(_, name)| name))? {
+        Ok(paths) => paths,
+        Err(code) => return Ok(code),
+    };
     let folder = root().join(FOLDER);
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    for (name, package, kind, program) in PROGRAMS {
-        let arguments = ["--package", package, "--features", "cuda", kind, program];
-        let paths = match built(&arguments, &[program])? {
-            Ok(paths) => paths,
-            Err(code) => return Ok(code),
-        };
-        strip(&paths[0], &folder.join(name))?;
+    for ((name, _), path) in PROGRAMS.iter().zip(paths) {
+        strip(&path, &folder.join(name))?;
     }
     let script = root().join("crates/cuda-backend/gpu.sh");
     let to = folder.join("gpu.sh");
