@@ -66,7 +66,7 @@ pub struct Scratch {
 }
 
 /// Adds the update of one tensor to `target`; `bias` is [`Weights::bias_at`] the step. A tensor of a
-/// million elements or more and rank ≥ 2 is divided into parts, which `run` processes.
+/// million elements or more is divided into parts, which `run` processes.
 ///
 /// # Panics
 /// Panics if a slice does not have the length that `shape` requires.
@@ -131,6 +131,11 @@ pub fn update<const H: usize>(
             );
         }
         (Shape::Diagonal(_), Factored::Diagonal(diagonal)) => {
+            if is_large(n) {
+                return large::update_diagonal(
+                    isa, run, weights, formula, bias, target, g, momentum, rms, diagonal,
+                );
+            }
             diagonal::update(
                 isa, weights, formula, bias, target, g, momentum, rms, diagonal,
             );

@@ -129,8 +129,8 @@ pub struct DropInConfig<O> {
     pub accumulate: u64,
     /// A factor of the loss for gradients in f16. Default: none.
     pub loss_scale: Option<LossScale>,
-    /// The threads among which the CPU kernels of STAR and the blackbox divide the step of a tensor of
-    /// rank ≥ 2 with a million or more elements. (Adam's kernels are limited by memory bandwidth, which
+    /// The threads among which the CPU kernels of STAR and the blackbox divide the step of a tensor with a
+    /// million or more elements. (Adam's kernels are limited by memory bandwidth, which
     /// more threads do not increase.) Results do not depend on the number of threads. Default:
     /// [`Workers::ONE`].
     pub workers: Workers,

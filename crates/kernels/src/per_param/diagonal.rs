@@ -31,24 +31,24 @@ pub(super) fn update<const H: usize>(
     diagonal: &mut [f32],
 ) {
     let n = target.p.len();
-    let (sums, moments) = accumulate(isa, weights, target.p, g, momentum, rms, diagonal);
+    let [m, d] = [&mut *momentum, &mut *diagonal].map(split_in_three);
+    let (sums, moments) = accumulate(isa, weights, target.p, g, m, rms, d);
     let scaled = Scaled::diagonal(weights, bias, &sums, &moments, n);
+    let [m, d] = [&*momentum, &*diagonal].map(thirds);
     let mut formula = *formula;
     if formula.per_tensor() {
-        let sums = heads(isa, weights, &scaled, target.p, g, momentum, rms, diagonal);
+        let sums = heads(isa, weights, &scaled, target.p, g, m, rms, d);
         formula = formula.with_means(sums.map(|sum| sum / n as f64));
     }
-    step(
-        isa, weights, &scaled, &formula, target, g, momentum, rms, diagonal,
-    );
+    step(isa, weights, &scaled, &formula, target, g, m, rms, d);
 }
 
 dispatch! {
     /// Updates the accumulators, and returns the sums of squares of the element features, and of
     /// the three moments and their inverse roots.
-    fn accumulate<const H: usize> = accumulate_body(
-        weights: &Weights<H>, p: &[f32], g: Gradient, momentum: &mut [f32], rms: &mut [f32],
-        diagonal: &mut [f32],
+    pub(super) fn accumulate<const H: usize> = accumulate_body(
+        weights: &Weights<H>, p: &[f32], g: Gradient, momentum: [&mut [f32]; 3], rms: &mut [f32],
+        diagonal: [&mut [f32]; 3],
     ) -> ([f64; ELEMENT], [f64; 6])
 }
 
@@ -58,22 +58,21 @@ fn accumulate_body<S: Simd, const H: usize>(
     weights: &Weights<H>,
     p: &[f32],
     g: Gradient,
-    momentum: &mut [f32],
+    momentum: [&mut [f32]; 3],
     rms: &mut [f32],
-    diagonal: &mut [f32],
+    diagonal: [&mut [f32]; 3],
 ) -> ([f64; ELEMENT], [f64; 6]) {
     let n = p.len();
-    assert!(diagonal.len() == 3 * n);
+    assert!(diagonal[0].len() == n && diagonal[1].len() == n && diagonal[2].len() == n);
     let means = Means::new(s, weights);
-    let mut tensor = Tensor::new(p, g, split_in_three(momentum), rms);
+    let mut tensor = Tensor::new(p, g, momentum, rms);
     let mut sums = [s.splat(0.0); ELEMENT];
     let mut of_moments = [s.splat(0.0); 6];
     let (mut totals, mut moment_totals) = ([0.0; ELEMENT], [0.0; 6]);
     let mut at = 0;
     while at < n {
         let count = S::LANES.min(n - at);
-        // SAFETY: `count` elements of the tensor remain, and its slices have `n` elements for each
-        // decay.
+        // SAFETY: `count` elements of the tensor remain, and all slices have as many elements.
         unsafe {
             let g = tensor.g.part(s, at, count);
             let p = part(s, tensor.p, at, count);
@@ -84,8 +83,8 @@ fn accumulate_body<S: Simd, const H: usize>(
             while k < 3 {
                 let decay = weights.adafactor_decays[k];
                 let decay = (s.splat(decay), s.splat(1.0 - decay));
-                let d = mean(s, decay, part(s, diagonal, k * n + at, count), fresh);
-                put(s, diagonal, k * n + at, count, d);
+                let d = mean(s, decay, part(s, diagonal[k], at, count), fresh);
+                put(s, diagonal[k], at, count, d);
                 (factor_g[k], factor_m[k]) = diagonal_factors(s, d);
                 let d = s.keep(d, count);
                 of_moments[k] = s.mul_add(d, d, of_moments[k]);
@@ -108,9 +107,10 @@ fn accumulate_body<S: Simd, const H: usize>(
 }
 
 dispatch! {
-    fn step<const H: usize> = step_body(
+    /// Takes the step of a tensor or of a part.
+    pub(super) fn step<const H: usize> = step_body(
         weights: &Weights<H>, scaled: &Scaled<H>, formula: &Formula, target: Target, g: Gradient,
-        momentum: &[f32], rms: &[f32], diagonal: &[f32],
+        momentum: [&[f32]; 3], rms: &[f32], diagonal: [&[f32]; 3],
     )
 }
 
@@ -123,13 +123,13 @@ fn step_body<S: Simd, const H: usize>(
     formula: &Formula,
     mut target: Target,
     g: Gradient,
-    momentum: &[f32],
+    momentum: [&[f32]; 3],
     rms: &[f32],
-    diagonal: &[f32],
+    diagonal: [&[f32]; 3],
 ) {
     let n = target.p.len();
-    assert!(diagonal.len() == 3 * n);
-    let tensor = Moments::new(n, g, thirds(momentum), rms);
+    assert!(diagonal[0].len() == n && diagonal[1].len() == n && diagonal[2].len() == n);
+    let tensor = Moments::new(n, g, momentum, rms);
     let mut at = 0;
     while at < n {
         let count = S::LANES.min(n - at);
@@ -145,10 +145,10 @@ fn step_body<S: Simd, const H: usize>(
 }
 
 dispatch! {
-    /// Returns the sums of the heads over the tensor.
-    fn heads<const H: usize> = heads_body(
+    /// Returns the sums of the heads over a tensor or a part.
+    pub(super) fn heads<const H: usize> = heads_body(
         weights: &Weights<H>, scaled: &Scaled<H>, p: &[f32], g: Gradient,
-        momentum: &[f32], rms: &[f32], diagonal: &[f32],
+        momentum: [&[f32]; 3], rms: &[f32], diagonal: [&[f32]; 3],
     ) -> [f64; HEADS]
 }
 
@@ -160,13 +160,13 @@ fn heads_body<S: Simd, const H: usize>(
     scaled: &Scaled<H>,
     p: &[f32],
     g: Gradient,
-    momentum: &[f32],
+    momentum: [&[f32]; 3],
     rms: &[f32],
-    diagonal: &[f32],
+    diagonal: [&[f32]; 3],
 ) -> [f64; HEADS] {
     let n = p.len();
-    assert!(diagonal.len() == 3 * n);
-    let tensor = Moments::new(n, g, thirds(momentum), rms);
+    assert!(diagonal[0].len() == n && diagonal[1].len() == n && diagonal[2].len() == n);
+    let tensor = Moments::new(n, g, momentum, rms);
     let mut totals = [0.0; HEADS];
     let mut at = 0;
     while at < n {
@@ -183,8 +183,8 @@ fn heads_body<S: Simd, const H: usize>(
 /// Returns (p, the other inputs, the heads) of `count` elements.
 ///
 /// # Safety
-/// `p` and the moments of `tensor` have n elements, `diagonal` has 3·n, `at + count` is at most n
-/// and `count` at most `LANES`.
+/// `p`, the moments of `tensor` and those of `diagonal` have n elements, `at + count` is at most n and
+/// `count` at most `LANES`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 unsafe fn evaluate<S: Simd, const H: usize>(
@@ -193,13 +193,13 @@ unsafe fn evaluate<S: Simd, const H: usize>(
     scaled: &Scaled<H>,
     p: &[f32],
     tensor: &Moments,
-    diagonal: &[f32],
+    diagonal: [&[f32]; 3],
     at: usize,
     count: usize,
 ) -> (S::V, Inputs<S::V>, [S::V; HEADS]) {
     // SAFETY: guaranteed by the caller.
     unsafe {
-        let (first, factors) = moments(s, scaled, diagonal, p.len(), at, count);
+        let (first, factors) = moments(s, scaled, diagonal, at, count);
         let inputs = tensor.inputs(s, at, count);
         let p = part(s, p, at, count);
         let heads = forward(s, weights, scaled, first, p, &inputs, factors);
@@ -211,14 +211,13 @@ unsafe fn evaluate<S: Simd, const H: usize>(
 /// without the element features, (factors of g, factors of m)).
 ///
 /// # Safety
-/// `diagonal` has 3·`n` elements, `at + count` is at most `n` and `count` at most `LANES`.
+/// `at + count` is at most the length of each of `diagonal` and `count` at most `LANES`.
 #[inline(always)]
 #[allow(clippy::type_complexity)]
 unsafe fn moments<S: Simd, const H: usize>(
     s: S,
     scaled: &Scaled<H>,
-    diagonal: &[f32],
-    n: usize,
+    diagonal: [&[f32]; 3],
     at: usize,
     count: usize,
 ) -> ([S::V; H], ([S::V; 3], [S::V; 3])) {
@@ -232,7 +231,7 @@ unsafe fn moments<S: Simd, const H: usize>(
     let mut k = 0;
     while k < 3 {
         // SAFETY: guaranteed by the caller.
-        let d = unsafe { part(s, diagonal, k * n + at, count) };
+        let d = unsafe { part(s, diagonal[k], at, count) };
         let inverse_root = inverse_root_of_line(s, d);
         let mut j = 0;
         while j < H {

@@ -1,4 +1,6 @@
-//! The update of a large tensor of rank ≥ 2 in parts, as runs of its lines.
+//! The update of a large tensor in parts: runs of its lines, or of its elements if its rank is below 2.
+
+use std::ops::Range;
 
 use crate::{
     Gradient, Isa, Target,
@@ -6,7 +8,7 @@ use crate::{
 };
 
 use super::{
-    accumulate, apply,
+    accumulate, apply, diagonal,
     formula::Formula,
     lines::Lines,
     scaled::Scaled,
@@ -18,7 +20,7 @@ use super::{
 /// The sums of g² of each part, for rows and columns.
 pub(super) type PartSums = Vec<(Side, Side)>;
 
-/// The same as the update in one piece up to the rounding of sums.
+/// The same as the update of a tensor of rank ≥ 2 in one piece, up to the rounding of sums.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn update<const H: usize>(
     isa: Isa,
@@ -61,22 +63,13 @@ pub(super) fn update<const H: usize>(
     columns.update_columns(isa, &weights.adafactor_decays, col, lines);
 
     let (seen_rows, seen_columns) = (&*rows, &*columns);
-    let [m0, m1, m2] = split_in_three(momentum).map(|m| split(m, &ranges));
     let p = ranges.iter().map(|range| &target.p[range.clone()]);
-    let slices = m0
-        .into_iter()
-        .zip(m1)
-        .zip(m2)
+    let slices = thirds_of_parts(momentum, &ranges)
         .zip(split(rms, &ranges))
         .zip(p);
-    let squares = map(
-        run,
-        each().zip(slices),
-        |((lines, g), ((((m0, m1), m2), v), p))| {
-            let m = [m0, m1, m2];
-            accumulate::accumulate(isa, weights, lines, p, g, m, v, seen_rows, seen_columns)
-        },
-    );
+    let squares = map(run, each().zip(slices), |((lines, g), ((m, v), p))| {
+        accumulate::accumulate(isa, weights, lines, p, g, m, v, seen_rows, seen_columns)
+    });
 
     let n = lines.elements();
     let squares = parts::total(squares);
@@ -92,11 +85,10 @@ pub(super) fn update<const H: usize>(
     columns.fold(isa, col, &scaled.columns);
 
     let (rows, columns) = (&*rows, &*columns);
-    let [m0, m1, m2] = apply::thirds(momentum);
+    let momenta = apply::thirds(momentum);
     let moments = |index: usize| {
         let range = ranges[index].clone();
-        let m = [&m0[range.clone()], &m1[range.clone()], &m2[range.clone()]];
-        (m, &rms[range])
+        (momenta.map(|m| &m[range.clone()]), &rms[range])
     };
     let mut formula = *formula;
     if formula.per_tensor() {
@@ -119,4 +111,62 @@ pub(super) fn update<const H: usize>(
             );
         },
     );
+}
+
+/// The same as [`diagonal::update`] in one piece, up to the rounding of sums.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn update_diagonal<const H: usize>(
+    isa: Isa,
+    run: Run,
+    weights: &Weights<H>,
+    formula: &Formula,
+    bias: &[f32; H],
+    target: Target,
+    g: Gradient,
+    momentum: &mut [f32],
+    rms: &mut [f32],
+    moments: &mut [f32],
+) {
+    let n = target.p.len();
+    let ranges = parts::ranges(n);
+    let p = ranges.iter().map(|range| (range, &target.p[range.clone()]));
+    let slices = thirds_of_parts(momentum, &ranges)
+        .zip(split(rms, &ranges))
+        .zip(thirds_of_parts(moments, &ranges));
+    let sums = map(run, p.zip(slices), |((range, p), ((m, v), d))| {
+        diagonal::accumulate(isa, weights, p, g.of(range.clone()), m, v, d)
+    });
+    let (sums, of_moments) = sums.into_iter().unzip();
+    let (sums, of_moments) = (parts::total(sums), parts::total(of_moments));
+    let scaled = Scaled::diagonal(weights, bias, &sums, &of_moments, n);
+
+    let [m, d] = [&*momentum, &*moments].map(apply::thirds);
+    let rms = &*rms;
+    let of_part = |range: &Range<usize>| {
+        let [m, d] = [m, d].map(|all| all.map(|values| &values[range.clone()]));
+        (g.of(range.clone()), m, &rms[range.clone()], d)
+    };
+    let mut formula = *formula;
+    if formula.per_tensor() {
+        let p = &*target.p;
+        let heads = map(run, &ranges, |range| {
+            let (g, m, v, d) = of_part(range);
+            diagonal::heads(isa, weights, &scaled, &p[range.clone()], g, m, v, d)
+        });
+        formula = formula.with_means(parts::total(heads).map(|sum| sum / n as f64));
+    }
+    let targets = target.split(&ranges);
+    map(run, ranges.iter().zip(targets), |(range, target)| {
+        let (g, m, v, d) = of_part(range);
+        diagonal::step(isa, weights, &scaled, &formula, target, g, m, v, d);
+    });
+}
+
+/// The parts of three slices that lie one after another.
+fn thirds_of_parts<'a>(
+    all: &'a mut [f32],
+    ranges: &[Range<usize>],
+) -> impl Iterator<Item = [&'a mut [f32]; 3]> {
+    let [a, b, c] = split_in_three(all).map(|third| split(third, ranges));
+    a.into_iter().zip(b).zip(c).map(|((a, b), c)| [a, b, c])
 }
