@@ -1,12 +1,13 @@
 #!/bin/sh
 # Runs on a machine with a GPU what `cargo xtask gpu` packed beside this script: the tests, then the
-# measurements. The argument is the folder for the results, of which results.json has all figures; it
-# takes less than ten minutes.
+# measurements. The argument is the folder for the results, of which results.json has the figures of
+# `measure` and `suites`; it takes less than ten minutes.
 set -u
 cd "$(dirname "$0")" || exit
 to=${1:-results}
 mkdir -p "$to"
-nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee "$to/card"
+rm -f "$to"/*.json
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | head -1 | tee "$to/card"
 # NVIDIA's libraries, wherever they were installed.
 for name in libcuda.so.1 libcublas.so.13 libcublasLt.so.13 libcurand.so.10 libnvrtc.so.13 libcudart.so.13; do
     path=$(find /usr /opt /lib -name $name 2>/dev/null | head -1)

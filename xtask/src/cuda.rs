@@ -17,7 +17,7 @@ const LIBRARIES: [&str; 6] = ["cuda", "cudart", "cublas", "cublasLt", "curand", 
 /// What that one is called when a program starts.
 const LIBRARY: &str = "libcuda.so.1";
 
-/// The tests of the crate that calls the driver, and of meta-training with it; the programs that measure
+/// The tests of the crate that calls the driver, and of meta-training and evaluations with it; the programs that measure
 /// are only built. A warning is an error.
 const TESTS: [&str; 19] = [
     "--config",

@@ -1,5 +1,5 @@
 //! Meta-training on `cuda:0` by the real binary: on a GPU, or without one on the stand-in for the driver,
-//! which has no kernels of candle.
+//! which has few kernels of candle.
 
 #[allow(dead_code)]
 mod common;

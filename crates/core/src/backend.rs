@@ -30,8 +30,9 @@ pub trait Backend: Send + Sync {
     /// Asks the backend, before its first step, to round the parameters to nearest and write them to
     /// `rounded` in each step, and to take gradients of the types of `rounded`. A parameter is in f32;
     /// its rounded tensor is in f16 or bf16, or is the parameter itself. A value that is written to a
-    /// rounded tensor from outside replaces the parameter at its next step with a gradient. Returns
-    /// whether the backend will do so; by default it will not.
+    /// rounded tensor from outside replaces the parameter at the next step that is taken with a gradient
+    /// of it. Later steps must be given these `params` or clones of them. Returns whether the backend
+    /// will do so; by default it will not.
     ///
     /// # Errors
     /// Returns an error if the device fails.

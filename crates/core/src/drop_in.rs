@@ -22,7 +22,8 @@ use loss_scale::Scaling;
 /// As with candle's own optimizers, variables without a gradient and variables of an integer type
 /// keep their value and state. For a variable in f16 or bf16, the optimizer updates an f32 copy, from
 /// which the variable is rounded; if some variables are in f64, all others have an f64 copy. A value
-/// written to a variable from outside, such as a loaded weight, takes effect at the next step.
+/// written to a variable from outside, such as a loaded weight, takes effect at the next step that is
+/// taken with a gradient of the variable.
 pub struct DropIn<O> {
     optimizer: O,
     non_finite: NonFinite,
@@ -36,6 +37,8 @@ pub struct DropIn<O> {
     vars: Arc<[Var]>,
     /// What the optimizer updates: the variables, or copies of another type.
     values: Vec<Var>,
+    /// Whether the backend takes the gradients of the variables; else they are computed here.
+    as_they_are: bool,
     /// Views of the variables' memory, if the backend takes gradients of their types and rounds to them.
     rounded: Option<Params>,
     /// Views of the values' memory.
@@ -108,15 +111,14 @@ impl<O: Optimizer> DropIn<O> {
         }
         let mut backend = Chosen::new(&config.optimizer, &params)?.into_backend();
         backend.use_workers(config.workers);
-        // Other gradients are computed here, in f32.
-        let as_they_are =
+        let mut as_they_are =
             config.accumulate == 1 && config.loss_scale.is_none() && config.clip.is_none();
-        let are_copied = vars.iter().any(|(_, var)| var.dtype() != dtype);
         let mut rounded = None;
-        if as_they_are && are_copied {
+        if as_they_are && vars.iter().any(|(_, var)| var.dtype() != dtype) {
             let views = vars.iter().map(|(_, var)| var.as_detached_tensor());
             let views = params.with_tensors(views.collect())?;
             rounded = backend.round_to(&params, &views)?.then_some(views);
+            as_they_are = rounded.is_some();
         }
         // With a loss scale, each skipped step must be known.
         if config.non_finite == NonFinite::Skip && config.loss_scale.is_none() {
@@ -133,6 +135,7 @@ impl<O: Optimizer> DropIn<O> {
             scaling: config.loss_scale.map(Scaling::new),
             vars: vars.into_iter().map(|(_, var)| var).collect(),
             values,
+            as_they_are,
             rounded,
             params,
             group_of,
@@ -258,16 +261,15 @@ impl<O: Optimizer> DropIn<O> {
     }
 
     fn step_with(&mut self, store: &GradStore, loss: Option<f32>) -> Result<()> {
-        let as_they_are = self.rounded.is_some()
-            || (self.accumulate == 1
-                && self.scaling.is_none()
-                && self.clip.is_none()
-                && self.copies().next().is_none());
         // A backend that rounds does so itself, but after the decay.
         if self.rounded.is_none() || !self.special_rules().is_empty() {
             self.refresh_copies()?;
         }
-        let taken = match as_they_are {
+        let taken = match self.as_they_are {
+            true if self.rounded.is_some() => {
+                let grads = self.converted(store, &self.vars)?;
+                self.take_step(&grads, loss).map(|()| true)
+            }
             true => {
                 let vars = self.vars.clone();
                 let grads = OfStore { vars: &vars, store };
@@ -304,14 +306,20 @@ impl<O: Optimizer> DropIn<O> {
         Ok(())
     }
 
-    /// The gradients of a step, or `None` if more are to be accumulated first.
-    fn gathered(&mut self, store: &GradStore) -> Result<Option<Grads>> {
-        let gradient = |(var, value): (&Var, &Var)| {
-            let gradient = store.get(var).map(|g| g.detach().to_dtype(value.dtype()));
+    /// The gradients of the variables, in the types of `to`.
+    fn converted(&self, store: &GradStore, to: &[Var]) -> Result<Grads> {
+        let gradient = |(var, to): (&Var, &Var)| {
+            let gradient = store.get(var).map(|g| g.detach().to_dtype(to.dtype()));
             gradient.transpose()
         };
-        let pairs = self.vars.iter().zip(&self.values);
-        let mut grads = Grads::new(pairs.map(gradient).collect::<candle_core::Result<_>>()?);
+        let pairs = self.vars.iter().zip(to);
+        let grads = pairs.map(gradient).collect::<candle_core::Result<_>>()?;
+        Ok(Grads::new(grads))
+    }
+
+    /// The gradients of a step, or `None` if more are to be accumulated first.
+    fn gathered(&mut self, store: &GradStore) -> Result<Option<Grads>> {
+        let mut grads = self.converted(store, &self.values)?;
         if self.accumulate > 1 {
             self.pending.add(&grads)?;
             if self.pending.count < self.accumulate {

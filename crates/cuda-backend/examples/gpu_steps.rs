@@ -3,7 +3,6 @@
 
 use std::{
     error::Error,
-    fs,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -15,7 +14,8 @@ use candle_nn::{
 };
 use lopt_adam::Adam;
 use lopt_core::{
-    DropIn, DropInConfig, LearnedOptimizer, NonFinite, Optimizer, Params, Purpose, Streams, normal,
+    DropIn, DropInConfig, LearnedOptimizer, NonFinite, Optimizer, Params, Purpose, Streams, file,
+    normal,
 };
 use lopt_cuda_backend::{Classifier, Pixels};
 use lopt_kernels::mlp::{Activation, Layer, Mlp};
@@ -54,7 +54,8 @@ impl Report {
         let value = measured.unwrap_or_else(|error| json!({ "error": error.to_string() }));
         println!("{name}: {value}");
         self.values.insert(name.to_owned(), value);
-        fs::write(&self.path, serde_json::to_string_pretty(&self.values)?)?;
+        let text = serde_json::to_string_pretty(&self.values)?;
+        file::write_atomically(&self.path, text.as_bytes())?;
         Ok(())
     }
 }

@@ -147,9 +147,8 @@ impl<D: Device> Backend for OnDevice<D> {
         let Some(numbers) = numbers.collect::<Option<Vec<_>>>() else {
             return Ok(false);
         };
-        let Ok(plan) = planned(&self.kernels, &self.shapes, |index| numbers[index])? else {
-            return Ok(false);
-        };
+        let plan = planned(&self.kernels, &self.shapes, |index| numbers[index])?;
+        let plan = plan.map_err(|reason| Error::Mismatch(reason.to_string()))?;
         let theta = self.kernels.decoded(&self.kernels.theta)?;
         let device = self.session.device();
         let masters = params.tensors().iter().zip(&numbers);

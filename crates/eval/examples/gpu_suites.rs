@@ -3,14 +3,13 @@
 
 use std::{
     error::Error,
-    fs,
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     time::Instant,
 };
 
 use candle_core::Device;
-use lopt_core::{Optimizer, Workers};
+use lopt_core::{Optimizer, Workers, file};
 use lopt_eval::{Curve, train_all};
 use lopt_star::Star;
 use lopt_tasks::{DataStore, suite::Suite};
@@ -56,7 +55,8 @@ fn main() -> Result<()> {
             }
             println!("{}: {}", entry.title(), Value::Object(measured.clone()));
             report.insert(entry.title(), Value::Object(measured));
-            fs::write(&path, serde_json::to_string_pretty(&report)?)?;
+            let text = serde_json::to_string_pretty(&report)?;
+            file::write_atomically(&path, text.as_bytes())?;
         }
     }
     Ok(())

@@ -182,7 +182,7 @@ impl Pretrained for Config {
 }
 
 /// Returns the STAR of the paper: without an online scale, meta-trained by lopt on the paper's
-/// task, an MLP 784-128-128-10 on Fashion-MNIST. Described in `weights/README.md`.
+/// task, an MLP 784-128-128-10 on Fashion-MNIST. Described in `weights/PAPER.md`.
 ///
 /// Its steps have the size that is right for that task; [`Star::pretrained`](Learned::pretrained)
 /// is the one to use on other networks.

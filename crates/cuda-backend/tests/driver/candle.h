@@ -59,9 +59,13 @@ extern "C" {
 
 // C ← A·B of f32 matrices, whose columns lie one after another.
 int cublasGemmStridedBatchedEx(void *, int a_is_transposed, int b_is_transposed, int m, int n, int k,
-                               const void *, const float *a, int, int lda, long long stride_a,
-                               const float *b, int, int ldb, long long stride_b, const void *,
-                               float *c, int, int ldc, long long stride_c, int batch, int, int) {
+                               const float *alpha, const float *a, int type_of_a, int lda,
+                               long long stride_a, const float *b, int type_of_b, int ldb,
+                               long long stride_b, const float *beta, float *c, int type_of_c, int ldc,
+                               long long stride_c, int batch, int, int) {
+    const int f32 = 0;
+    if (type_of_a != f32 || type_of_b != f32 || type_of_c != f32 || *alpha != 1.0f || *beta != 0.0f)
+        return 1;
     for (int of = 0; of < batch; ++of, a += stride_a, b += stride_b, c += stride_c) {
         for (int column = 0; column < n; ++column) {
             for (int row = 0; row < m; ++row) {

@@ -128,6 +128,7 @@ pub(super) fn update_diagonal<const H: usize>(
     moments: &mut [f32],
 ) {
     let n = target.p.len();
+    assert!(moments.len() == 3 * n);
     let ranges = parts::ranges(n);
     let p = ranges.iter().map(|range| (range, &target.p[range.clone()]));
     let slices = thirds_of_parts(momentum, &ranges)
