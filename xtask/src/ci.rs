@@ -1,6 +1,9 @@
 //! `cargo xtask ci`: everything that must pass before a change is merged.
 
-use std::process::{Command, ExitCode};
+use std::{
+    process::{Command, ExitCode},
+    time::Instant,
+};
 
 use anyhow::{Context, Result};
 
@@ -51,20 +54,24 @@ const MPI_STEPS: [&[&str]; 2] = [
     ],
 ];
 
-/// Runs all steps; stops at the first failure and returns its exit code.
+/// Runs all steps and says how long each took; stops at the first failure and returns its exit code.
 pub fn run() -> Result<ExitCode> {
     let mpi = has("mpirun") && has("mpicc");
     let steps = STEPS.iter().chain(MPI_STEPS.iter().filter(|_| mpi));
     for arguments in steps {
         let (mut command, line) = step(arguments);
         println!("$ {line}");
+        let start = Instant::now();
         let status = command.status().context("cannot run cargo")?;
         if !status.success() {
             eprintln!("failed ({status}): {line}");
             return Ok(exit_code(status));
         }
+        println!("{} s: {line}", start.elapsed().as_secs());
     }
+    let start = Instant::now();
     let code = cuda::check()?;
+    println!("{} s: cargo xtask cuda", start.elapsed().as_secs());
     if code != ExitCode::SUCCESS {
         return Ok(code);
     }

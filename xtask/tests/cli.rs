@@ -153,12 +153,17 @@ mod with_a_script_for_cargo {
         let script = "test \"$1\" != doc || { echo \"flags=$RUSTDOCFLAGS\"; exit 101; }";
         let (code, out, err) = with_cargo(script, &["ci"]);
         assert_eq!(code, Some(101));
-        let expected = "\
-            $ cargo fmt --all --check\n\
-            $ cargo clippy --workspace --all-targets -- -D warnings\n\
-            $ RUSTDOCFLAGS=\"-D warnings\" cargo doc --workspace --no-deps\n\
-            flags=-D warnings\n";
-        assert_eq!(out, expected);
+        // Between the commands it says how many seconds each took.
+        let (seconds, others): (Vec<_>, Vec<_>) =
+            out.lines().partition(|line| line.contains(" s: cargo "));
+        assert_eq!(seconds.len(), 2, "{out}");
+        let expected = [
+            "$ cargo fmt --all --check",
+            "$ cargo clippy --workspace --all-targets -- -D warnings",
+            "$ RUSTDOCFLAGS=\"-D warnings\" cargo doc --workspace --no-deps",
+            "flags=-D warnings",
+        ];
+        assert_eq!(others, expected);
         assert!(err.contains("failed (exit status: 101)"), "{err}");
     }
 
