@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::lopt::{built, root};
+use crate::{
+    cuda::ON_A_GPU,
+    lopt::{built, root},
+};
 
 /// Where the programs and their script are packed.
 const FOLDER: &str = "target/gpu";
@@ -21,17 +24,9 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("lopt", "lopt"),
 ];
 
-/// What builds all of them at once: separate builds would compile candle for each of the packages, with
-/// the features that each of them requires.
-const BUILD: [&str; 16] = [
-    "--package",
-    "lopt-cuda-backend",
-    "--package",
-    "lopt-eval",
-    "--package",
-    "lopt",
-    "--features",
-    "lopt-cuda-backend/cuda,lopt-eval/cuda,lopt/cuda",
+/// The targets, which are built at once: separate builds would compile candle for each of the packages,
+/// with the features that each of them requires.
+const TARGETS: [&str; 8] = [
     "--test",
     "gpu",
     "--example",
@@ -45,7 +40,8 @@ const BUILD: [&str; 16] = [
 /// Builds the tests, the measuring programs and `lopt` with the feature `cuda`, and packs them with the
 /// script that runs there.
 pub fn run() -> Result<ExitCode> {
-    let paths = match built(&BUILD, &PROGRAMS.map(|(_, name)| name))? {
+    let arguments = [ON_A_GPU, TARGETS].concat();
+    let paths = match built(&arguments, &PROGRAMS.map(|(_, name)| name))? {
         Ok(paths) => paths,
         Err(code) => return Ok(code),
     };

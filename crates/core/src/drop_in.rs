@@ -37,8 +37,6 @@ pub struct DropIn<O> {
     vars: Arc<[Var]>,
     /// What the optimizer updates: the variables, or copies of another type.
     values: Vec<Var>,
-    /// Whether the backend takes the gradients of the variables; else they are computed here.
-    as_they_are: bool,
     /// Views of the variables' memory, if the backend takes gradients of their types and rounds to them.
     rounded: Option<Params>,
     /// Views of the values' memory.
@@ -111,14 +109,14 @@ impl<O: Optimizer> DropIn<O> {
         }
         let mut backend = Chosen::new(&config.optimizer, &params)?.into_backend();
         backend.use_workers(config.workers);
-        let mut as_they_are =
+        // Gradients that are summed, scaled or clipped are in f32.
+        let as_they_are =
             config.accumulate == 1 && config.loss_scale.is_none() && config.clip.is_none();
         let mut rounded = None;
         if as_they_are && vars.iter().any(|(_, var)| var.dtype() != dtype) {
             let views = vars.iter().map(|(_, var)| var.as_detached_tensor());
             let views = params.with_tensors(views.collect())?;
             rounded = backend.round_to(&params, &views)?.then_some(views);
-            as_they_are = rounded.is_some();
         }
         // With a loss scale, each skipped step must be known.
         if config.non_finite == NonFinite::Skip && config.loss_scale.is_none() {
@@ -135,7 +133,6 @@ impl<O: Optimizer> DropIn<O> {
             scaling: config.loss_scale.map(Scaling::new),
             vars: vars.into_iter().map(|(_, var)| var).collect(),
             values,
-            as_they_are,
             rounded,
             params,
             group_of,
@@ -262,14 +259,14 @@ impl<O: Optimizer> DropIn<O> {
 
     fn step_with(&mut self, store: &GradStore, loss: Option<f32>) -> Result<()> {
         // A backend that rounds does so itself, but after the decay.
-        if self.rounded.is_none() || !self.special_rules().is_empty() {
+        if self.rounded.is_none() || self.special_rules().next().is_some() {
             self.refresh_copies()?;
         }
-        let taken = match self.as_they_are {
-            true if self.rounded.is_some() => {
-                let grads = self.converted(store, &self.vars)?;
-                self.take_step(&grads, loss).map(|()| true)
-            }
+        let as_they_are = self.accumulate == 1
+            && self.scaling.is_none()
+            && self.clip.is_none()
+            && self.copies().next().is_none();
+        let taken = match as_they_are {
             true => {
                 let vars = self.vars.clone();
                 let grads = OfStore { vars: &vars, store };
@@ -306,20 +303,16 @@ impl<O: Optimizer> DropIn<O> {
         Ok(())
     }
 
-    /// The gradients of the variables, in the types of `to`.
-    fn converted(&self, store: &GradStore, to: &[Var]) -> Result<Grads> {
-        let gradient = |(var, to): (&Var, &Var)| {
-            let gradient = store.get(var).map(|g| g.detach().to_dtype(to.dtype()));
+    /// The gradients of a step in the types that the backend takes, or `None` if more are to be
+    /// accumulated first.
+    fn gathered(&mut self, store: &GradStore) -> Result<Option<Grads>> {
+        let typed = self.rounded.as_ref().unwrap_or(&self.params);
+        let gradient = |(var, typed): (&Var, &Tensor)| {
+            let gradient = store.get(var).map(|g| g.detach().to_dtype(typed.dtype()));
             gradient.transpose()
         };
-        let pairs = self.vars.iter().zip(to);
-        let grads = pairs.map(gradient).collect::<candle_core::Result<_>>()?;
-        Ok(Grads::new(grads))
-    }
-
-    /// The gradients of a step, or `None` if more are to be accumulated first.
-    fn gathered(&mut self, store: &GradStore) -> Result<Option<Grads>> {
-        let mut grads = self.converted(store, &self.values)?;
+        let pairs = self.vars.iter().zip(typed.tensors());
+        let mut grads = Grads::new(pairs.map(gradient).collect::<candle_core::Result<_>>()?);
         if self.accumulate > 1 {
             self.pending.add(&grads)?;
             if self.pending.count < self.accumulate {
@@ -349,9 +342,9 @@ impl<O: Optimizer> DropIn<O> {
     }
 
     /// The rules that change a step, with the index of the variable.
-    fn special_rules(&self) -> Vec<(usize, (f64, f64))> {
+    fn special_rules(&self) -> impl Iterator<Item = (usize, (f64, f64))> {
         let rules = (0..self.values.len()).map(|index| (index, self.rule(index)));
-        rules.filter(|(_, rule)| *rule != (1.0, 0.0)).collect()
+        rules.filter(|(_, rule)| *rule != (1.0, 0.0))
     }
 
     fn take_step(&mut self, grads: &dyn GradSource, loss: Option<f32>) -> Result<()> {
@@ -386,7 +379,7 @@ impl<O: Optimizer> DropIn<O> {
 
     /// Decays the parameters and returns those whose step is to be multiplied by a factor, by index.
     fn decay(&self, context: &StepContext, grads: &dyn GradSource) -> Result<Vec<(usize, Tensor)>> {
-        let special = self.special_rules();
+        let special: Vec<_> = self.special_rules().collect();
         if special.is_empty() {
             return Ok(vec![]);
         }

@@ -209,8 +209,8 @@ impl<D: Device> Backend for OnDevice<D> {
         let params = match &self.rounded {
             None => params,
             Some([same, rounded]) => {
-                let ids = |of: &Params| of.tensors().iter().map(Tensor::id).collect::<Vec<_>>();
-                if ids(same) != ids(params) {
+                let ids = params.tensors().iter().map(Tensor::id);
+                if !ids.eq(same.tensors().iter().map(Tensor::id)) {
                     return Err(Error::other_state());
                 }
                 rounded

@@ -136,7 +136,6 @@ impl Training {
 
 /// [`Training`] for some seeds, whose networks a GPU trains together.
 pub(crate) struct TogetherTraining {
-    task: Arc<dyn Task>,
     together: Together,
     seeds: Vec<u64>,
     /// What was recorded so far, for each seed.
@@ -166,7 +165,6 @@ impl TogetherTraining {
             tests: vec![],
         };
         Ok(Some(Self {
-            task: task.clone(),
             together,
             seeds: seeds.to_vec(),
             curves: vec![curve; seeds.len()],
@@ -191,7 +189,7 @@ impl TogetherTraining {
                         true => f32::NAN,
                         false => result.loss,
                     };
-                    curve.losses.push(self.task.normalize(loss));
+                    curve.losses.push(self.together.task().normalize(loss));
                     curve.not_finite |= result.refused || !result.loss.is_finite();
                 }
             }

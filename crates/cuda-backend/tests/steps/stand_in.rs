@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
 
-use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Tensor, TensorId};
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Tensor, TensorId, WithDType};
 use half::{bf16, f16};
 use lopt_core::Params;
 use lopt_cuda::{
@@ -176,29 +176,31 @@ impl InplaceOp1 for Replaced {
         let Some((start, end)) = layout.contiguous_offsets() else {
             candle_core::bail!("not a contiguous tensor")
         };
+        let range = start..end;
         match storage {
-            CpuStorage::F32(values) => {
-                let (new, _) = self.0.as_chunks::<4>();
-                for (value, new) in values[start..end].iter_mut().zip(new) {
-                    *value = f32::from_ne_bytes(*new);
-                }
-            }
-            CpuStorage::F16(values) => {
-                let (new, _) = self.0.as_chunks::<2>();
-                for (value, new) in values[start..end].iter_mut().zip(new) {
-                    *value = f16::from_ne_bytes(*new);
-                }
-            }
-            CpuStorage::BF16(values) => {
-                let (new, _) = self.0.as_chunks::<2>();
-                for (value, new) in values[start..end].iter_mut().zip(new) {
-                    *value = bf16::from_ne_bytes(*new);
-                }
-            }
+            CpuStorage::F32(values) => replace(&mut values[range], &self.0, f32::from_ne_bytes),
+            CpuStorage::F16(values) => replace(&mut values[range], &self.0, f16::from_ne_bytes),
+            CpuStorage::BF16(values) => replace(&mut values[range], &self.0, bf16::from_ne_bytes),
             _ => candle_core::bail!("a tensor of another type"),
         }
         Ok(())
     }
+}
+
+fn replace<T, const N: usize>(values: &mut [T], bytes: &[u8], from: fn([u8; N]) -> T) {
+    let (new, _) = bytes.as_chunks::<N>();
+    for (value, new) in values.iter_mut().zip(new) {
+        *value = from(*new);
+    }
+}
+
+/// The values of a tensor, one after another.
+fn content<T: WithDType, const N: usize>(
+    tensor: &Tensor,
+    bytes: fn(T) -> [u8; N],
+) -> lopt_core::Result<Vec<u8>> {
+    let values = tensor.flatten_all()?.to_vec1::<T>()?;
+    Ok(values.into_iter().flat_map(bytes).collect())
 }
 
 impl Device for StandIn {
@@ -260,17 +262,10 @@ impl Device for StandIn {
     /// Copies the values to the device, which is not counted: on a GPU they are there already.
     fn address_of(&self, tensor: &Tensor, dtype: DType) -> lopt_core::Result<Address> {
         assert_eq!(tensor.dtype(), dtype);
-        let flat = tensor.flatten_all()?;
-        let content: Vec<u8> = match dtype {
-            DType::F16 => {
-                let values = flat.to_vec1::<f16>()?.into_iter();
-                values.flat_map(f16::to_ne_bytes).collect()
-            }
-            DType::BF16 => {
-                let values = flat.to_vec1::<bf16>()?.into_iter();
-                values.flat_map(bf16::to_ne_bytes).collect()
-            }
-            _ => bytes_of(&flat.to_vec1::<f32>()?),
+        let content = match dtype {
+            DType::F16 => content(tensor, f16::to_ne_bytes)?,
+            DType::BF16 => content(tensor, bf16::to_ne_bytes)?,
+            _ => content(tensor, f32::to_ne_bytes)?,
         };
         let mut machine = self.machine();
         let known = machine.tensors.get(&tensor.id()).copied();
