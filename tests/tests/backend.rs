@@ -139,7 +139,7 @@ impl FusedUpdate for FusedCounting {
         self.rate = context.learning_rate as f32 * network[0][0];
     }
 
-    fn update(&mut self, _: usize, p: &mut [f32], g: &[f32], _: &mut [Vec<f32>]) {
+    fn update(&self, _: usize, p: &mut [f32], g: &[f32], _: &mut [Vec<f32>]) {
         p.iter_mut().zip(g).for_each(|(p, g)| *p -= self.rate * g);
     }
 }

@@ -71,14 +71,14 @@ pub fn check() -> Result<ExitCode> {
         "$ cargo {}  # on a stand-in for the CUDA driver",
         test.join(" ")
     );
-    let mut command = on_stand_in(&folder, &driver);
+    let mut command = on_stand_in(&folder, &driver)?;
     let status = command.args(STRICT).args(test).status();
     Ok(exit_code(status.context("cannot run cargo")?))
 }
 
 /// Cargo with a folder of its own, because a build with this compiler has no kernels. Nothing is
 /// optimized: that would take longer than the tests.
-fn on_stand_in(folder: &Path, driver: &Path) -> Command {
+fn on_stand_in(folder: &Path, driver: &Path) -> Result<Command> {
     let compiler = tests().join("driver/nvcc");
     let mut command = cargo();
     command.current_dir(root());
@@ -86,14 +86,33 @@ fn on_stand_in(folder: &Path, driver: &Path) -> Command {
         .env("CARGO_TARGET_DIR", folder)
         .env("NVCC", compiler);
     command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "0");
-    command.args(["--config", r#"profile.dev.package."*".opt-level=0"#]);
+    for package in with_profile()? {
+        let setting = format!("profile.dev.package.{package:?}.opt-level=0");
+        command.args(["--config", &setting]);
+    }
     command.env("CUDARC_CUDA_VERSION", "13000");
     command.env("CUDA_COMPUTE_CAP", "80");
     command.env("LOPT_CUDA_LOG", driver.join("log"));
     for variable in ["LIBRARY_PATH", "LD_LIBRARY_PATH"] {
         command.env(variable, with_first(driver, variable));
     }
-    command
+    Ok(command)
+}
+
+/// The packages that the workspace compiles with settings of their own.
+fn with_profile() -> Result<Vec<String>> {
+    let path = root().join("Cargo.toml");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let manifest: toml::Table = text.parse().context("Cargo.toml is not valid TOML")?;
+    let mut table = Some(&manifest);
+    for key in ["profile", "dev", "package"] {
+        table = table.and_then(|table| table.get(key)?.as_table());
+    }
+    Ok(table
+        .into_iter()
+        .flat_map(toml::Table::keys)
+        .cloned()
+        .collect())
 }
 
 /// The list of folders in a variable, with one before them.
@@ -116,6 +135,8 @@ fn build_driver(to: &Path) -> Result<()> {
     let mut command = Command::new(&compiler);
     command.args(["-std=c++17", "-O2", "-shared", "-fPIC"]);
     command.args(["-ffp-contract=off", "-fno-strict-aliasing"]);
+    // Else each fused multiply-add is a call.
+    command.arg("-march=native");
     command.args(["-Wall", "-Wextra", "-Werror"]);
     command.arg(format!("-Wl,-soname,{LIBRARY}"));
     for headers in ["crates/cuda/kernels", "crates/cuda/tests/step"] {

@@ -191,7 +191,7 @@ impl FusedUpdate for FusedAdam {
         self.isa.name()
     }
 
-    fn observe(&mut self, index: usize, g: &[f32], slots: &mut [Vec<f32>]) {
+    fn observe(&self, index: usize, g: &[f32], slots: &mut [Vec<f32>]) {
         self.scale.observe(index, g, slots);
     }
 
@@ -200,7 +200,7 @@ impl FusedUpdate for FusedAdam {
         self.constants = self.adam.constants(context);
     }
 
-    fn update(&mut self, index: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]) {
+    fn update(&self, index: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]) {
         let g = self.scale.gradient(g);
         let (target, slots) = self.scale.target(index, p, slots);
         if let [m, v] = slots {

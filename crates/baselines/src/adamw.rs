@@ -111,7 +111,7 @@ impl FusedUpdate for FusedAdamW {
         self.adam.kernel()
     }
 
-    fn observe(&mut self, index: usize, g: &[f32], slots: &mut [Vec<f32>]) {
+    fn observe(&self, index: usize, g: &[f32], slots: &mut [Vec<f32>]) {
         self.adam.observe(index, g, slots);
     }
 
@@ -121,7 +121,7 @@ impl FusedUpdate for FusedAdamW {
         self.adam.begin_step(&context, network);
     }
 
-    fn update(&mut self, index: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]) {
+    fn update(&self, index: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]) {
         for p in p.iter_mut() {
             *p *= self.decay;
         }

@@ -112,7 +112,7 @@ impl FusedUpdate for FusedSgd {
         self.learning_rate = self.sgd.schedule.apply(context).learning_rate as f32;
     }
 
-    fn update(&mut self, _: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]) {
+    fn update(&self, _: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]) {
         let (momentum, learning_rate) = (self.sgd.momentum as f32, self.learning_rate);
         if let [m] = slots {
             for ((p, g), m) in p.iter_mut().zip(g).zip(m) {

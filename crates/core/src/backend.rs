@@ -4,7 +4,7 @@ use candle_core::{Tensor, Var, backprop::GradStore};
 
 use crate::{
     CandleOps, Fused, Grads, Optimizer, Params, Result, State, StepContext, Workers,
-    params::{check_count, check_gradient, check_kind, shares_memory},
+    params::{Places, check_count, check_gradient, check_kind},
 };
 
 /// Holds the state of one optimizer for one set of parameters and computes its steps.
@@ -19,7 +19,7 @@ pub trait Backend: Send + Sync {
     /// The number of steps taken so far, including [`Backend::skipped_steps`].
     fn steps(&self) -> u64;
 
-    /// From now on, divides the work on large tensors among these threads, if the backend runs CPU
+    /// From now on, divides its work among these threads, if the backend runs CPU
     /// kernels. Results do not depend on the number of threads.
     fn use_workers(&mut self, _: Workers) {}
 
@@ -159,18 +159,18 @@ pub trait GradSource {
         Ok(())
     }
 
-    /// Returns the gradient of a parameter as a contiguous tensor with the parameter's type and device
-    /// that shares no memory with the parameter, copied only if needed; `None` if there is no gradient
-    /// or the parameter is empty.
+    /// Returns the gradient of a parameter `p` as a contiguous tensor with the parameter's type and device
+    /// that shares no memory with the parameters in `places`, copied only if needed; `None` if there is
+    /// no gradient or the parameter is empty.
     ///
     /// # Errors
     /// Returns an error if a tensor operation fails.
-    fn readable(&self, index: usize, p: &Tensor) -> Result<Option<Tensor>> {
+    fn readable(&self, index: usize, p: &Tensor, places: &Places) -> Result<Option<Tensor>> {
         let Some(g) = self.grad(index).filter(|_| p.elem_count() > 0) else {
             return Ok(None);
         };
         let g = g.to_device(p.device())?.to_dtype(p.dtype())?;
-        Ok(Some(match g.is_contiguous() && shares_memory(p, &g) {
+        Ok(Some(match g.is_contiguous() && places.contain(&g) {
             true => g.copy()?,
             false => g.contiguous()?,
         }))

@@ -1,11 +1,15 @@
 //! Optimizer updates on f32 slices: the fast path of training on the CPU.
 
-use std::cell::RefCell;
+use std::{
+    cell::RefCell,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Tensor};
 
 use crate::{
-    Backend, Error, GradSource, Optimizer, Params, Result, Slot, State, StepContext, Workers,
+    Backend, Error, GradSource, Optimizer, Params, Places, Result, Slot, State, StepContext,
+    Workers,
     params::{check_values, check_values_on, with_values},
 };
 
@@ -13,18 +17,20 @@ use crate::{
 ///
 /// It computes the same function as [`Optimizer::update`] up to rounding. A step calls
 /// [`FusedUpdate::observe`] for each tensor with a gradient, [`FusedUpdate::begin_step`] once, and
-/// [`FusedUpdate::update`] for each of these tensors.
+/// [`FusedUpdate::update`] for each of these tensors. Several threads may observe or update different
+/// tensors at the same time.
 pub trait FusedUpdate: Send + Sync {
     /// The instruction set of its kernels: "avx512", "avx2" or "portable".
     fn kernel(&self) -> &'static str;
 
-    /// From now on, divides the work on large tensors among these threads; by default, only the calling
-    /// thread is used. Results do not depend on the number of threads.
+    /// From now on, divides the work on a large tensor among these threads too, which also observe and
+    /// update several tensors at the same time; by default, only the calling thread is used. Results do
+    /// not depend on the number of threads.
     fn use_workers(&mut self, _: Workers) {}
 
     /// Reads the gradient of parameter `index` before the step begins, for values that depend on
     /// the gradients of all tensors. All gradients have been checked, so the step will be taken.
-    fn observe(&mut self, _index: usize, _g: &[f32], _slots: &mut [Vec<f32>]) {}
+    fn observe(&self, _index: usize, _g: &[f32], _slots: &mut [Vec<f32>]) {}
 
     /// Prepares the values that all tensors of a step share. `network` holds the slots of the whole
     /// network in the order of [`Optimizer::init`].
@@ -32,7 +38,7 @@ pub trait FusedUpdate: Send + Sync {
 
     /// Updates the values `p` and the slots of parameter `index` with its gradient `g`. The slots
     /// are in the order of [`Optimizer::init`]; all slices are row-major.
-    fn update(&mut self, index: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]);
+    fn update(&self, index: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]);
 
     /// Replaces the values of θ.
     ///
@@ -51,6 +57,9 @@ pub trait FusedUpdate: Send + Sync {
 /// The name and shape of each slot.
 type SlotLayout = Vec<(&'static str, Vec<usize>)>;
 
+/// The values of the slots of one parameter.
+type Slots = Vec<Vec<f32>>;
+
 /// The [`Backend`] of the CPU kernels: an optimizer's fused update and its slots in f32 memory.
 pub struct Fused {
     update: Box<dyn FusedUpdate>,
@@ -62,8 +71,10 @@ pub struct Fused {
     /// The slots of the whole network.
     network: Vec<Vec<f32>>,
     layout: Vec<SlotLayout>,
-    /// The slots of each parameter.
-    slots: Vec<Vec<Vec<f32>>>,
+    /// The slots of each parameter, each locked by the thread that updates it.
+    slots: Vec<Mutex<Slots>>,
+    /// Of the parameters in the current step.
+    places: Places,
     /// The gradients of the current step; empty between steps.
     grads: Vec<Option<Tensor>>,
 }
@@ -119,6 +130,7 @@ impl Fused {
             network: vec![],
             layout: state.slots.iter().map(|slots| layout_of(slots)).collect(),
             slots: vec![],
+            places: Places::default(),
             grads: Vec::with_capacity(params.len()),
         };
         fused.take(&state)?;
@@ -126,8 +138,11 @@ impl Fused {
     }
 
     fn take(&mut self, state: &State) -> Result<()> {
-        let slots: Result<_> = state.slots.iter().map(|slots| values_of(slots)).collect();
-        (self.network, self.slots) = (values_of(&state.network)?, slots?);
+        let slots = state.slots.iter().map(|slots| values_of(slots));
+        let slots = slots
+            .map(|slots| Ok(Mutex::new(slots?)))
+            .collect::<Result<_>>()?;
+        (self.network, self.slots) = (values_of(&state.network)?, slots);
         self.step = state.step;
         Ok(())
     }
@@ -152,49 +167,82 @@ impl Fused {
             check_values(name, &grads[start..end])?;
         }
         for (index, (start, &end)) in starts().zip(ends).enumerate() {
-            let g = &grads[start..end];
-            self.update.observe(index, g, &mut self.slots[index]);
+            let (g, slots) = (&grads[start..end], unlocked(&mut self.slots[index]));
+            self.update.observe(index, g, slots);
         }
         self.update.begin_step(context, &mut self.network);
         for (index, (start, &end)) in starts().zip(ends).enumerate() {
             let (p, g) = (&mut params[start..end], &grads[start..end]);
-            self.update.update(index, p, g, &mut self.slots[index]);
+            let slots = unlocked(&mut self.slots[index]);
+            self.update.update(index, p, g, slots);
         }
         self.step += 1;
         Ok(())
     }
 
-    /// Takes over the gradients of a step, and checks their values.
+    /// Takes over the gradients of a step.
     fn hold(&mut self, params: &Params, grads: &dyn GradSource) -> Result<()> {
-        for (index, (name, p)) in params.iter().enumerate() {
-            let g = grads.readable(index, p)?;
-            if let Some(g) = &g {
-                read_values(g, |g| check_values_on(self.workers, name, g))??;
-            }
-            self.grads.push(g);
+        self.places.set(params);
+        for (index, p) in params.tensors().iter().enumerate() {
+            self.grads.push(grads.readable(index, p, &self.places)?);
         }
         Ok(())
     }
 
-    /// Calls [`FusedUpdate::observe`] for every gradient, begins the step and updates every
-    /// parameter that has one.
-    fn update_all(&mut self, context: &StepContext, params: &Params) -> Result<()> {
-        let (update, grads) = (&mut self.update, &self.grads);
-        for ((index, g), slots) in grads.iter().enumerate().zip(&mut self.slots) {
-            if let Some(g) = g {
-                read_values(g, |g| update.observe(index, g, slots))?;
-            }
+    /// The threads for a step: one if they would have too little to do, or if parameters share memory,
+    /// which one thread at a time can change.
+    fn workers(&self) -> Workers {
+        /// Fewer elements are updated before other threads would begin.
+        const LARGE: usize = 1 << 16;
+        let large = || self.sizes.iter().sum::<usize>() >= LARGE;
+        match self.workers.threads() > 1 && large() && self.places.are_distinct() {
+            true => self.workers,
+            false => Workers::ONE,
         }
-        update.begin_step(context, &mut self.network);
-        let tensors = params.tensors().iter().zip(grads).zip(&mut self.slots);
-        for (index, ((p, g), slots)) in tensors.enumerate() {
-            if let Some(g) = g {
-                // Reading locks the gradient while the parameter is written.
-                read_values(g, |g| in_place(p, |p| update.update(index, p, g, slots)))??;
-            }
-        }
-        Ok(())
     }
+
+    /// Checks the values of the gradients, calls [`FusedUpdate::observe`] for each of them, begins the
+    /// step and updates every parameter that has one.
+    fn update_all(
+        &mut self,
+        workers: Workers,
+        context: &StepContext,
+        params: &Params,
+    ) -> Result<()> {
+        let (grads, slots) = (&self.grads, &self.slots);
+        let with_gradient = |job: &(dyn Fn(usize, &Tensor) -> Result<()> + Sync)| {
+            workers.try_each(grads.len(), |index| match &grads[index] {
+                Some(g) => job(index, g),
+                None => Ok(()),
+            })
+        };
+        with_gradient(&|index, g| {
+            let name = &params.names()[index];
+            read_values(g, |g| check_values_on(workers, name, g))?
+        })?;
+        let update = &self.update;
+        with_gradient(&|index, g| {
+            read_values(g, |g| update.observe(index, g, &mut locked(&slots[index])))
+        })?;
+        self.update.begin_step(context, &mut self.network);
+        let update = &self.update;
+        with_gradient(&|index, g| {
+            let p = &params.tensors()[index];
+            let slots = &mut locked(&slots[index]);
+            // Reading locks the gradient while the parameter is written.
+            read_values(g, |g| in_place(p, |p| update.update(index, p, g, slots)))?
+        })
+    }
+}
+
+/// Nobody else has the slots of a tensor, unless an update panicked, and that is passed on.
+fn locked(slots: &Mutex<Slots>) -> MutexGuard<'_, Slots> {
+    slots.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// [`locked`], without waiting.
+fn unlocked(slots: &mut Mutex<Slots>) -> &mut Slots {
+    slots.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Backend for Fused {
@@ -213,7 +261,7 @@ impl Backend for Fused {
 
     fn state(&self) -> Result<State> {
         let of_parameters = self.layout.iter().zip(&self.slots);
-        let slots = of_parameters.map(|(layout, values)| slots_of(layout, values));
+        let slots = of_parameters.map(|(layout, values)| slots_of(layout, &locked(values)));
         Ok(State {
             step: self.step,
             network: slots_of(&self.network_layout, &self.network)?,
@@ -251,7 +299,10 @@ impl Backend for Fused {
         }
         grads.check_kinds(params)?;
         let held = self.hold(params, grads);
-        let updated = held.and_then(|()| self.update_all(context, params));
+        let updated = held.and_then(|()| {
+            let workers = self.workers();
+            workers.within(|| self.update_all(workers, context, params))
+        });
         self.grads.clear();
         updated?;
         self.step += 1;

@@ -36,7 +36,7 @@ pub use error::{Error, Result};
 pub use folder::FolderLock;
 pub use fused::{Fused, FusedUpdate};
 pub use optimizer::{LearnedOptimizer, Optimizer};
-pub use params::{Grads, Params};
+pub use params::{Grads, Params, Places};
 pub use rng::{Purpose, Rng, Streams, log_uniform, normal, truncated_normal};
 pub use schedule::Schedule;
 pub use state::{Slot, State};

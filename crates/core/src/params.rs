@@ -212,11 +212,34 @@ pub(crate) fn check_kind(name: &str, param: &Tensor, grad: &Tensor) -> Result<()
     Ok(())
 }
 
-/// Whether two tensors share their memory.
-pub(crate) fn shares_memory(a: &Tensor, b: &Tensor) -> bool {
-    let (a, _) = a.storage_and_layout();
-    let (b, _) = b.storage_and_layout();
-    std::ptr::eq(&*a, &*b)
+/// Where parameters are in memory: tensors share memory if one is a view of the other, or both are views
+/// of a third one.
+#[derive(Debug, Default)]
+pub struct Places(Vec<usize>);
+
+impl Places {
+    /// Replaces the places by those of `params`.
+    pub fn set(&mut self, params: &Params) {
+        self.0.clear();
+        self.0.extend(params.tensors().iter().map(place));
+        self.0.sort_unstable();
+    }
+
+    /// Whether a tensor shares its memory with one of the parameters.
+    pub fn contain(&self, tensor: &Tensor) -> bool {
+        self.0.binary_search(&place(tensor)).is_ok()
+    }
+
+    /// Whether no two parameters share their memory.
+    pub fn are_distinct(&self) -> bool {
+        self.0.windows(2).all(|pair| pair[0] != pair[1])
+    }
+}
+
+/// The address of what candle shares among the views of a tensor.
+fn place(tensor: &Tensor) -> usize {
+    let (storage, _) = tensor.storage_and_layout();
+    std::ptr::from_ref(&*storage).addr()
 }
 
 /// Calls `read` with the values of a contiguous f32 tensor on the CPU; `None` for any other.

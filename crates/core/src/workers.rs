@@ -38,8 +38,16 @@ impl Workers {
         self.threads.get()
     }
 
-    /// Runs `job` for each number from 0 to `count` − 1. The threads are started once and wait between
-    /// calls, so jobs may be short; the calling thread is one of them.
+    /// Runs `job` on one of the threads, where calls of [`Workers::each`] need not wake it. The threads
+    /// are started once and wait between calls.
+    pub fn within<R: Send>(&self, job: impl FnOnce() -> R + Send) -> R {
+        match pool(self.threads()) {
+            Some(pool) => pool.install(job),
+            None => job(),
+        }
+    }
+
+    /// Runs `job` for each number from 0 to `count` − 1. Jobs may be short, and may call `each` again.
     pub fn each(&self, count: usize, job: &(dyn Fn(usize) + Sync)) {
         let next = AtomicUsize::new(0);
         let work = || {
@@ -48,8 +56,8 @@ impl Workers {
                 .for_each(job);
         };
         let others = self.threads().min(count).saturating_sub(1);
-        match pool(others) {
-            Some(pool) => pool.in_place_scope(|scope| {
+        match pool(self.threads()).filter(|_| others > 0) {
+            Some(pool) => pool.scope(|scope| {
                 for _ in 0..others {
                     scope.spawn(|_| work());
                 }
@@ -57,6 +65,28 @@ impl Workers {
             }),
             None => work(),
         }
+    }
+
+    /// [`Workers::each`] for jobs that may fail; returns the error of the lowest number.
+    ///
+    /// # Errors
+    /// Returns an error of `job`.
+    pub fn try_each<E: Send>(
+        &self,
+        count: usize,
+        job: impl Fn(usize) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
+        let failed = Mutex::new(None);
+        self.each(count, &|index| {
+            if let Err(error) = job(index) {
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                if failed.as_ref().is_none_or(|(first, _)| index < *first) {
+                    *failed = Some((index, error));
+                }
+            }
+        });
+        let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+        failed.map_or(Ok(()), |(_, error)| Err(error))
     }
 
     /// Applies `job` to every item and returns the results in the order of the items. The threads are
@@ -103,11 +133,11 @@ impl Workers {
     }
 }
 
-/// The waiting threads of this number that all [`Workers`] of the process share; `None` for no thread, or
-/// if the system refuses to start them.
+/// The waiting threads of this number that all [`Workers`] of the process share; `None` for one thread, or
+/// if the system refuses to start more.
 fn pool(threads: usize) -> Option<&'static ThreadPool> {
     static POOLS: Mutex<BTreeMap<usize, Option<&'static ThreadPool>>> = Mutex::new(BTreeMap::new());
-    if threads == 0 {
+    if threads <= 1 {
         return None;
     }
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -141,12 +171,26 @@ mod tests {
         for threads in [1, 2, 8] {
             let workers = Workers::new(NonZeroUsize::new(threads));
             for count in [0, 1, 7, 100] {
-                let times: Vec<_> = (0..count).map(|_| AtomicUsize::new(0)).collect();
-                workers.each(count, &|index| {
-                    times[index].fetch_add(1, Ordering::Relaxed);
-                });
-                assert!(times.iter().all(|times| times.load(Ordering::Relaxed) == 1));
+                let times: Vec<_> = (0..3 * count).map(|_| AtomicUsize::new(0)).collect();
+                let parts = |index: usize| {
+                    workers.each(3, &|part| {
+                        times[3 * index + part].fetch_add(1, Ordering::Relaxed);
+                    });
+                };
+                workers.each(count, &parts);
+                workers.within(|| workers.each(count, &parts));
+                assert!(times.iter().all(|times| times.load(Ordering::Relaxed) == 2));
             }
+        }
+    }
+
+    #[test]
+    fn the_error_of_the_lowest_number_is_returned() {
+        for threads in [1, 2, 8] {
+            let workers = Workers::new(NonZeroUsize::new(threads));
+            let odd = |index| if index % 2 == 1 { Err(index) } else { Ok(()) };
+            assert_eq!(workers.try_each(100, odd), Err(1));
+            assert_eq!(workers.try_each(1, odd), Ok(()));
         }
     }
 

@@ -16,12 +16,12 @@ use candle_core::{
     },
 };
 use lopt_core::{Backend, Error, Optimizer, Params, Result};
-use lopt_cuda::layout::{Address, Argument};
+use lopt_cuda::{
+    PTX,
+    layout::{Address, Argument},
+};
 
 use crate::{Classifier, Device, Fleet, Kernels, MlpFleet, OnDevice};
-
-/// The kernels, compiled by the build script.
-const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/lopt.ptx"));
 
 /// The name of the kernels among candle's modules of a device.
 const MODULE: &str = "lopt";

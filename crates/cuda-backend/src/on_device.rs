@@ -1,5 +1,7 @@
 use candle_core::{DType, Tensor};
-use lopt_core::{Backend, Error, GradSource, Optimizer, Params, Result, State, StepContext};
+use lopt_core::{
+    Backend, Error, GradSource, Optimizer, Params, Places, Result, State, StepContext,
+};
 use lopt_cuda::{Number, Plan, Unplanned, layout::Pointers};
 
 use crate::{Device, Kernels, session::Session, slots::SlotLayout};
@@ -25,6 +27,8 @@ pub struct OnDevice<D: Device> {
     steps: u64,
     /// The steps that were an error.
     refused: u64,
+    /// Of the parameters in the current step.
+    places: Places,
 }
 
 impl<D: Device> OnDevice<D> {
@@ -65,6 +69,7 @@ impl<D: Device> OnDevice<D> {
             skips: false,
             steps: 0,
             refused: 0,
+            places: Places::default(),
         };
         backend.take(&state, |values| values.iter().any(|x| *x != 0.0))?;
         Ok(Some(backend))
@@ -193,7 +198,7 @@ impl<D: Device> Backend for OnDevice<D> {
         Ok(())
     }
 
-    /// Allocates only if a gradient is not contiguous or shares memory with its parameter.
+    /// Allocates only if a gradient is not contiguous or shares memory with a parameter.
     fn step(
         &mut self,
         _: &dyn Optimizer,
@@ -219,10 +224,11 @@ impl<D: Device> Backend for OnDevice<D> {
         grads.check_kinds(params)?;
         // Kept until all kernels are launched; memory is freed in the order of the launches.
         let mut gradients = Vec::with_capacity(params.len());
+        self.places.set(params);
         let mut pointers = vec![Pointers::default(); params.len()];
         let device = self.session.device();
         for (index, (p, at)) in params.tensors().iter().zip(&mut pointers).enumerate() {
-            if let Some(g) = grads.readable(index, p)? {
+            if let Some(g) = grads.readable(index, p, &self.places)? {
                 let dtype = match &self.rounded {
                     None => DType::F32,
                     Some(_) => p.dtype(),

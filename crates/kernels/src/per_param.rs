@@ -17,12 +17,14 @@ pub mod features;
 mod formula;
 mod large;
 mod lines;
+mod network;
 mod scaled;
 mod side;
 pub mod theta;
 
 pub use formula::{Exponent, Formula};
 pub use lines::Shape;
+pub use network::Network;
 pub use theta::Weights;
 
 use crate::{
@@ -65,13 +67,9 @@ pub struct Scratch {
     parts: large::PartSums,
 }
 
-/// Adds the update of one tensor to `target`; `bias` is [`Weights::bias_at`] the step. A tensor of a
-/// million elements or more is divided into parts, which `run` processes.
-///
-/// # Panics
-/// Panics if a slice does not have the length that `shape` requires.
+/// [`Network::update`]; `bias` is [`Weights::bias_at`] the step.
 #[allow(clippy::too_many_arguments)]
-pub fn update<const H: usize>(
+fn update<const H: usize>(
     isa: Isa,
     run: Run,
     weights: &Weights<H>,

@@ -7,7 +7,7 @@ use lopt_kernels::{
     Adam, Gradient, Isa, Target, UpdateSum, adam, inner_products,
     mlp::{Activation, Layer, Mlp, Workspace},
     one_thread,
-    per_param::{Exponent, Factored, Formula, Scratch, Shape, State, Weights, update},
+    per_param::{Exponent, Factored, Formula, Network, Scratch, Shape, State, Weights},
 };
 
 /// Of the largest entry.
@@ -148,9 +148,9 @@ fn formulas() -> Vec<Formula> {
 }
 
 /// Two steps from a state in the middle of training; the parameters, then the slots.
-fn steps<const H: usize>(
+fn steps(
     isa: Isa,
-    weights: &Weights<H>,
+    mut network: Network,
     formula: &Formula,
     (dims, factored): Dims,
 ) -> Vec<Vec<f32>> {
@@ -186,21 +186,9 @@ fn steps<const H: usize>(
             rms: &mut rms,
             factored,
         };
-        let bias = weights.bias_at(t);
-        let scratch = &mut scratch;
-        let target = target(&mut p, &mut sum, t);
-        update(
-            isa,
-            &one_thread,
-            weights,
-            formula,
-            &bias,
-            &shape,
-            target,
-            g,
-            state,
-            scratch,
-        );
+        network.set_step(t);
+        let (target, scratch) = (target(&mut p, &mut sum, t), &mut scratch);
+        network.update(isa, &one_thread, formula, &shape, target, g, state, scratch);
     }
     // The sum with the parameters: a single small update has a larger relative error.
     vec![[p, sum].concat(), momentum, rms, row, col, diagonal]
@@ -265,17 +253,17 @@ fn inner_products_are_sums_of_products() {
 }
 
 /// The formulas that are run; under Miri the first and the last switch every term both ways.
-fn per_parameter_updates<const H: usize>(dims: &[Dims]) {
-    let weights = weights::<H>();
+fn per_parameter_updates(network: impl Into<Network>, dims: &[Dims]) {
+    let network = network.into();
     let every = if cfg!(miri) { 3 } else { 1 };
     for formula in formulas().iter().step_by(every) {
         for &dims in dims {
-            let portable = steps(Isa::PORTABLE, &weights, formula, dims);
+            let steps = |isa| steps(isa, network.clone(), formula, dims);
+            let portable = steps(Isa::PORTABLE);
             assert!(portable.iter().flatten().all(|x| x.is_finite()));
             for isa in others() {
-                let ours = steps(isa, &weights, formula, dims);
-                for (ours, portable) in ours.iter().zip(&portable) {
-                    let what = format!("{isa}, hidden {H}, {:?}, {formula:?}", dims.0);
+                for (ours, portable) in steps(isa).iter().zip(&portable) {
+                    let what = format!("{isa}, {:?}, {formula:?}", dims.0);
                     same(&what, ours, portable);
                 }
             }
@@ -285,14 +273,14 @@ fn per_parameter_updates<const H: usize>(dims: &[Dims]) {
 
 #[test]
 fn per_parameter_updates_are_the_same_for_all() {
-    per_parameter_updates::<4>(&SHAPES);
+    per_parameter_updates(weights::<4>(), &SHAPES);
 }
 
 #[test]
 fn per_parameter_updates_of_wider_networks_are_the_same_for_all() {
-    per_parameter_updates::<8>(&SHAPES[..5]);
-    per_parameter_updates::<16>(&SHAPES[2..5]);
-    per_parameter_updates::<32>(&SHAPES[2..5]);
+    per_parameter_updates(weights::<8>(), &SHAPES[..5]);
+    per_parameter_updates(weights::<16>(), &SHAPES[2..5]);
+    per_parameter_updates(weights::<32>(), &SHAPES[2..5]);
 }
 
 /// The loss and the gradient; parameters lie as weight, bias, weight, bias.

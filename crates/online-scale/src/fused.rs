@@ -1,26 +1,26 @@
 //! The online scale of a fused update.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use lopt_core::Workers;
 use lopt_kernels::{Gradient, Isa, Target, UpdateSum, inner_products};
 
 use crate::{EPSILON, GRADIENT_DECAY, LARGEST_SQUARE, OnlineScale, TINY};
 
 /// The online scale of a [`FusedUpdate`](lopt_core::FusedUpdate), or none.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct FusedScale {
     isa: Isa,
     workers: Workers,
     config: Option<OnlineScale>,
-    /// Of the tensors seen so far in this step.
-    seen: Seen,
     /// The factor of the gradients in this step.
     gradient_factor: f32,
     network: Moved,
-    /// Of each tensor.
-    tensors: Vec<Moved>,
+    /// Of each tensor, which one thread at a time observes.
+    tensors: Vec<Mutex<(Seen, Moved)>>,
 }
 
-/// Sums over the gradients of a network.
+/// Sums over the gradients of a tensor in this step.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     /// ⟨Δ, ∇⟩
@@ -45,10 +45,9 @@ impl FusedScale {
             isa,
             workers: Workers::ONE,
             config: config.cloned(),
-            seen: Seen::default(),
             gradient_factor: 1.0,
             network: Moved::default(),
-            tensors: vec![Moved::default(); parameters],
+            tensors: (0..parameters).map(|_| Mutex::default()).collect(),
         }
     }
 
@@ -58,7 +57,7 @@ impl FusedScale {
     }
 
     /// Reads the gradient of one tensor before the step begins, and updates the tensor's learners.
-    pub fn observe(&mut self, index: usize, g: &[f32], slots: &mut [Vec<f32>]) {
+    pub fn observe(&self, index: usize, g: &[f32], slots: &mut [Vec<f32>]) {
         if g.is_empty() {
             return;
         }
@@ -69,19 +68,34 @@ impl FusedScale {
                 sum,
                 g,
             );
-            self.seen.slope += slope;
-            self.seen.square += square;
-            self.seen.count += g.len();
-            self.tensors[index] = config.advance(slope as f32, learners);
+            let count = g.len();
+            let seen = Seen {
+                slope,
+                square,
+                count,
+            };
+            *self.tensor(index) = (seen, config.advance(slope as f32, learners));
         }
+    }
+
+    fn tensor(&self, index: usize) -> MutexGuard<'_, (Seen, Moved)> {
+        let tensor = self.tensors[index].lock();
+        tensor.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Updates the scale's slots of the network, which are the last ones of `network`.
     pub fn begin_step(&mut self, network: &mut [Vec<f32>]) {
-        let seen = std::mem::take(&mut self.seen);
         let Some(config) = &self.config else {
             return;
         };
+        let mut seen = Seen::default();
+        for tensor in &mut self.tensors {
+            let tensor = tensor.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let of_tensor = std::mem::take(&mut tensor.0);
+            seen.slope += of_tensor.slope;
+            seen.square += of_tensor.square;
+            seen.count += of_tensor.count;
+        }
         if let Some(learners) = network.last_mut() {
             self.network = config.advance(seen.slope as f32, learners);
         }
@@ -113,7 +127,7 @@ impl FusedScale {
         let Some((slots, [_, sum])) = slots.split_last_chunk_mut() else {
             return (Target::parameters(p), &mut []);
         };
-        let (network, tensor) = (self.network, self.tensors[index]);
+        let (network, (_, tensor)) = (self.network, *self.tensor(index));
         let w = config.tensor_weight as f32;
         let mean = |network, tensor| (1.0 - w) * network + w * tensor;
         let sum = Some(UpdateSum {

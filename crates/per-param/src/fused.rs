@@ -1,11 +1,14 @@
 //! The update on f32 slices with the CPU kernels.
 
-use std::{collections::BTreeSet, sync::Mutex};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
 
 use lopt_core::{Error, FusedUpdate, Result, StepContext, Workers};
 use lopt_kernels::{
     Isa, Run,
-    per_param::{Factored, Formula, Scratch, Shape, State, Weights, update},
+    per_param::{Factored, Formula, Network, Scratch, Shape, State},
 };
 use lopt_online_scale::FusedScale;
 
@@ -27,19 +30,26 @@ pub fn by<R: Rule>(
     let hidden = rule.hidden();
     let no_kernel =
         || format!("its hidden layers are {hidden:?}, and kernels take two of {WIDTHS}");
-    let &[_, first, second, heads] = sizes else {
+    let &[_, width, second, heads] = sizes else {
         return Err(no_kernel());
     };
-    let shape = |dims: &Vec<usize>| Shape::new(dims, factored_dims(dims));
-    let shapes = shapes.iter().map(shape).collect();
-    match (first, second) {
-        (4, 4) => FusedRule::<R, 4>::boxed(isa, rule, formula, heads, theta, shapes),
-        (8, 8) => FusedRule::<R, 8>::boxed(isa, rule, formula, heads, theta, shapes),
-        (16, 16) => FusedRule::<R, 16>::boxed(isa, rule, formula, heads, theta, shapes),
-        (32, 32) => FusedRule::<R, 32>::boxed(isa, rule, formula, heads, theta, shapes),
-        _ => return Err(no_kernel()),
+    if width != second || !Network::WIDTHS.contains(&width) {
+        return Err(no_kernel());
     }
-    .ok_or_else(|| format!("its MLP has {heads} outputs, and kernels take at most 3"))
+    let network = Network::decode(width, theta, heads)
+        .ok_or_else(|| format!("its MLP has {heads} outputs, and kernels take at most 3"))?;
+    let shape = |dims: &Vec<usize>| Shape::new(dims, factored_dims(dims));
+    Ok(Box::new(FusedRule {
+        isa,
+        workers: Workers::ONE,
+        rule: rule.clone(),
+        sizes: [width, heads],
+        network,
+        formula,
+        shapes: shapes.iter().map(shape).collect(),
+        scale: FusedScale::new(isa, rule.online_scale(), shapes.len()),
+        scratch: Mutex::default(),
+    }))
 }
 
 /// Warns, once for each kind and reason, that steps run in candle ops. `than` is what would be
@@ -56,46 +66,22 @@ pub fn warn_once(kind: &str, than: &str, reason: &str) {
     }
 }
 
-struct FusedRule<R, const H: usize> {
+struct FusedRule<R> {
     isa: Isa,
     workers: Workers,
     rule: R,
-    heads: usize,
-    weights: Weights<H>,
-    /// The first bias of the current step.
-    bias: [f32; H],
+    /// The width of the hidden layers and the number of outputs.
+    sizes: [usize; 2],
+    network: Network,
+    /// That of the current step.
     formula: Formula,
     shapes: Vec<Shape>,
     scale: FusedScale,
-    scratch: Scratch,
+    /// Memory for each thread that updates a tensor.
+    scratch: Mutex<Vec<Scratch>>,
 }
 
-impl<R: Rule, const H: usize> FusedRule<R, H> {
-    fn boxed(
-        isa: Isa,
-        rule: &R,
-        formula: Formula,
-        heads: usize,
-        theta: &[f32],
-        shapes: Vec<Shape>,
-    ) -> Option<Box<dyn FusedUpdate>> {
-        let weights = Weights::decode(theta, heads)?;
-        Some(Box::new(Self {
-            isa,
-            workers: Workers::ONE,
-            heads,
-            bias: weights.b0,
-            formula,
-            rule: rule.clone(),
-            weights,
-            scale: FusedScale::new(isa, rule.online_scale(), shapes.len()),
-            shapes,
-            scratch: Scratch::default(),
-        }))
-    }
-}
-
-impl<R: Rule, const H: usize> FusedUpdate for FusedRule<R, H> {
+impl<R: Rule> FusedUpdate for FusedRule<R> {
     fn kernel(&self) -> &'static str {
         self.isa.name()
     }
@@ -105,19 +91,19 @@ impl<R: Rule, const H: usize> FusedUpdate for FusedRule<R, H> {
         self.scale.use_workers(workers);
     }
 
-    fn observe(&mut self, index: usize, g: &[f32], slots: &mut [Vec<f32>]) {
+    fn observe(&self, index: usize, g: &[f32], slots: &mut [Vec<f32>]) {
         self.scale.observe(index, g, slots);
     }
 
     fn begin_step(&mut self, context: &StepContext, network: &mut [Vec<f32>]) {
         self.scale.begin_step(network);
-        self.bias = self.weights.bias_at(self.rule.seen_step(context.step));
+        self.network.set_step(self.rule.seen_step(context.step));
         if let Some(formula) = self.rule.formula(context) {
             self.formula = formula;
         }
     }
 
-    fn update(&mut self, index: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]) {
+    fn update(&self, index: usize, p: &mut [f32], g: &[f32], slots: &mut [Vec<f32>]) {
         let g = self.scale.gradient(g);
         let (target, slots) = self.scale.target(index, p, slots);
         let (momentum, rms, factored) = match slots {
@@ -130,17 +116,27 @@ impl<R: Rule, const H: usize> FusedUpdate for FusedRule<R, H> {
             rms,
             factored,
         };
-        let (weights, formula, bias) = (&self.weights, &self.formula, &self.bias);
-        let (shape, scratch) = (&self.shapes[index], &mut self.scratch);
+        let (formula, shape) = (&self.formula, &self.shapes[index]);
         let run: Run = &|count, job| self.workers.each(count, job);
-        update(
-            self.isa, run, weights, formula, bias, shape, target, g, state, scratch,
+        let free = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = free().pop().unwrap_or_default();
+        let scratch_of_thread = &mut scratch;
+        self.network.update(
+            self.isa,
+            run,
+            formula,
+            shape,
+            target,
+            g,
+            state,
+            scratch_of_thread,
         );
+        free().push(scratch);
     }
 
     fn set_theta(&mut self, values: &[f32]) -> Result<()> {
-        let weights = Weights::decode(values, self.heads);
-        self.weights = weights.ok_or_else(|| {
+        let [width, heads] = self.sizes;
+        self.network = Network::decode(width, values, heads).ok_or_else(|| {
             let (kind, count) = (R::KIND, values.len());
             Error::Mismatch(format!("θ of this `{kind}` cannot have {count} values"))
         })?;

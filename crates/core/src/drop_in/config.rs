@@ -129,9 +129,9 @@ pub struct DropInConfig<O> {
     pub accumulate: u64,
     /// A factor of the loss for gradients in f16. Default: none.
     pub loss_scale: Option<LossScale>,
-    /// The threads among which the CPU kernels of STAR and the blackbox divide the step of a tensor with a
-    /// million or more elements. (Adam's kernels are limited by memory bandwidth, which
-    /// more threads do not increase.) Results do not depend on the number of threads. Default:
+    /// The threads of the CPU kernels, which update several tensors at the same time, and parts of a
+    /// tensor with a million or more elements (STAR and the blackbox). Steps of fewer than 65,536
+    /// elements stay on the calling thread. Results do not depend on the number of threads. Default:
     /// [`Workers::ONE`].
     pub workers: Workers,
 }

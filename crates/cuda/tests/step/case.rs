@@ -3,21 +3,21 @@
 use std::fmt::Debug;
 
 use lopt_cuda::{
-    NetworkSlots, Number, Optimizer, Plan, Rule, Scale, Slots, Spec,
+    Hidden, NetworkSlots, Number, Optimizer, Plan, Rule, Scale, Slots, Spec,
     bytes::bytes_of,
     layout::{Address, Pointers, control},
     theta,
 };
 use lopt_kernels::{
     Isa,
-    per_param::{Shape, Weights},
+    per_param::{Network, Shape, Weights},
 };
 use lopt_online_scale::{FusedScale, OnlineScale};
 
 use crate::{
     machine::{Machine, Memory, Threads},
     numbers::{Numbers, nearest, value},
-    reference::{Reference, Update, Values, invalid},
+    reference::{PerParameterUpdate, Reference, Update, Values, invalid},
 };
 
 /// Of the largest entry of a slot.
@@ -67,7 +67,24 @@ fn factored_dims(dims: &[usize]) -> Option<(usize, usize)> {
     }
 }
 
-pub fn weights<const H: usize>() -> Weights<H> {
+/// A θ for the kernels of this width: as `lopt-kernels` and as CUDA's read it.
+fn theta_of(hidden: Hidden) -> (Network, Vec<f32>) {
+    fn both<const H: usize>(weights: Weights<H>) -> (Network, Vec<f32>)
+    where
+        Network: From<Weights<H>>,
+    {
+        let values = theta::values(&weights);
+        (weights.into(), values)
+    }
+    match hidden {
+        Hidden::H4 => both::<4>(weights()),
+        Hidden::H8 => both::<8>(weights()),
+        Hidden::H16 => both::<16>(weights()),
+        Hidden::H32 => both::<32>(weights()),
+    }
+}
+
+fn weights<const H: usize>() -> Weights<H> {
     let mut numbers = Numbers(7);
     let scale = 0.5 * (4.0 / H as f32).sqrt();
     Weights {
@@ -156,11 +173,7 @@ fn moments<'a>(at: &Slots, values: &'a Values) -> [(&'static str, Address, &'a [
 }
 
 /// The slots of the network.
-fn network<const H: usize>(
-    places: &Places,
-    memory: &Memory,
-    reference: &Reference<H>,
-) -> [Vec<f32>; 2] {
+fn network(places: &Places, memory: &Memory, reference: &Reference) -> [Vec<f32>; 2] {
     let at = [places.network.gradient_square, places.network.learners];
     [0, 1].map(|slot| memory.floats(at[slot], reference.network[slot].len()))
 }
@@ -178,8 +191,8 @@ fn online_scale(of: &Scale) -> OnlineScale {
 impl Case {
     /// Runs it both ways, and with threads and blocks in the opposite order too, which must give
     /// the same bits. Returns the largest errors.
-    pub fn check<const H: usize>(&self, what: &str) -> Errors {
-        let mut reference = self.reference::<H>();
+    pub fn check(&self, what: &str) -> Errors {
+        let mut reference = self.reference();
         let start = reference.values.clone();
         let (memories, places) = self.run(&reference, Threads::Forwards);
         let (backwards, _) = self.run(&reference, Threads::Backwards);
@@ -237,16 +250,16 @@ impl Case {
 
     /// Runs it with the threads of each block at the same time, which must give the same bits as one
     /// after another.
-    pub fn check_barriers<const H: usize>(&self) {
-        let start = self.reference::<H>();
+    pub fn check_barriers(&self) {
+        let start = self.reference();
         let (expected, _) = self.run(&start, Threads::Forwards);
         let (concurrent, _) = self.run(&start, Threads::Concurrent);
         assert!(expected == concurrent);
     }
 
     /// Returns the network's learners after the run by `lopt-kernels`.
-    pub fn learners<const H: usize>(&self) -> Vec<f32> {
-        let mut reference = self.reference::<H>();
+    pub fn learners(&self) -> Vec<f32> {
+        let mut reference = self.reference();
         for grads in &self.grads {
             reference.step(self.learning_rate, grads);
         }
@@ -263,13 +276,13 @@ impl Case {
     }
 
     /// The counters after a step, and the counts of invalid entries.
-    fn check_control<const H: usize>(
+    fn check_control(
         &self,
         what: &str,
         places: &Places,
         memory: &Memory,
         step: usize,
-        reference: &Reference<H>,
+        reference: &Reference,
     ) {
         let parity = (step % 2) as u32;
         let counter = |at: usize| memory.u64(places.scratch + at as Address);
@@ -291,12 +304,7 @@ impl Case {
     }
 
     /// Parameters and slots, bit for bit.
-    fn everything<const H: usize>(
-        &self,
-        places: &Places,
-        memory: &Memory,
-        reference: &Reference<H>,
-    ) -> Vec<Vec<f32>> {
+    fn everything(&self, places: &Places, memory: &Memory, reference: &Reference) -> Vec<Vec<f32>> {
         let mut all = network(places, memory, reference).to_vec();
         for (place, values) in places.tensors.iter().zip(&reference.values) {
             let at = &place.slots;
@@ -309,7 +317,7 @@ impl Case {
         all
     }
 
-    fn reference<const H: usize>(&self) -> Reference<H> {
+    fn reference(&self) -> Reference {
         let scale = self.optimizer.scale.as_ref().map(online_scale);
         let learners = scale.as_ref().map_or(0, |scale| scale.learners);
         let scales_gradients = scale
@@ -317,10 +325,16 @@ impl Case {
             .is_some_and(|scale| scale.gradient_rms.is_some());
         let (update, is_adam) = match &self.optimizer.rule {
             Rule::Adam(adam) => (Update::Adam(adam.clone()), true),
-            Rule::PerParameter(rule) => (
-                Update::PerParameter(Box::new(weights()), rule.clone()),
-                false,
-            ),
+            Rule::PerParameter(rule) => {
+                let (network, theta) = theta_of(rule.hidden);
+                let rule = rule.clone();
+                let update = PerParameterUpdate {
+                    network,
+                    theta,
+                    rule,
+                };
+                (Update::PerParameter(Box::new(update)), false)
+            }
         };
         let shape = |dims: &Vec<usize>| Shape::new(dims, factored_dims(dims));
         let shapes: Vec<Shape> = self.shapes.iter().map(shape).collect();
@@ -380,7 +394,7 @@ impl Case {
     }
 
     /// Returns the memory after each step, and where everything is in it.
-    fn run<const H: usize>(&self, start: &Reference<H>, threads: Threads) -> (Vec<Memory>, Places) {
+    fn run(&self, start: &Reference, threads: Threads) -> (Vec<Memory>, Places) {
         let spec = |dims: &Vec<usize>| Spec {
             dims: dims.clone(),
             factored: factored_dims(dims),
@@ -431,7 +445,7 @@ impl Case {
             learners,
         };
         let theta = match &start.update {
-            Update::PerParameter(weights, _) => theta::values(weights),
+            Update::PerParameter(update) => update.theta.clone(),
             Update::Adam(_) => vec![],
         };
         let slots: Vec<Slots> = tensors.iter().map(|place| place.slots).collect();

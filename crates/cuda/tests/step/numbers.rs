@@ -1,5 +1,6 @@
 //! Pseudo-random numbers, and the types of 16 bits.
 
+use half::{bf16, f16};
 use lopt_cuda::Number;
 
 /// Numbers in \[−1, 1) from a linear congruential generator.
@@ -27,44 +28,18 @@ impl Numbers {
     }
 }
 
-/// The value of a finite f16 or bf16.
+/// The value of an f16 or bf16.
 pub fn value(number: Number, bits: u16) -> f32 {
-    if number == Number::BF16 {
-        return f32::from_bits(u32::from(bits) << 16);
+    match number {
+        Number::BF16 => bf16::from_bits(bits).to_f32(),
+        _ => f16::from_bits(bits).to_f32(),
     }
-    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
-    let magnitude = match exponent {
-        0 => fraction * 2f64.powi(-24),
-        _ => (1024.0 + fraction) * 2f64.powi(exponent - 25),
-    };
-    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
-    (sign * magnitude) as f32
 }
 
-/// The nearest f16 or bf16, of two equally near ones the even, by search. The first that stands
-/// for infinity counts as the next power of two.
+/// The nearest f16 or bf16, of two equally near ones the even.
 pub fn nearest(number: Number, x: f32) -> u16 {
-    let infinity = if number == Number::F16 {
-        0x7C00
-    } else {
-        0x7F80
-    };
-    let magnitude = f64::from(x.abs());
-    let of = |bits: u16| match bits {
-        bits if bits < infinity => f64::from(value(number, bits)),
-        _ => 2.0 * 2f64.powi(if number == Number::F16 { 15 } else { 127 }),
-    };
-    let (mut low, mut high) = (0, infinity);
-    while high - low > 1 {
-        let middle = low + (high - low) / 2;
-        if of(middle) <= magnitude {
-            low = middle;
-        } else {
-            high = middle;
-        }
+    match number {
+        Number::BF16 => bf16::from_f32(x).to_bits(),
+        _ => f16::from_f32(x).to_bits(),
     }
-    let (below, above) = (magnitude - of(low), of(high) - magnitude);
-    let up = above < below || (above == below && low % 2 == 1);
-    let sign = if x.is_sign_negative() { 0x8000 } else { 0 };
-    sign | if up { high } else { low }
 }

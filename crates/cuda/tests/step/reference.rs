@@ -3,7 +3,7 @@
 use lopt_cuda::{Adam, PerParameter};
 use lopt_kernels::{
     Isa, adam, one_thread,
-    per_param::{Factored, Formula, Scratch, Shape, State, Weights, update},
+    per_param::{Factored, Formula, Network, Scratch, Shape, State},
 };
 use lopt_online_scale::FusedScale;
 
@@ -21,14 +21,21 @@ pub struct Values {
 }
 
 /// An optimizer with its θ.
-pub enum Update<const H: usize> {
-    PerParameter(Box<Weights<H>>, PerParameter),
+pub enum Update {
+    PerParameter(Box<PerParameterUpdate>),
     Adam(Adam),
 }
 
+pub struct PerParameterUpdate {
+    pub network: Network,
+    /// θ as the kernels of CUDA read it.
+    pub theta: Vec<f32>,
+    pub rule: PerParameter,
+}
+
 /// A network in training.
-pub struct Reference<const H: usize> {
-    pub update: Update<H>,
+pub struct Reference {
+    pub update: Update,
     pub scale: FusedScale,
     pub shapes: Vec<Shape>,
     pub values: Vec<Values>,
@@ -38,7 +45,7 @@ pub struct Reference<const H: usize> {
     pub skipped: u64,
 }
 
-impl<const H: usize> Reference<H> {
+impl Reference {
     /// Takes a step, or skips it if a gradient has an entry that is not finite or above 1e18.
     pub fn step(&mut self, learning_rate: f32, grads: &[Option<Vec<f32>>]) {
         if grads.iter().flatten().any(|g| invalid(g) > 0) {
@@ -58,14 +65,15 @@ impl<const H: usize> Reference<H> {
             let g = self.scale.gradient(g);
             let (p, slots) = (&mut values.p, &mut values.scale);
             let (target, _) = self.scale.target(index, p, slots);
-            match &self.update {
+            match &mut self.update {
                 Update::Adam(constants) => {
                     let constants = adam_at(constants, self.step, learning_rate);
                     let (m, v) = (&mut values.momentum, &mut values.rms);
                     adam(isa, &constants, target, g, m, v);
                 }
-                Update::PerParameter(weights, rule) => {
-                    let (formula, seen) = formula_at(rule, self.step, learning_rate);
+                Update::PerParameter(update) => {
+                    let (formula, seen) = formula_at(&update.rule, self.step, learning_rate);
+                    update.network.set_step(seen);
                     let factored = match self.shapes[index] {
                         Shape::Diagonal(_) => Factored::Diagonal(&mut values.diagonal),
                         Shape::Factored(_) => Factored::RowCol {
@@ -78,20 +86,11 @@ impl<const H: usize> Reference<H> {
                         rms: &mut values.rms,
                         factored,
                     };
-                    let (bias, shape) = (weights.bias_at(seen), &self.shapes[index]);
+                    let (shape, run) = (&self.shapes[index], &one_thread);
                     let scratch = &mut scratch;
-                    update(
-                        isa,
-                        &one_thread,
-                        weights,
-                        &formula,
-                        &bias,
-                        shape,
-                        target,
-                        g,
-                        state,
-                        scratch,
-                    );
+                    update
+                        .network
+                        .update(isa, run, &formula, shape, target, g, state, scratch);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! With the feature `cuda`: the kernels compiled to PTX by nvcc, the compiler that the build of
+//! With the feature `ptx`: the kernels compiled to PTX by nvcc, the compiler that the build of
 //! candle needs too.
 
 use std::{
@@ -11,6 +11,9 @@ use std::{
     process::Command,
 };
 
+#[path = "src/sources.rs"]
+mod sources;
+
 /// The compute capability of an A100, the least that the kernels are compiled for. The driver
 /// translates the PTX for the GPU at hand, and keeps the result on disk.
 const ARCHITECTURE: &str = "compute_80";
@@ -19,8 +22,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     for variable in ["NVCC", "CUDA_HOME", "CUDA_PATH"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
-    println!("cargo::rerun-if-changed=build.rs");
-    if env::var_os("CARGO_FEATURE_CUDA").is_none() {
+    for path in ["build.rs", "kernels", "src/sources.rs"] {
+        println!("cargo::rerun-if-changed={path}");
+    }
+    if env::var_os("CARGO_FEATURE_PTX").is_none() {
         return Ok(());
     }
     let folder = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
@@ -28,10 +33,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn compile(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
-    fs::write(from, lopt_cuda::source())?;
+    fs::write(from, sources::source())?;
     for compiler in compilers() {
         let mut command = Command::new(&compiler);
-        command.args(lopt_cuda::OPTIONS).arg("-ptx");
+        command.args(sources::OPTIONS).arg("-ptx");
         command.arg(format!("-arch={ARCHITECTURE}"));
         let output = match command.arg("-o").arg(to).arg(from).output() {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,

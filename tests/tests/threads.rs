@@ -1,5 +1,5 @@
-//! Tensors of a million elements and more, whose steps are shared by several threads: the same bits for any
-//! number of threads, and the values of the candle-op path.
+//! Steps that several threads share: the same bits for any number of threads, and the values of the
+//! candle-op path.
 
 use std::num::NonZeroUsize;
 
@@ -11,15 +11,19 @@ use lopt_tests::{flat, relative_error};
 
 use crate::contract::random;
 
-/// Matrices of both orders, others with dimensions before, between and after the two largest, fewer
-/// rows than parts, and a vector.
-const SHAPES: [&[usize]; 6] = [
+/// Large tensors, which are divided: matrices of both orders, others with dimensions before, between and
+/// after the two largest, fewer rows than parts, and a vector. Small ones, which are not.
+const SHAPES: [&[usize]; 10] = [
     &[1024, 1030],
     &[2100, 500],
     &[512, 3, 256, 3],
     &[3, 3, 400, 301],
     &[7, 150_000],
     &[(1 << 20) + 77],
+    &[400, 300],
+    &[300],
+    &[],
+    &[3, 2, 40],
 ];
 
 fn tensors(seed: u64, scale: f32) -> Vec<Tensor> {
@@ -45,6 +49,7 @@ fn optimizers() -> Vec<(&'static str, Box<dyn Optimizer>)> {
     let mut rng = Streams::new(1).stream(Purpose::ThetaInit, 0, 0, 0);
     vec![
         ("star", Box::new(Star::pretrained())),
+        ("adam", Box::new(Adam::new(0.01))),
         (
             "star per tensor",
             Box::new(Star::init(config, 1.0, &mut rng).unwrap()),
@@ -116,4 +121,39 @@ fn bad_gradients_are_refused() {
             .unwrap_err();
         assert!(error.to_string().contains("p0"), "{error}");
     }
+}
+
+/// Parameters that are views of one tensor, and gradients that are other parameters: each step reads what
+/// was there before it, and no thread waits for another one forever.
+#[test]
+fn tensors_may_share_memory() {
+    let (both, apart) = (
+        random(&[2, 200, 300], 0, 0, 0.3),
+        random(&[200, 300], 0, 1, 0.3),
+    );
+    let optimizer = Star::pretrained();
+    let views = || (0..2).map(|index| both.get(index).unwrap());
+    let step = |tensors: Vec<Tensor>, grads: &[Tensor], threads| {
+        let named = tensors.into_iter().enumerate();
+        let params = Params::new(named.map(|(index, p)| (format!("p{index}"), p))).unwrap();
+        let mut fused = Fused::new(&optimizer, &params).unwrap().unwrap();
+        fused.use_workers(Workers::new(NonZeroUsize::new(threads)));
+        let grads = Grads::new(grads.iter().cloned().map(Some).collect());
+        let context = StepContext::new(0, 1.0);
+        fused.step(&optimizer, &context, &params, &grads).unwrap();
+        params.tensors().iter().flat_map(flat).collect::<Vec<_>>()
+    };
+    let copied = |tensors: &[Tensor]| -> Vec<Tensor> {
+        tensors
+            .iter()
+            .map(|tensor| tensor.copy().unwrap())
+            .collect()
+    };
+    let all: Vec<Tensor> = views().chain([apart]).collect();
+    let turned = [&all[1], &all[2], &all[0]].map(Tensor::clone);
+    let expected = step(copied(&all), &copied(&turned), 1);
+    let own = copied(&all);
+    let turned_own = [&own[1], &own[2], &own[0]].map(Tensor::clone);
+    assert!(step(own, &turned_own, 3) == expected);
+    assert!(step(all, &turned, 3) == expected);
 }
