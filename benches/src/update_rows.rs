@@ -49,17 +49,34 @@ pub fn by_instance(rounds: usize) -> Vec<Row> {
     rows
 }
 
-/// A step of 10 million parameters on two threads, with its checks of gradients: the efficiency is the
-/// time on one thread over twice that on two.
+/// A step of 5 or 10 million parameters on two threads, with its checks of gradients: the efficiency is
+/// the time on one thread over twice that on two.
 pub fn threads(rounds: usize) -> Vec<Row> {
     let [.., layers] = four_sizes();
     let matrix = Tensors {
         name: "one matrix",
         shapes: vec![vec![3200, 3200]],
     };
+    // Six transformer blocks of width 256; no tensor is large enough to be divided.
+    let block: [&[usize]; 10] = [
+        &[256, 768],
+        &[768],
+        &[256, 256],
+        &[256],
+        &[256, 1024],
+        &[1024],
+        &[1024, 256],
+        &[256],
+        &[256],
+        &[256],
+    ];
+    let blocks = Tensors {
+        name: "six transformer blocks",
+        shapes: (0..6).flat_map(|_| block).map(<[usize]>::to_vec).collect(),
+    };
     let star = Star::pretrained();
     let mut rows = vec![];
-    for tensors in [layers, matrix] {
+    for tensors in [layers, matrix, blocks] {
         let steps = |threads| {
             let (params, grads) = tensors.random();
             let fused = Fused::new(&star, &params).expect("a state");

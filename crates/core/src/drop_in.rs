@@ -109,11 +109,11 @@ impl<O: Optimizer> DropIn<O> {
         }
         let mut backend = Chosen::new(&config.optimizer, &params)?.into_backend();
         backend.use_workers(config.workers);
-        // Gradients that are summed, scaled or clipped are in f32.
-        let as_they_are =
+        // A backend takes gradients of other types only if nothing sums, scales or clips them.
+        let untouched =
             config.accumulate == 1 && config.loss_scale.is_none() && config.clip.is_none();
         let mut rounded = None;
-        if as_they_are && vars.iter().any(|(_, var)| var.dtype() != dtype) {
+        if untouched && vars.iter().any(|(_, var)| var.dtype() != dtype) {
             let views = vars.iter().map(|(_, var)| var.as_detached_tensor());
             let views = params.with_tensors(views.collect())?;
             rounded = backend.round_to(&params, &views)?.then_some(views);
@@ -262,6 +262,7 @@ impl<O: Optimizer> DropIn<O> {
         if self.rounded.is_none() || self.special_rules().next().is_some() {
             self.refresh_copies()?;
         }
+        // Copies need gradients of their own type, or of the type that the backend takes.
         let as_they_are = self.accumulate == 1
             && self.scaling.is_none()
             && self.clip.is_none()

@@ -23,9 +23,8 @@ pub trait FusedUpdate: Send + Sync {
     /// The instruction set of its kernels: "avx512", "avx2" or "portable".
     fn kernel(&self) -> &'static str;
 
-    /// From now on, divides the work on a large tensor among these threads too, which also observe and
-    /// update several tensors at the same time; by default, only the calling thread is used. Results do
-    /// not depend on the number of threads.
+    /// From now on, divides the work on a large tensor among these threads; by default, it does not.
+    /// Results do not depend on the number of threads.
     fn use_workers(&mut self, _: Workers) {}
 
     /// Reads the gradient of parameter `index` before the step begins, for values that depend on
@@ -284,7 +283,7 @@ impl Backend for Fused {
         self.update.set_theta(values)
     }
 
-    /// Does not allocate unless a gradient is not contiguous.
+    /// On one thread, allocates only if a gradient is not contiguous or shares memory with a parameter.
     fn step(
         &mut self,
         _: &dyn Optimizer,

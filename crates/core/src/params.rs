@@ -212,8 +212,8 @@ pub(crate) fn check_kind(name: &str, param: &Tensor, grad: &Tensor) -> Result<()
     Ok(())
 }
 
-/// Where parameters are in memory: tensors share memory if one is a view of the other, or both are views
-/// of a third one.
+/// Where parameters are in memory, as long as they live: tensors share memory if one is a view of the
+/// other, or both are views of a third one.
 #[derive(Debug, Default)]
 pub struct Places(Vec<usize>);
 
@@ -231,7 +231,7 @@ impl Places {
     }
 
     /// Whether no two parameters share their memory.
-    pub fn are_distinct(&self) -> bool {
+    pub(crate) fn are_distinct(&self) -> bool {
         self.0.windows(2).all(|pair| pair[0] != pair[1])
     }
 }

@@ -38,12 +38,18 @@ impl Workers {
         self.threads.get()
     }
 
-    /// Runs `job` on one of the threads, where calls of [`Workers::each`] need not wake it. The threads
-    /// are started once and wait between calls.
+    /// Runs `job` on one of the threads, and returns its result. Within the job, [`Workers::each`] begins
+    /// at once; elsewhere it first wakes one of the threads. Jobs of several callers run one after
+    /// another.
     pub fn within<R: Send>(&self, job: impl FnOnce() -> R + Send) -> R {
         match pool(self.threads()) {
-            Some(pool) => pool.install(job),
-            None => job(),
+            Some(pool) if pool.threads.current_thread_index().is_none() => {
+                // Else a thread that waits for parts of one job could begin the other, and wait there for
+                // memory that it has locked itself.
+                let _turn = pool.turn.lock().unwrap_or_else(PoisonError::into_inner);
+                pool.threads.install(job)
+            }
+            _ => job(),
         }
     }
 
@@ -56,15 +62,17 @@ impl Workers {
                 .for_each(job);
         };
         let others = self.threads().min(count).saturating_sub(1);
-        match pool(self.threads()).filter(|_| others > 0) {
-            Some(pool) => pool.scope(|scope| {
+        if others == 0 || pool(self.threads()).is_none() {
+            return work();
+        }
+        self.within(|| {
+            rayon::scope(|scope| {
                 for _ in 0..others {
                     scope.spawn(|_| work());
                 }
                 work();
-            }),
-            None => work(),
-        }
+            });
+        });
     }
 
     /// [`Workers::each`] for jobs that may fail; returns the error of the lowest number.
@@ -133,21 +141,28 @@ impl Workers {
     }
 }
 
-/// The waiting threads of this number that all [`Workers`] of the process share; `None` for one thread, or
-/// if the system refuses to start more.
-fn pool(threads: usize) -> Option<&'static ThreadPool> {
-    static POOLS: Mutex<BTreeMap<usize, Option<&'static ThreadPool>>> = Mutex::new(BTreeMap::new());
+/// Threads that are started once and wait between jobs.
+struct Pool {
+    threads: ThreadPool,
+    /// Held by the caller whose job runs.
+    turn: Mutex<()>,
+}
+
+/// The threads of this number, which all [`Workers`] of the process share; `None` for one thread, or if the
+/// system refuses to start more.
+fn pool(threads: usize) -> Option<&'static Pool> {
+    static POOLS: Mutex<BTreeMap<usize, Option<&'static Pool>>> = Mutex::new(BTreeMap::new());
     if threads <= 1 {
         return None;
     }
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     let start = || {
         let named = |index| format!("lopt worker {index}");
-        let pool = rayon::ThreadPoolBuilder::new()
+        let builder = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(named);
-        let pool = pool.build().ok()?;
-        Some(&*Box::leak(Box::new(pool)))
+        let (threads, turn) = (builder.build().ok()?, Mutex::new(()));
+        Some(&*Box::leak(Box::new(Pool { threads, turn })))
     };
     *pools.entry(threads).or_insert_with(start)
 }

@@ -165,7 +165,7 @@ impl Device for Cuda {
         // gradients, contiguous tensors with the type and the number of elements that the plan was made
         // for (`OnDevice::step` checks that). The tests run the kernels on a CPU and show that they stay
         // within this memory. Nothing else writes it meanwhile: candle works in the same stream, and
-        // a gradient shares no memory with its parameter.
+        // no gradient shares memory with a parameter.
         unsafe { builder.launch(config) }.w()?;
         Ok(())
     }

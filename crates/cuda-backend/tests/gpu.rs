@@ -220,6 +220,29 @@ fn views_and_other_devices() {
     }
 }
 
+/// Each gradient is the other parameter. The kernels update both together, and read what was there before.
+#[test]
+fn gradients_may_be_other_parameters() {
+    let _one = ONE_AT_A_TIME.lock();
+    let (device, subject) = (gpu(), pretrained());
+    let on_host = params(&[&[30, 40], &[30, 40]]);
+    let turned = |params: &Params| {
+        let [a, b] = params.tensors() else {
+            panic!("two parameters")
+        };
+        Grads::new(vec![Some(b.clone()), Some(a.clone())])
+    };
+    let step = |grads: &dyn Fn(&Params) -> Grads| {
+        let params = on(&device, &on_host);
+        let mut backend = start(&subject, &params);
+        let grads = grads(&params);
+        subject.train(&mut *backend, &params, &grads).unwrap();
+        flat(params.tensors())
+    };
+    let apart = step(&|_| grads_on(&device, &turned(&on_host)));
+    assert_eq!(step(&turned), apart);
+}
+
 fn drop_in(device: &Device) -> (DropIn<Star>, Var) {
     let values = subject::tensor(&[5, 3], 0, 0);
     let var = Var::from_tensor(&values.to_device(device).unwrap()).unwrap();

@@ -29,6 +29,8 @@
 //! The arithmetic is that of `lopt-kernels`. Its source compiles for a CPU too, where the tests run
 //! it in the order of this plan and compare.
 //!
+//! With the feature `ptx`, the build script compiles the kernels with nvcc.
+//!
 //! The crate has no `unsafe` code and does not launch anything: `lopt-cuda-backend` does.
 
 pub mod bytes;

@@ -12,19 +12,19 @@
 
 mod accumulate;
 mod apply;
+mod decoded;
 mod diagonal;
 pub mod features;
 mod formula;
 mod large;
 mod lines;
-mod network;
 mod scaled;
 mod side;
 pub mod theta;
 
+pub use decoded::Decoded;
 pub use formula::{Exponent, Formula};
 pub use lines::Shape;
-pub use network::Network;
 pub use theta::Weights;
 
 use crate::{
@@ -67,7 +67,7 @@ pub struct Scratch {
     parts: large::PartSums,
 }
 
-/// [`Network::update`]; `bias` is [`Weights::bias_at`] the step.
+/// [`Decoded::update`]; `bias` is [`Weights::bias_at`] the step.
 #[allow(clippy::too_many_arguments)]
 fn update<const H: usize>(
     isa: Isa,

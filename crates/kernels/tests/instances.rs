@@ -7,7 +7,7 @@ use lopt_kernels::{
     Adam, Gradient, Isa, Target, UpdateSum, adam, inner_products,
     mlp::{Activation, Layer, Mlp, Workspace},
     one_thread,
-    per_param::{Exponent, Factored, Formula, Network, Scratch, Shape, State, Weights},
+    per_param::{Decoded, Exponent, Factored, Formula, Scratch, Shape, State, Weights},
 };
 
 /// Of the largest entry.
@@ -148,12 +148,7 @@ fn formulas() -> Vec<Formula> {
 }
 
 /// Two steps from a state in the middle of training; the parameters, then the slots.
-fn steps(
-    isa: Isa,
-    mut network: Network,
-    formula: &Formula,
-    (dims, factored): Dims,
-) -> Vec<Vec<f32>> {
+fn steps(isa: Isa, mut theta: Decoded, formula: &Formula, (dims, factored): Dims) -> Vec<Vec<f32>> {
     let shape = Shape::new(dims, factored);
     let n = shape.elements();
     let mut numbers = Numbers(n as u64);
@@ -186,9 +181,9 @@ fn steps(
             rms: &mut rms,
             factored,
         };
-        network.set_step(t);
+        theta.set_step(t);
         let (target, scratch) = (target(&mut p, &mut sum, t), &mut scratch);
-        network.update(isa, &one_thread, formula, &shape, target, g, state, scratch);
+        theta.update(isa, &one_thread, formula, &shape, target, g, state, scratch);
     }
     // The sum with the parameters: a single small update has a larger relative error.
     vec![[p, sum].concat(), momentum, rms, row, col, diagonal]
@@ -253,17 +248,20 @@ fn inner_products_are_sums_of_products() {
 }
 
 /// The formulas that are run; under Miri the first and the last switch every term both ways.
-fn per_parameter_updates(network: impl Into<Network>, dims: &[Dims]) {
-    let network = network.into();
+fn per_parameter_updates<const H: usize>(dims: &[Dims])
+where
+    Decoded: From<Weights<H>>,
+{
+    let theta = Decoded::from(weights());
     let every = if cfg!(miri) { 3 } else { 1 };
     for formula in formulas().iter().step_by(every) {
         for &dims in dims {
-            let steps = |isa| steps(isa, network.clone(), formula, dims);
+            let steps = |isa| steps(isa, theta.clone(), formula, dims);
             let portable = steps(Isa::PORTABLE);
             assert!(portable.iter().flatten().all(|x| x.is_finite()));
             for isa in others() {
                 for (ours, portable) in steps(isa).iter().zip(&portable) {
-                    let what = format!("{isa}, {:?}, {formula:?}", dims.0);
+                    let what = format!("{isa}, hidden {H}, {:?}, {formula:?}", dims.0);
                     same(&what, ours, portable);
                 }
             }
@@ -273,14 +271,14 @@ fn per_parameter_updates(network: impl Into<Network>, dims: &[Dims]) {
 
 #[test]
 fn per_parameter_updates_are_the_same_for_all() {
-    per_parameter_updates(weights::<4>(), &SHAPES);
+    per_parameter_updates::<4>(&SHAPES);
 }
 
 #[test]
 fn per_parameter_updates_of_wider_networks_are_the_same_for_all() {
-    per_parameter_updates(weights::<8>(), &SHAPES[..5]);
-    per_parameter_updates(weights::<16>(), &SHAPES[2..5]);
-    per_parameter_updates(weights::<32>(), &SHAPES[2..5]);
+    per_parameter_updates::<8>(&SHAPES[..5]);
+    per_parameter_updates::<16>(&SHAPES[2..5]);
+    per_parameter_updates::<32>(&SHAPES[2..5]);
 }
 
 /// The loss and the gradient; parameters lie as weight, bias, weight, bias.

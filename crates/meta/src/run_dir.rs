@@ -252,6 +252,11 @@ impl RunDir {
         let name = checkpoint_name(outer.step);
         let path = self.path.join("checkpoints").join(name);
         file::write(&path, CHECKPOINT, &description, &tensors)?;
+        self.remove_old_checkpoints(keep)
+    }
+
+    /// Removes all checkpoints but the newest `keep`.
+    pub(crate) fn remove_old_checkpoints(&self, keep: usize) -> Result<()> {
         let mut all = self.checkpoints()?;
         all.truncate(all.len().saturating_sub(keep));
         for (_, old) in all {

@@ -378,6 +378,8 @@ impl Trainer {
             observer.on_step(&progress);
         }
         if let Some(run) = &self.run {
+            // Also after a kill between the last checkpoint and the removal of older ones.
+            run.remove_old_checkpoints(self.config.checkpoint.keep)?;
             run.save_last(&self.theta())?;
         }
         Ok(true)

@@ -3,7 +3,7 @@
 use lopt_cuda::{Hidden, PerParameter};
 use lopt_cuda_backend::Kernels;
 
-use crate::{Rule, accumulators::factored_dims, fused::WIDTHS};
+use crate::{Rule, accumulators::factored_dims, fused::no_kernel};
 
 /// Returns the kernels of a rule with θ, or why there are none.
 pub fn kernels(rule: &impl Rule, sizes: &[usize], theta: &[f32]) -> Result<Kernels, String> {
@@ -13,10 +13,7 @@ pub fn kernels(rule: &impl Rule, sizes: &[usize], theta: &[f32]) -> Result<Kerne
         [_, first, second, _] if first == second => Hidden::of(first),
         _ => None,
     };
-    let hidden = hidden.ok_or_else(|| {
-        let hidden = rule.hidden();
-        format!("its hidden layers are {hidden:?}, and kernels take two of {WIDTHS}")
-    })?;
+    let hidden = hidden.ok_or_else(|| no_kernel(rule.hidden()))?;
     let heads = rule.heads();
     if lopt_cuda::theta::decoded(theta, hidden, heads).is_none() {
         return Err(format!(

@@ -8,14 +8,18 @@ use std::{
 use lopt_core::{Error, FusedUpdate, Result, StepContext, Workers};
 use lopt_kernels::{
     Isa, Run,
-    per_param::{Factored, Formula, Network, Scratch, Shape, State},
+    per_param::{Decoded, Factored, Formula, Scratch, Shape, State},
 };
 use lopt_online_scale::FusedScale;
 
 use crate::{Rule, accumulators::factored_dims};
 
-/// The hidden-layer widths for which there are kernels.
-pub const WIDTHS: &str = "4, 8, 16 or 32";
+/// Says that there are no kernels for these hidden layers.
+pub fn no_kernel(hidden: &[usize]) -> String {
+    let [first @ .., last] = Decoded::WIDTHS.map(|width| width.to_string());
+    let widths = first.join(", ");
+    format!("its hidden layers are {hidden:?}, and kernels take two of {widths} or {last}")
+}
 
 /// Returns the fused update of a rule, or why there is no kernel for the rule or its MLP.
 pub fn by<R: Rule>(
@@ -27,16 +31,14 @@ pub fn by<R: Rule>(
 ) -> Result<Box<dyn FusedUpdate>, String> {
     let formula = rule.formula(&StepContext::new(0, 1.0));
     let formula = formula.ok_or("its rule has no formula for the kernels")?;
-    let hidden = rule.hidden();
-    let no_kernel =
-        || format!("its hidden layers are {hidden:?}, and kernels take two of {WIDTHS}");
+    let no_kernel = || no_kernel(rule.hidden());
     let &[_, width, second, heads] = sizes else {
         return Err(no_kernel());
     };
-    if width != second || !Network::WIDTHS.contains(&width) {
+    if width != second || !Decoded::WIDTHS.contains(&width) {
         return Err(no_kernel());
     }
-    let network = Network::decode(width, theta, heads)
+    let theta = Decoded::decode(width, theta, heads)
         .ok_or_else(|| format!("its MLP has {heads} outputs, and kernels take at most 3"))?;
     let shape = |dims: &Vec<usize>| Shape::new(dims, factored_dims(dims));
     Ok(Box::new(FusedRule {
@@ -44,7 +46,7 @@ pub fn by<R: Rule>(
         workers: Workers::ONE,
         rule: rule.clone(),
         sizes: [width, heads],
-        network,
+        theta,
         formula,
         shapes: shapes.iter().map(shape).collect(),
         scale: FusedScale::new(isa, rule.online_scale(), shapes.len()),
@@ -72,7 +74,7 @@ struct FusedRule<R> {
     rule: R,
     /// The width of the hidden layers and the number of outputs.
     sizes: [usize; 2],
-    network: Network,
+    theta: Decoded,
     /// That of the current step.
     formula: Formula,
     shapes: Vec<Shape>,
@@ -97,7 +99,7 @@ impl<R: Rule> FusedUpdate for FusedRule<R> {
 
     fn begin_step(&mut self, context: &StepContext, network: &mut [Vec<f32>]) {
         self.scale.begin_step(network);
-        self.network.set_step(self.rule.seen_step(context.step));
+        self.theta.set_step(self.rule.seen_step(context.step));
         if let Some(formula) = self.rule.formula(context) {
             self.formula = formula;
         }
@@ -121,7 +123,7 @@ impl<R: Rule> FusedUpdate for FusedRule<R> {
         let free = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let mut scratch = free().pop().unwrap_or_default();
         let scratch_of_thread = &mut scratch;
-        self.network.update(
+        self.theta.update(
             self.isa,
             run,
             formula,
@@ -136,7 +138,7 @@ impl<R: Rule> FusedUpdate for FusedRule<R> {
 
     fn set_theta(&mut self, values: &[f32]) -> Result<()> {
         let [width, heads] = self.sizes;
-        self.network = Network::decode(width, values, heads).ok_or_else(|| {
+        self.theta = Decoded::decode(width, values, heads).ok_or_else(|| {
             let (kind, count) = (R::KIND, values.len());
             Error::Mismatch(format!("θ of this `{kind}` cannot have {count} values"))
         })?;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    assert_same_run,
+    assert_same_run, checkpoints,
     common::{fail, fail_of, lopt, signal, succeed, tiny},
     metrics, reference, unfinished,
 };
@@ -154,6 +154,22 @@ fn kill_9_at_any_moment_loses_nothing() {
         assert_eq!(unfinished(&victim.run()), 0);
         kills_in_steps >= 6
     });
+}
+
+/// A run that was killed after its last checkpoint, before it removed older ones, removes them when it is
+/// resumed.
+#[test]
+fn old_checkpoints_are_removed_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = reference(folder.path(), &[]);
+    let killed = folder.path().join("killed");
+    succeed(folder.path(), &tiny("killed", &[]));
+    let (_, newest) = checkpoints(&killed).pop_last().unwrap();
+    let old = killed.join("checkpoints/step-00000001.safetensors");
+    fs::write(old, newest).unwrap();
+    fs::remove_file(killed.join("theta.safetensors")).unwrap();
+    succeed(folder.path(), &["meta-train", "--resume", "killed"]);
+    assert_same_run(&run, &killed, "after a kill");
 }
 
 /// Ctrl-C saves the last step and says how to resume.

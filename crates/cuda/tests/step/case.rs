@@ -10,7 +10,7 @@ use lopt_cuda::{
 };
 use lopt_kernels::{
     Isa,
-    per_param::{Network, Shape, Weights},
+    per_param::{Decoded, Shape, Weights},
 };
 use lopt_online_scale::{FusedScale, OnlineScale};
 
@@ -67,11 +67,11 @@ fn factored_dims(dims: &[usize]) -> Option<(usize, usize)> {
     }
 }
 
-/// A θ for the kernels of this width: as `lopt-kernels` and as CUDA's read it.
-fn theta_of(hidden: Hidden) -> (Network, Vec<f32>) {
-    fn both<const H: usize>(weights: Weights<H>) -> (Network, Vec<f32>)
+/// A θ for the kernels of this width: as those of `lopt-kernels` and those of CUDA read it.
+fn theta_of(hidden: Hidden) -> (Decoded, Vec<f32>) {
+    fn both<const H: usize>(weights: Weights<H>) -> (Decoded, Vec<f32>)
     where
-        Network: From<Weights<H>>,
+        Decoded: From<Weights<H>>,
     {
         let values = theta::values(&weights);
         (weights.into(), values)
@@ -326,10 +326,10 @@ impl Case {
         let (update, is_adam) = match &self.optimizer.rule {
             Rule::Adam(adam) => (Update::Adam(adam.clone()), true),
             Rule::PerParameter(rule) => {
-                let (network, theta) = theta_of(rule.hidden);
+                let (decoded, theta) = theta_of(rule.hidden);
                 let rule = rule.clone();
                 let update = PerParameterUpdate {
-                    network,
+                    decoded,
                     theta,
                     rule,
                 };

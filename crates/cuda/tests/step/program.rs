@@ -37,8 +37,10 @@ impl Program {
         let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
         let mut command = Command::new(&compiler);
         command.args(["-std=c++17", "-ffp-contract=off", "-fno-strict-aliasing"]);
-        // Else each fused multiply-add is a call.
-        command.arg("-march=native");
+        if cfg!(target_arch = "x86_64") {
+            // Else each fused multiply-add is a call.
+            command.arg("-march=native");
+        }
         command.args(["-Wall", "-Wextra", "-Werror", "-pthread"]);
         command.args(options);
         let output = command.arg(main).arg("-o").arg(&path).output();

@@ -3,7 +3,7 @@
 use lopt_cuda::{Adam, PerParameter};
 use lopt_kernels::{
     Isa, adam, one_thread,
-    per_param::{Factored, Formula, Network, Scratch, Shape, State},
+    per_param::{Decoded, Factored, Formula, Scratch, Shape, State},
 };
 use lopt_online_scale::FusedScale;
 
@@ -27,7 +27,7 @@ pub enum Update {
 }
 
 pub struct PerParameterUpdate {
-    pub network: Network,
+    pub decoded: Decoded,
     /// θ as the kernels of CUDA read it.
     pub theta: Vec<f32>,
     pub rule: PerParameter,
@@ -73,7 +73,7 @@ impl Reference {
                 }
                 Update::PerParameter(update) => {
                     let (formula, seen) = formula_at(&update.rule, self.step, learning_rate);
-                    update.network.set_step(seen);
+                    update.decoded.set_step(seen);
                     let factored = match self.shapes[index] {
                         Shape::Diagonal(_) => Factored::Diagonal(&mut values.diagonal),
                         Shape::Factored(_) => Factored::RowCol {
@@ -89,7 +89,7 @@ impl Reference {
                     let (shape, run) = (&self.shapes[index], &one_thread);
                     let scratch = &mut scratch;
                     update
-                        .network
+                        .decoded
                         .update(isa, run, &formula, shape, target, g, state, scratch);
                 }
             }

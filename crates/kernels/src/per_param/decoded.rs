@@ -9,7 +9,7 @@ use super::{Formula, Scratch, Shape, State, theta::Weights, update};
 /// Its methods are not generic, so that the kernels are compiled in this crate only, and not again in
 /// every crate that calls them.
 #[derive(Clone, Debug)]
-pub struct Network(Width);
+pub struct Decoded(Width);
 
 #[derive(Clone, Debug)]
 enum Width {
@@ -35,7 +35,7 @@ impl<const H: usize> From<Weights<H>> for Box<Timed<H>> {
 
 macro_rules! from_weights {
     ($($width:ident $hidden:literal),*) => {$(
-        impl From<Weights<$hidden>> for Network {
+        impl From<Weights<$hidden>> for Decoded {
             fn from(weights: Weights<$hidden>) -> Self {
                 Self(Width::$width(weights.into()))
             }
@@ -45,12 +45,12 @@ macro_rules! from_weights {
 
 from_weights!(H4 4, H8 8, H16 16, H32 32);
 
-impl Network {
+impl Decoded {
     /// The widths of hidden layers for which there are kernels.
     pub const WIDTHS: [usize; 4] = [4, 8, 16, 32];
 
     /// Decodes θ with [`Weights::decode`], for step 0. Returns `None` if `hidden` is not one of
-    /// [`Network::WIDTHS`] or θ cannot be decoded.
+    /// [`Decoded::WIDTHS`] or θ cannot be decoded.
     pub fn decode(hidden: usize, theta: &[f32], heads: usize) -> Option<Self> {
         match hidden {
             4 => Weights::<4>::decode(theta, heads).map(Self::from),
