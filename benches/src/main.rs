@@ -13,7 +13,7 @@ use anyhow::Result;
 use candle_nn::{AdamW, ParamsAdamW};
 use clap::Parser;
 use lopt_benches::{drop_in::Training, inner::NETWORKS, timing::medians, updates::star};
-use lopt_core::{DropInConfig, Workers};
+use lopt_core::DropInConfig;
 use lopt_star::StarOptimizer;
 use table::{Row, Target};
 
@@ -71,24 +71,18 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A training step of candle's MNIST example, with all of candle's threads for both optimizers; STAR's
-/// own step takes one thread or all.
-fn drop_in(rounds: usize) -> Result<[Row; 3]> {
-    let with = |workers| {
-        let config = DropInConfig::new(star());
-        Training::<StarOptimizer>::new(DropInConfig { workers, ..config })
-    };
-    let (mut one, mut all) = (with(Workers::ONE)?, with(Workers::new(None))?);
+/// A training step of candle's MNIST example, with all of candle's threads for both optimizers.
+fn drop_in(rounds: usize) -> Result<[Row; 2]> {
+    let config = DropInConfig::new(star());
+    let mut star = Training::<StarOptimizer>::new(config)?;
     let mut adam_w = Training::<AdamW>::new(ParamsAdamW::default())?;
-    let path = one.optimizer().path();
-    one.step()?;
-    all.step()?;
+    let path = star.optimizer().path();
+    star.step()?;
     adam_w.step()?;
-    let [one, all, theirs] = medians(
+    let [ours, theirs] = medians(
         rounds,
         [
-            &mut || one.step().expect("the first step succeeded"),
-            &mut || all.step().expect("the first step succeeded"),
+            &mut || star.step().expect("the first step succeeded"),
             &mut || adam_w.step().expect("the first step succeeded"),
         ],
     );
@@ -97,13 +91,7 @@ fn drop_in(rounds: usize) -> Result<[Row; 3]> {
         Row::new(format!("{work}: candle's AdamW"), 1e3 * theirs, "ms"),
         Row::new(
             format!("{work}: drop-in STAR, {path}"),
-            one / theirs,
-            "× AdamW",
-        )
-        .target(Target::AtMost(1.1)),
-        Row::new(
-            format!("{work}: drop-in STAR on all threads, {path}"),
-            all / theirs,
+            ours / theirs,
             "× AdamW",
         )
         .target(Target::AtMost(1.1)),

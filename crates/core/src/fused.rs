@@ -10,7 +10,7 @@ use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Tensor};
 use crate::{
     Backend, Error, GradSource, Optimizer, Params, Places, Result, Slot, State, StepContext,
     Workers,
-    params::{check_values, check_values_on, with_values},
+    params::{LARGE, check_values, check_values_on, with_values},
 };
 
 /// The update of one optimizer on f32 slices, with decoded θ.
@@ -23,9 +23,12 @@ pub trait FusedUpdate: Send + Sync {
     /// The instruction set of its kernels: "avx512", "avx2" or "portable".
     fn kernel(&self) -> &'static str;
 
-    /// From now on, divides the work on a large tensor among these threads; by default, it does not.
-    /// Results do not depend on the number of threads.
-    fn use_workers(&mut self, _: Workers) {}
+    /// From now on, divides the work on a tensor of 2²⁰ elements or more among these threads, and returns
+    /// them. By default, returns the calling thread alone, as an update should that memory bandwidth
+    /// limits. Results do not depend on the number of threads.
+    fn use_workers(&mut self, _: Workers) -> Workers {
+        Workers::ONE
+    }
 
     /// Reads the gradient of parameter `index` before the step begins, for values that depend on
     /// the gradients of all tensors. All gradients have been checked, so the step will be taken.
@@ -188,13 +191,14 @@ impl Fused {
         Ok(())
     }
 
-    /// The threads for a step: one if they would have too little to do, or if parameters share memory,
-    /// which one thread at a time can change.
-    fn workers(&self) -> Workers {
+    /// The threads that update several tensors below [`LARGE`] at the same time: one if they have too
+    /// little to do, or if parameters share memory, which one thread at a time can change.
+    fn workers_for_small(&self) -> Workers {
         /// Fewer elements are updated before other threads would begin.
-        const LARGE: usize = 1 << 16;
-        let large = || self.sizes.iter().sum::<usize>() >= LARGE;
-        match self.workers.threads() > 1 && large() && self.places.are_distinct() {
+        const ENOUGH: usize = 1 << 16;
+        let small = self.sizes.iter().filter(|size| **size < LARGE);
+        let enough = || small.sum::<usize>() >= ENOUGH;
+        match self.workers.threads() > 1 && enough() && self.places.are_distinct() {
             true => self.workers,
             false => Workers::ONE,
         }
@@ -202,22 +206,22 @@ impl Fused {
 
     /// Checks the values of the gradients, calls [`FusedUpdate::observe`] for each of them, begins the
     /// step and updates every parameter that has one.
-    fn update_all(
-        &mut self,
-        workers: Workers,
-        context: &StepContext,
-        params: &Params,
-    ) -> Result<()> {
+    fn update_all(&mut self, context: &StepContext, params: &Params) -> Result<()> {
+        let workers = self.workers_for_small();
         let (grads, slots) = (&self.grads, &self.slots);
+        let is_large = |index: &usize| self.sizes[*index] >= LARGE;
+        // All threads divide one large tensor after another, each of which stays in their cache.
         let with_gradient = |job: &(dyn Fn(usize, &Tensor) -> Result<()> + Sync)| {
-            workers.try_each(grads.len(), |index| match &grads[index] {
-                Some(g) => job(index, g),
-                None => Ok(()),
+            let job = |index: usize| grads[index].as_ref().map_or(Ok(()), |g| job(index, g));
+            (0..grads.len()).filter(is_large).try_for_each(job)?;
+            workers.try_each(grads.len(), |index| match is_large(&index) {
+                true => Ok(()),
+                false => job(index),
             })
         };
         with_gradient(&|index, g| {
             let name = &params.names()[index];
-            read_values(g, |g| check_values_on(workers, name, g))?
+            read_values(g, |g| check_values_on(self.workers, name, g))?
         })?;
         let update = &self.update;
         with_gradient(&|index, g| {
@@ -250,8 +254,7 @@ impl Backend for Fused {
     }
 
     fn use_workers(&mut self, workers: Workers) {
-        self.workers = workers;
-        self.update.use_workers(workers);
+        self.workers = self.update.use_workers(workers);
     }
 
     fn steps(&self) -> u64 {
@@ -298,10 +301,7 @@ impl Backend for Fused {
         }
         grads.check_kinds(params)?;
         let held = self.hold(params, grads);
-        let updated = held.and_then(|()| {
-            let workers = self.workers();
-            workers.within(|| self.update_all(workers, context, params))
-        });
+        let updated = held.and_then(|()| self.update_all(context, params));
         self.grads.clear();
         updated?;
         self.step += 1;

@@ -7,6 +7,9 @@ use candle_core::{CpuStorage, DType, Storage, Tensor, Var, backprop::GradStore};
 
 use crate::{Error, GradSource, Result, Workers};
 
+/// A tensor of this many elements or more is divided among threads.
+pub(crate) const LARGE: usize = 1 << 20;
+
 /// The largest accepted magnitude of a gradient entry; larger squares can overflow f32.
 const LARGEST_GRADIENT: f64 = 1e18;
 
@@ -263,8 +266,6 @@ pub(crate) fn check_values(name: &str, grad: &[f32]) -> Result<()> {
 
 /// [`check_values`], of a large gradient on all threads.
 pub(crate) fn check_values_on(workers: Workers, name: &str, grad: &[f32]) -> Result<()> {
-    /// Fewer elements are read before other threads would begin.
-    const LARGE: usize = 1 << 20;
     let threads = workers.threads();
     if threads > 1 && grad.len() >= LARGE {
         let end = |part: usize| part * grad.len() / threads;

@@ -38,22 +38,8 @@ impl Workers {
         self.threads.get()
     }
 
-    /// Runs `job` on one of the threads, and returns its result. Within the job, [`Workers::each`] begins
-    /// at once; elsewhere it first wakes one of the threads. Jobs of several callers run one after
-    /// another.
-    pub fn within<R: Send>(&self, job: impl FnOnce() -> R + Send) -> R {
-        match pool(self.threads()) {
-            Some(pool) if pool.threads.current_thread_index().is_none() => {
-                // Else a thread that waits for parts of one job could begin the other, and wait there for
-                // memory that it has locked itself.
-                let _turn = pool.turn.lock().unwrap_or_else(PoisonError::into_inner);
-                pool.threads.install(job)
-            }
-            _ => job(),
-        }
-    }
-
-    /// Runs `job` for each number from 0 to `count` − 1. Jobs may be short, and may call `each` again.
+    /// Runs `job` for each number from 0 to `count` − 1. The threads are started once and wait between
+    /// calls, so jobs may be short; the calling thread is one of them.
     pub fn each(&self, count: usize, job: &(dyn Fn(usize) + Sync)) {
         let next = AtomicUsize::new(0);
         let work = || {
@@ -62,17 +48,15 @@ impl Workers {
                 .for_each(job);
         };
         let others = self.threads().min(count).saturating_sub(1);
-        if others == 0 || pool(self.threads()).is_none() {
-            return work();
-        }
-        self.within(|| {
-            rayon::scope(|scope| {
+        match pool(others) {
+            Some(pool) => pool.in_place_scope(|scope| {
                 for _ in 0..others {
                     scope.spawn(|_| work());
                 }
                 work();
-            });
-        });
+            }),
+            None => work(),
+        }
     }
 
     /// [`Workers::each`] for jobs that may fail; returns the error of the lowest number.
@@ -141,28 +125,21 @@ impl Workers {
     }
 }
 
-/// Threads that are started once and wait between jobs.
-struct Pool {
-    threads: ThreadPool,
-    /// Held by the caller whose job runs.
-    turn: Mutex<()>,
-}
-
-/// The threads of this number, which all [`Workers`] of the process share; `None` for one thread, or if the
-/// system refuses to start more.
-fn pool(threads: usize) -> Option<&'static Pool> {
-    static POOLS: Mutex<BTreeMap<usize, Option<&'static Pool>>> = Mutex::new(BTreeMap::new());
-    if threads <= 1 {
+/// The waiting threads of this number that all [`Workers`] of the process share; `None` for no thread, or
+/// if the system refuses to start them.
+fn pool(threads: usize) -> Option<&'static ThreadPool> {
+    static POOLS: Mutex<BTreeMap<usize, Option<&'static ThreadPool>>> = Mutex::new(BTreeMap::new());
+    if threads == 0 {
         return None;
     }
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     let start = || {
         let named = |index| format!("lopt worker {index}");
-        let builder = rayon::ThreadPoolBuilder::new()
+        let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(named);
-        let (threads, turn) = (builder.build().ok()?, Mutex::new(()));
-        Some(&*Box::leak(Box::new(Pool { threads, turn })))
+        let pool = pool.build().ok()?;
+        Some(&*Box::leak(Box::new(pool)))
     };
     *pools.entry(threads).or_insert_with(start)
 }
@@ -186,15 +163,11 @@ mod tests {
         for threads in [1, 2, 8] {
             let workers = Workers::new(NonZeroUsize::new(threads));
             for count in [0, 1, 7, 100] {
-                let times: Vec<_> = (0..3 * count).map(|_| AtomicUsize::new(0)).collect();
-                let parts = |index: usize| {
-                    workers.each(3, &|part| {
-                        times[3 * index + part].fetch_add(1, Ordering::Relaxed);
-                    });
-                };
-                workers.each(count, &parts);
-                workers.within(|| workers.each(count, &parts));
-                assert!(times.iter().all(|times| times.load(Ordering::Relaxed) == 2));
+                let times: Vec<_> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+                workers.each(count, &|index| {
+                    times[index].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(times.iter().all(|times| times.load(Ordering::Relaxed) == 1));
             }
         }
     }

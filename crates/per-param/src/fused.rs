@@ -88,9 +88,10 @@ impl<R: Rule> FusedUpdate for FusedRule<R> {
         self.isa.name()
     }
 
-    fn use_workers(&mut self, workers: Workers) {
+    fn use_workers(&mut self, workers: Workers) -> Workers {
         self.workers = workers;
         self.scale.use_workers(workers);
+        workers
     }
 
     fn observe(&self, index: usize, g: &[f32], slots: &mut [Vec<f32>]) {

@@ -129,10 +129,10 @@ pub struct DropInConfig<O> {
     pub accumulate: u64,
     /// A factor of the loss for gradients in f16. Default: none.
     pub loss_scale: Option<LossScale>,
-    /// The threads of the CPU kernels, which update several tensors at the same time, and parts of a
-    /// tensor with a million or more elements (STAR and the blackbox). Steps of fewer than 65,536
-    /// elements stay on the calling thread. Results do not depend on the number of threads. Default:
-    /// [`Workers::ONE`].
+    /// The threads of the CPU kernels of STAR and the blackbox, which update several tensors at the same
+    /// time, and the parts of a tensor with a million or more elements. Steps of fewer than 65,536
+    /// elements stay on the calling thread, and those of Adam, which memory bandwidth limits. Results do
+    /// not depend on the number of threads. Default: [`Workers::ONE`].
     pub workers: Workers,
 }
 
