@@ -5,6 +5,7 @@ mod case;
 mod machine;
 mod numbers;
 mod program;
+mod ptx;
 mod reference;
 
 use case::{Case, gradients};
