@@ -14,10 +14,6 @@ use std::{
 #[path = "src/sources.rs"]
 mod sources;
 
-/// The compute capability of an A100, the least that the kernels are compiled for. The driver
-/// translates the PTX for the GPU at hand, and keeps the result on disk.
-const ARCHITECTURE: &str = "compute_80";
-
 fn main() -> Result<(), Box<dyn Error>> {
     for variable in ["NVCC", "CUDA_HOME", "CUDA_PATH"] {
         println!("cargo::rerun-if-env-changed={variable}");
@@ -37,7 +33,7 @@ fn compile(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
     for compiler in compilers() {
         let mut command = Command::new(&compiler);
         command.args(sources::OPTIONS).arg("-ptx");
-        command.arg(format!("-arch={ARCHITECTURE}"));
+        command.arg(format!("-arch={}", sources::ARCHITECTURE));
         let output = match command.arg("-o").arg(to).arg(from).output() {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             output => output?,

@@ -19,7 +19,8 @@ pub trait Backend: Send + Sync {
     /// The number of steps taken so far, including [`Backend::skipped_steps`].
     fn steps(&self) -> u64;
 
-    /// From now on, divides its work among these threads, if the backend runs CPU kernels. Results do not depend on the number of threads.
+    /// From now on, divides its work among these threads, if the backend runs CPU kernels. Results do
+    /// not depend on the number of threads.
     fn use_workers(&mut self, _: Workers) {}
 
     /// Allows the backend to skip steps with an invalid gradient from now on, without an error, if

@@ -109,20 +109,11 @@ impl<O: Optimizer> DropIn<O> {
         }
         let mut backend = Chosen::new(&config.optimizer, &params)?.into_backend();
         backend.use_workers(config.workers);
-        // A backend takes gradients of other types only if nothing sums, scales or clips them.
-        let untouched =
-            config.accumulate == 1 && config.loss_scale.is_none() && config.clip.is_none();
-        let mut rounded = None;
-        if untouched && vars.iter().any(|(_, var)| var.dtype() != dtype) {
-            let views = vars.iter().map(|(_, var)| var.as_detached_tensor());
-            let views = params.with_tensors(views.collect())?;
-            rounded = backend.round_to(&params, &views)?.then_some(views);
-        }
         // With a loss scale, each skipped step must be known.
         if config.non_finite == NonFinite::Skip && config.loss_scale.is_none() {
             backend.allow_skipping();
         }
-        let drop_in = Self {
+        let mut drop_in = Self {
             optimizer: config.optimizer,
             non_finite: config.non_finite,
             schedule: config.schedule,
@@ -133,7 +124,7 @@ impl<O: Optimizer> DropIn<O> {
             scaling: config.loss_scale.map(Scaling::new),
             vars: vars.into_iter().map(|(_, var)| var).collect(),
             values,
-            rounded,
+            rounded: None,
             params,
             group_of,
             backend,
@@ -141,6 +132,12 @@ impl<O: Optimizer> DropIn<O> {
             named: true,
             skipped_steps: 0,
         };
+        if drop_in.leaves_gradients() && drop_in.copies().next().is_some() {
+            let views = drop_in.vars.iter().map(|var| var.as_detached_tensor());
+            let views = drop_in.params.with_tensors(views.collect())?;
+            let rounds = drop_in.backend.round_to(&drop_in.params, &views)?;
+            drop_in.rounded = rounds.then_some(views);
+        }
         tracing::info!("{} steps by {}", drop_in.optimizer.kind(), drop_in.path());
         Ok(drop_in)
     }
@@ -240,6 +237,11 @@ impl<O: Optimizer> DropIn<O> {
         Ok(slots.chain(copies).chain(pending).sum())
     }
 
+    /// Whether nothing sums, scales or clips gradients, which needs them in the type of the values.
+    fn leaves_gradients(&self) -> bool {
+        self.accumulate == 1 && self.scaling.is_none() && self.clip.is_none()
+    }
+
     /// The variables that have a copy, with it.
     fn copies(&self) -> impl Iterator<Item = (usize, &Var)> {
         let copied = |index: &usize| self.vars[*index].dtype() != self.values[*index].dtype();
@@ -263,10 +265,7 @@ impl<O: Optimizer> DropIn<O> {
             self.refresh_copies()?;
         }
         // Copies need gradients of their own type, or of the type that the backend takes.
-        let as_they_are = self.accumulate == 1
-            && self.scaling.is_none()
-            && self.clip.is_none()
-            && self.copies().next().is_none();
+        let as_they_are = self.leaves_gradients() && self.copies().next().is_none();
         let taken = match as_they_are {
             true => {
                 let vars = self.vars.clone();

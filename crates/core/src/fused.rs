@@ -140,11 +140,9 @@ impl Fused {
     }
 
     fn take(&mut self, state: &State) -> Result<()> {
-        let slots = state.slots.iter().map(|slots| values_of(slots));
-        let slots = slots
-            .map(|slots| Ok(Mutex::new(slots?)))
-            .collect::<Result<_>>()?;
-        (self.network, self.slots) = (values_of(&state.network)?, slots);
+        let slots = |slots: &Vec<Slot>| Ok(Mutex::new(values_of(slots)?));
+        let slots: Result<_> = state.slots.iter().map(slots).collect();
+        (self.network, self.slots) = (values_of(&state.network)?, slots?);
         self.step = state.step;
         Ok(())
     }
@@ -211,29 +209,30 @@ impl Fused {
         let (grads, slots) = (&self.grads, &self.slots);
         let is_large = |index: &usize| self.sizes[*index] >= LARGE;
         // All threads divide one large tensor after another, each of which stays in their cache.
-        let with_gradient = |job: &(dyn Fn(usize, &Tensor) -> Result<()> + Sync)| {
-            let job = |index: usize| grads[index].as_ref().map_or(Ok(()), |g| job(index, g));
+        let with_gradient = |job: &(dyn Fn(usize, &[f32]) -> Result<()> + Sync)| {
+            // Reading locks the gradient while the job runs.
+            let job = |index: usize| match &grads[index] {
+                Some(g) => read_values(g, |g| job(index, g))?,
+                None => Ok(()),
+            };
             (0..grads.len()).filter(is_large).try_for_each(job)?;
             workers.try_each(grads.len(), |index| match is_large(&index) {
                 true => Ok(()),
                 false => job(index),
             })
         };
-        with_gradient(&|index, g| {
-            let name = &params.names()[index];
-            read_values(g, |g| check_values_on(self.workers, name, g))?
-        })?;
+        with_gradient(&|index, g| check_values_on(self.workers, &params.names()[index], g))?;
         let update = &self.update;
         with_gradient(&|index, g| {
-            read_values(g, |g| update.observe(index, g, &mut locked(&slots[index])))
+            update.observe(index, g, &mut locked(&slots[index]));
+            Ok(())
         })?;
         self.update.begin_step(context, &mut self.network);
         let update = &self.update;
         with_gradient(&|index, g| {
             let p = &params.tensors()[index];
             let slots = &mut locked(&slots[index]);
-            // Reading locks the gradient while the parameter is written.
-            read_values(g, |g| in_place(p, |p| update.update(index, p, g, slots)))?
+            in_place(p, |p| update.update(index, p, g, slots))
         })
     }
 }

@@ -45,8 +45,8 @@ pub mod tiling;
 pub use fleet::{FleetLaunch, FleetPlaces, FleetPlan};
 pub use optimizer::{Adam, Hidden, Optimizer, PerParameter, Rule, Scale};
 pub use plan::{Launch, NetworkSlots, Number, Plan, Slots, Spec, Unplanned};
-pub use sources::{OPTIONS, source};
+pub use sources::{ARCHITECTURE, OPTIONS, source};
 
-/// [`source`] compiled for a GPU of compute capability 8.0 or newer.
+/// [`source`] compiled for [`ARCHITECTURE`] and newer ones.
 #[cfg(feature = "ptx")]
 pub const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/lopt.ptx"));

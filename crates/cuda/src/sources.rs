@@ -26,6 +26,10 @@ const FILES: [&str; 18] = [
 /// source says so, and square roots and quotients are correctly rounded, which is the default.
 pub const OPTIONS: [&str; 2] = ["-std=c++17", "-fmad=false"];
 
+/// The compute capability of an A100, the least that the kernels are compiled for. The driver
+/// translates the PTX for the GPU at hand, and keeps the result on disk.
+pub const ARCHITECTURE: &str = "compute_80";
+
 /// Returns all headers and kernels as one file, for a compiler without access to the others.
 pub fn source() -> String {
     let lines = FILES.iter().flat_map(|text| text.lines());

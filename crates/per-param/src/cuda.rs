@@ -3,7 +3,11 @@
 use lopt_cuda::{Hidden, PerParameter};
 use lopt_cuda_backend::Kernels;
 
-use crate::{Rule, accumulators::factored_dims, fused::no_kernel};
+use crate::{
+    Rule,
+    accumulators::factored_dims,
+    fused::{no_kernel, too_many_outputs},
+};
 
 /// Returns the kernels of a rule with θ, or why there are none.
 pub fn kernels(rule: &impl Rule, sizes: &[usize], theta: &[f32]) -> Result<Kernels, String> {
@@ -16,9 +20,7 @@ pub fn kernels(rule: &impl Rule, sizes: &[usize], theta: &[f32]) -> Result<Kerne
     let hidden = hidden.ok_or_else(|| no_kernel(rule.hidden()))?;
     let heads = rule.heads();
     if lopt_cuda::theta::decoded(theta, hidden, heads).is_none() {
-        return Err(format!(
-            "its MLP has {heads} outputs, and kernels take at most 3"
-        ));
+        return Err(too_many_outputs(heads));
     }
     let rule_of_kernels = PerParameter {
         hidden,

@@ -21,6 +21,11 @@ pub fn no_kernel(hidden: &[usize]) -> String {
     format!("its hidden layers are {hidden:?}, and kernels take two of {widths} or {last}")
 }
 
+/// Says that there are no kernels for this many outputs.
+pub fn too_many_outputs(heads: usize) -> String {
+    format!("its MLP has {heads} outputs, and kernels take at most 3")
+}
+
 /// Returns the fused update of a rule, or why there is no kernel for the rule or its MLP.
 pub fn by<R: Rule>(
     isa: Isa,
@@ -38,8 +43,7 @@ pub fn by<R: Rule>(
     if width != second || !Decoded::WIDTHS.contains(&width) {
         return Err(no_kernel());
     }
-    let theta = Decoded::decode(width, theta, heads)
-        .ok_or_else(|| format!("its MLP has {heads} outputs, and kernels take at most 3"))?;
+    let theta = Decoded::decode(width, theta, heads).ok_or_else(|| too_many_outputs(heads))?;
     let shape = |dims: &Vec<usize>| Shape::new(dims, factored_dims(dims));
     Ok(Box::new(FusedRule {
         isa,
@@ -59,9 +63,7 @@ pub fn by<R: Rule>(
 pub fn warn_once(kind: &str, than: &str, reason: &str) {
     static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let message = format!("`{kind}` runs in candle ops, {than}: {reason}");
-    let mut warned = WARNED
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
     if !warned.contains(&message) {
         tracing::warn!("{message}");
         warned.insert(message);
@@ -123,7 +125,6 @@ impl<R: Rule> FusedUpdate for FusedRule<R> {
         let run: Run = &|count, job| self.workers.each(count, job);
         let free = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let mut scratch = free().pop().unwrap_or_default();
-        let scratch_of_thread = &mut scratch;
         self.theta.update(
             self.isa,
             run,
@@ -132,7 +133,7 @@ impl<R: Rule> FusedUpdate for FusedRule<R> {
             target,
             g,
             state,
-            scratch_of_thread,
+            &mut scratch,
         );
         free().push(scratch);
     }

@@ -194,7 +194,7 @@ fn replace<T, const N: usize>(values: &mut [T], bytes: &[u8], from: fn([u8; N]) 
     }
 }
 
-/// The values of a tensor, one after another.
+/// The bytes of a tensor's values.
 fn content<T: WithDType, const N: usize>(
     tensor: &Tensor,
     bytes: fn(T) -> [u8; N],

@@ -1,17 +1,8 @@
 //! The kernels by NVIDIA's compiler, where there is one: `NVCC`, else `nvcc` on the path.
 
-use std::{
-    ffi::{OsStr, OsString},
-    fs,
-    io::ErrorKind,
-    path::Path,
-    process::Command,
-};
+use std::{ffi::OsString, fs, io::ErrorKind, process::Command};
 
-use lopt_cuda::{OPTIONS, source};
-
-/// The architecture for which the build script compiles them.
-const ARCHITECTURE: &str = "compute_80";
+use lopt_cuda::{ARCHITECTURE, OPTIONS, source};
 
 /// Each kernel, by the names of the launches.
 fn kernels() -> Vec<String> {
@@ -27,6 +18,7 @@ fn kernels() -> Vec<String> {
     of_fleet.chain(one).chain(losses).collect()
 }
 
+/// All kernels are there, and no sum depends on the order of threads.
 #[test]
 fn kernels_compile_to_ptx() {
     let given = std::env::var_os("NVCC");
@@ -39,18 +31,12 @@ fn kernels_compile_to_ptx() {
         output => output.unwrap_or_else(|error| panic!("NVCC={compiler:?}: {error}")),
     };
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("lopt.cu"), source()).unwrap();
-    check(&compiler, folder.path());
-}
-
-/// Compiles the kernels, and checks that all are there, and that no sum depends on the order of threads.
-fn check(compiler: &OsStr, folder: &Path) {
-    let to = folder.join("lopt.ptx");
-    let mut command = Command::new(compiler);
+    let [from, to] = ["lopt.cu", "lopt.ptx"].map(|name| folder.path().join(name));
+    fs::write(&from, source()).unwrap();
+    let mut command = Command::new(&compiler);
     command.args(OPTIONS).arg(format!("-arch={ARCHITECTURE}"));
     command.args(["-ptx", "-Werror", "all-warnings", "-o"]);
-    command.arg(&to).arg(folder.join("lopt.cu"));
-    let output = command.output().unwrap();
+    let output = command.arg(&to).arg(&from).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     let ptx = fs::read_to_string(&to).unwrap();
