@@ -15,14 +15,15 @@ use std::{
 mod sources;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=build.rs");
+    if env::var_os("CARGO_FEATURE_PTX").is_none() {
+        return Ok(());
+    }
     for variable in ["NVCC", "CUDA_HOME", "CUDA_PATH"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
-    for path in ["build.rs", "kernels", "src/sources.rs"] {
+    for path in ["kernels", "src/sources.rs"] {
         println!("cargo::rerun-if-changed={path}");
-    }
-    if env::var_os("CARGO_FEATURE_PTX").is_none() {
-        return Ok(());
     }
     let folder = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     compile(&folder.join("lopt.cu"), &folder.join("lopt.ptx"))

@@ -10,21 +10,17 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::lopt::{cargo, exit_code, root};
+use crate::lopt::{cargo, exit_code, metadata, root};
 
 /// The libraries that candle is linked with; one takes the place of all.
 const LIBRARIES: [&str; 6] = ["cuda", "cudart", "cublas", "cublasLt", "curand", "nvrtc"];
 /// What that one is called when a program starts.
 const LIBRARY: &str = "libcuda.so.1";
 
-/// The packages that run on a GPU, with the feature for it.
-pub const ON_A_GPU: [&str; 8] = [
-    "--package",
-    "lopt-cuda-backend",
-    "--package",
-    "lopt",
-    "--package",
-    "lopt-eval",
+/// The whole workspace with the features for a GPU. A few packages would compile dependencies again with the
+/// features that they alone require.
+pub const ON_A_GPU: [&str; 3] = [
+    "--workspace",
     "--features",
     "lopt-cuda-backend/cuda,lopt/cuda,lopt-eval/cuda",
 ];
@@ -41,9 +37,6 @@ const TESTS: [&str; 8] = [
     "--example",
     "gpu_suites",
 ];
-
-/// A warning is an error.
-const STRICT: [&str; 2] = ["--config", r#"build.rustflags=["-D", "warnings"]"#];
 
 /// Runs the tests, and returns their exit code.
 pub fn check() -> Result<ExitCode> {
@@ -62,8 +55,7 @@ pub fn check() -> Result<ExitCode> {
     if !fetched.context("cannot run cargo")?.success() {
         return skipped("because their dependencies cannot be fetched");
     }
-    let folder = root().join("target/cuda-stand-in");
-    let driver = folder.join("driver");
+    let driver = root().join("target/cuda-stand-in");
     fs::create_dir_all(&driver).with_context(|| driver.display().to_string())?;
     build_driver(&driver)?;
     let test = [&["test"], &ON_A_GPU[..], &TESTS].concat();
@@ -71,25 +63,22 @@ pub fn check() -> Result<ExitCode> {
         "$ cargo {}  # on a stand-in for the CUDA driver",
         test.join(" ")
     );
-    let mut command = on_stand_in(&folder, &driver)?;
-    let status = command.args(STRICT).args(test).status();
+    let status = on_stand_in(&driver)?.args(test).status();
     Ok(exit_code(status.context("cannot run cargo")?))
 }
 
-/// Cargo with a folder of its own, because a build with this compiler has no kernels. Nothing is
-/// optimized: that would take longer than the tests.
-fn on_stand_in(folder: &Path, driver: &Path) -> Result<Command> {
-    let compiler = tests().join("driver/nvcc");
+/// Cargo with the stand-ins. What depends on the feature is not optimized, which would take longer than the
+/// tests; the other dependencies are those of all tests. In the workspace a warning is an error.
+fn on_stand_in(driver: &Path) -> Result<Command> {
+    let stand_ins = tests().join("driver");
     let mut command = cargo();
     command.current_dir(root());
-    command
-        .env("CARGO_TARGET_DIR", folder)
-        .env("NVCC", compiler);
-    command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "0");
-    for package in with_profile()? {
+    for package in not_optimized()? {
         let setting = format!("profile.dev.package.{package:?}.opt-level=0");
         command.args(["--config", &setting]);
     }
+    command.env("NVCC", stand_ins.join("nvcc"));
+    command.env("RUSTC_WORKSPACE_WRAPPER", stand_ins.join("strict-rustc"));
     command.env("CUDARC_CUDA_VERSION", "13000");
     command.env("CUDA_COMPUTE_CAP", "80");
     command.env("LOPT_CUDA_LOG", driver.join("log"));
@@ -99,20 +88,15 @@ fn on_stand_in(folder: &Path, driver: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// The packages that the workspace compiles with settings of their own.
-fn with_profile() -> Result<Vec<String>> {
-    let path = root().join("Cargo.toml");
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let manifest: toml::Table = text.parse().context("Cargo.toml is not valid TOML")?;
-    let mut table = Some(&manifest);
-    for key in ["profile", "dev", "package"] {
-        table = table.and_then(|table| table.get(key)?.as_table());
-    }
-    Ok(table
-        .into_iter()
-        .flat_map(toml::Table::keys)
-        .cloned()
-        .collect())
+/// The packages of the workspace, and those of candle.
+fn not_optimized() -> Result<Vec<String>> {
+    let metadata = metadata(&["--no-deps"])?;
+    let packages = metadata["packages"].as_array().context("no packages")?;
+    let ours = packages
+        .iter()
+        .filter_map(|package| package["name"].as_str());
+    let all = ours.chain(["candle-core", "candle-nn"]);
+    Ok(all.map(str::to_owned).collect())
 }
 
 /// The list of folders in a variable, with one before them.

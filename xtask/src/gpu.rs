@@ -40,7 +40,7 @@ const TARGETS: [&str; 8] = [
 /// Builds the tests, the measuring programs and `lopt` with the feature `cuda`, and packs them with the
 /// script that runs there.
 pub fn run() -> Result<ExitCode> {
-    let arguments = [ON_A_GPU, TARGETS].concat();
+    let arguments = [&ON_A_GPU[..], &TARGETS].concat();
     let paths = match built(&arguments, &PROGRAMS.map(|(_, name)| name))? {
         Ok(paths) => paths,
         Err(code) => return Ok(code),

@@ -52,6 +52,10 @@ pub struct Args {
     /// rates from 1e-7 to 1]
     #[arg(long, value_name = "RATE", value_parser = learning_rate)]
     adam_learning_rate: Vec<f64>,
+    /// Train only the learned optimizers, for their losses and divergence over many seeds: nothing that
+    /// they are compared with.
+    #[arg(long, conflicts_with_all = ["adam_learning_rate", "reuse"])]
+    no_baselines: bool,
     /// Folder for the results. The same command resumes there after an interruption.
     /// [default: eval/SUITE-CHECKSUM]
     #[arg(long, value_name = "DIR")]
@@ -77,10 +81,15 @@ fn learning_rate(text: &str) -> Result<f64, String> {
 pub fn run(args: Args) -> Result<bool> {
     one_process()?;
     let mut contenders = contenders(&args)?;
-    contenders.extend(untuned());
+    if !args.no_baselines {
+        contenders.extend(untuned());
+    }
     let device = args.compute.device()?;
     let mut settings = Settings::new(args.suite, args.seeds, program(&provenance()), &contenders);
     settings.groups = args.group.clone();
+    if args.no_baselines {
+        settings.tuned.clear();
+    }
     if !args.adam_learning_rate.is_empty() {
         let tuned = settings.tuned.iter_mut();
         for adam in tuned.filter(|tuning| tuning.baseline == Baseline::Adam) {
@@ -108,7 +117,10 @@ pub fn run(args: Args) -> Result<bool> {
         estimate => estimate?,
     };
     eprintln!("{}", announcement(&estimate, workers.threads()));
-    eprintln!("final training losses, with those of Adam at its best learning rate:");
+    match args.no_baselines {
+        true => eprintln!("final training losses:"),
+        false => eprintln!("final training losses, with those of Adam at its best learning rate:"),
+    }
     let bar = Mutex::new(EvaluationBar::new(&estimate));
     let reports = evaluate(evaluation, &mut store, &|event| {
         let mut bar = bar.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,8 +135,13 @@ pub fn run(args: Args) -> Result<bool> {
     write_reports(&summary, &out)?;
     pages::save(&pages::of_evaluation(&summary), &out)?;
     table::print(&summary);
+    let losses = if args.no_baselines {
+        ""
+    } else {
+        ", losses.svg"
+    };
     println!(
-        "report.json, report.csv, losses.svg and curves/*.svg: {}",
+        "report.json, report.csv{losses} and curves/*.svg: {}",
         out.display()
     );
     pages::announce(&out);

@@ -20,19 +20,21 @@ pub fn print(summary: &Summary) {
             println!("{table}\n");
         }
     }
-    explain(&explanation(settings));
-    println!("{}", speed_ups(summary));
-    explain(&speed_up_explanation());
-    println!("{}", versus(summary, |versus| optional(versus.loss_ratio)));
-    explain(
-        "Final training loss over that of each tuned baseline: interquartile mean over tasks; \
-         below 1 the optimizer is better.",
-    );
-    println!("{}", versus(summary, |versus| share(versus.share_below)));
-    explain(
-        "Share of tasks on which the mean final training loss is below that of each tuned \
-         baseline. For the groups alone, see report.json.",
-    );
+    explain(&tasks_explanation(settings));
+    println!("{}", groups(summary));
+    explain(&groups_explanation(settings));
+    if !settings.tuned.is_empty() {
+        println!("{}", versus(summary, |versus| optional(versus.loss_ratio)));
+        explain(
+            "Final training loss over that of each tuned baseline: interquartile mean over tasks; \
+             below 1 the optimizer is better.",
+        );
+        println!("{}", versus(summary, |versus| share(versus.share_below)));
+        explain(
+            "Share of tasks on which the mean final training loss is below that of each tuned \
+             baseline. For the groups alone, see report.json.",
+        );
+    }
     let examples = summary.tasks.iter().filter_map(|task| match task.outcome {
         Outcome::Done { examples, .. } => Some((task.entry.task.data(), examples)),
         Outcome::Skipped { .. } => None,
@@ -50,29 +52,37 @@ pub fn print(summary: &Summary) {
 }
 
 /// What the columns of a task's table are.
-pub fn explanation(settings: &Settings) -> String {
+pub fn tasks_explanation(settings: &Settings) -> String {
     let (seeds, horizons) = (settings.seeds, settings.adam_horizons);
-    format!(
+    let all = format!(
         "final, mean: training loss of the last {FINAL_PERCENT} % of the steps, of all steps; mean over \
-         {}. speed-up: steps that tuned Adam needs to reach the optimizer's final training \
-         loss, over the optimizer's steps; ≥{horizons}: Adam does not reach it in {horizons} times \
-         the steps. diverged: number of diverged runs, of {seeds}. Tuned baselines use the learning \
-         rate with the lowest final loss on each task ({}); *: at an end of the grid. adamw: weight \
-         decay 0.01, warm-up over 5 % of the steps, cosine decay. sgd: momentum 0.9, cosine decay.",
+         {}. diverged: number of diverged runs, of {seeds}.",
         count(seeds, "seed"),
+    );
+    if settings.tuned.is_empty() {
+        return all;
+    }
+    format!(
+        "{all} speed-up: steps that tuned Adam needs to reach the optimizer's final training loss, over \
+         the optimizer's steps; ≥{horizons}: Adam does not reach it in {horizons} times the steps. Tuned \
+         baselines use the learning rate with the lowest final loss on each task ({}); *: at an end of \
+         the grid. adamw: weight decay 0.01, warm-up over 5 % of the steps, cosine decay. sgd: momentum \
+         0.9, cosine decay.",
         grids(settings),
     )
 }
 
 /// What the columns of a group's table are.
-pub fn speed_up_explanation() -> String {
+pub fn groups_explanation(settings: &Settings) -> String {
+    let all = "diverged: number of diverged training runs, of all.";
+    if settings.tuned.is_empty() {
+        return all.to_owned();
+    }
+    let cap = SpeedUp::CAP;
     format!(
-        "speed-up over tuned Adam: interquartile mean over the tasks of a group. at most {}: larger \
-         ones count as {}. ≥: a lower bound, because Adam never reaches the loss on some tasks. \
-         diverged: number of diverged training runs, of all. […]: 95 % bootstrap intervals over the \
-         seeds of each task; none with one seed.",
-        SpeedUp::CAP,
-        SpeedUp::CAP,
+        "speed-up over tuned Adam: interquartile mean over the tasks of a group. at most {cap}: larger \
+         ones count as {cap}. ≥: a lower bound, because Adam never reaches the loss on some tasks. {all} \
+         […]: 95 % bootstrap intervals over the seeds of each task; none with one seed.",
     )
 }
 
@@ -106,10 +116,11 @@ fn of_task(outcome: &Outcome) -> Option<Table> {
         "diverged",
         "speed-up",
     ];
-    let mut table = Table::new(header, 1);
+    let columns = header.len() - usize::from(tuned.is_empty());
+    let mut table = Table::new(header.into_iter().take(columns), 1);
     for result in results {
-        let name = optimizer(result, tuned);
-        table.row([name].into_iter().chain(numbers(result)));
+        let row = [optimizer(result, tuned)].into_iter();
+        table.row(row.chain(numbers(result)).take(columns));
     }
     Some(table)
 }
@@ -187,10 +198,14 @@ pub fn diverged(of: &GroupSummary) -> String {
 }
 
 /// A row with the name of each group, and one for each optimizer in it.
-fn speed_ups(summary: &Summary) -> Table {
+fn groups(summary: &Summary) -> Table {
     let capped = format!("at most {}", SpeedUp::CAP);
-    let header = ["optimizer", "speed-up", &capped, "diverged"];
-    let mut table = Table::new(header, 1);
+    let header = ["optimizer", "diverged", "speed-up", &capped];
+    let columns = match summary.settings.tuned.is_empty() {
+        true => 2,
+        false => header.len(),
+    };
+    let mut table = Table::new(header.into_iter().take(columns), 1);
     let mut last = "";
     let tasks = |group: &str| {
         let of_group = summary.groups.iter().find(|of| of.group == group);
@@ -206,17 +221,18 @@ fn speed_ups(summary: &Summary) -> Table {
                 true => BASE,
                 false => &of.group,
             };
-            let blank = std::iter::repeat_n(String::new(), header.len() - 1);
+            let blank = std::iter::repeat_n(String::new(), columns - 1);
             let name = format!("{name} ({})", of.tasks);
             table.row([name].into_iter().chain(blank));
             last = &of.group;
         }
-        table.row([
+        let row = [
             format!("  {}", of.contender),
+            diverged(of),
             speed_up(of),
             optional(of.capped_speed_up),
-            diverged(of),
-        ]);
+        ];
+        table.row(row.into_iter().take(columns));
     }
     table
 }

@@ -182,6 +182,42 @@ fn the_shipped_optimizers_are_evaluated_unless_others_are_given() {
 }
 
 #[test]
+fn without_baselines_only_learned_optimizers_are_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let alone = [&EVAL[..], &["--no-baselines"]].concat();
+    let text = succeed(here, &alone);
+    assert!(
+        text.contains("2 training runs on 1 task: about "),
+        "{text}"
+    );
+    let of_baselines = ["Adam", "speed-up", "tuned", "losses.svg"];
+    let found = of_baselines.iter().find(|word| text.contains(**word));
+    assert_eq!(found, None, "{text}");
+    let of_all = &report(here)["groups"][0];
+    assert_eq!(of_all["runs"], 1, "{of_all}");
+    assert_eq!(of_all["diverged"], 0, "{of_all}");
+    assert_eq!(of_all["speed_up"], serde_json::Value::Null);
+    let losses = |of: &serde_json::Value| {
+        let results = &of["tasks"][0]["outcome"]["done"]["results"];
+        let results = results.as_array().unwrap().iter();
+        let each = results.map(|r| (r["name"].to_string(), r["final_losses"].to_string()));
+        each.collect::<Vec<_>>()
+    };
+    let of_learned = losses(&report(here));
+    assert!(!here.join("result/losses.svg").exists());
+    let page = fs::read_to_string(here.join("result/report.html")).unwrap();
+    assert!(page.contains("diverged") && !page.contains("speed-up"));
+
+    // The learned optimizers' runs are those of a comparison.
+    let text = fail(here, &EVAL);
+    assert!(text.contains("other settings"), "{text}");
+    fs::remove_dir_all(here.join("result")).unwrap();
+    succeed(here, &[&EVAL[..], &["--adam-learning-rate", "1e-2"]].concat());
+    assert_eq!(losses(&report(here))[..2], of_learned);
+}
+
+#[test]
 fn the_learning_rate_scales_the_steps_of_learned_optimizers_only() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();

@@ -46,8 +46,8 @@ pub fn curves(task: &TaskReport) -> Option<Figure> {
 }
 
 /// The final training losses over that of tuned Adam: a row for each task, a marker for each
-/// optimizer.
-pub fn losses(tasks: &[TaskReport]) -> Figure {
+/// optimizer. `None` if Adam was not run.
+pub fn losses(tasks: &[TaskReport]) -> Option<Figure> {
     const MARKERS: [Marker; 4] = [
         Marker::Circle,
         Marker::Square,
@@ -60,7 +60,7 @@ pub fn losses(tasks: &[TaskReport]) -> Figure {
         Outcome::Skipped { .. } => None,
     });
     let done: Vec<_> = done.collect();
-    let results = done.first().map_or(&[][..], |(_, results, _)| results);
+    let (_, results, _) = done.first()?;
     let others = results.iter().filter(|result| result.name != adam);
     let names = done.iter().map(|(task, ..)| task.entry.title()).collect();
     let axis = Axis::of_rows(names);
@@ -76,11 +76,11 @@ pub fn losses(tasks: &[TaskReport]) -> Figure {
     }
     let line = axis.line_at(1.0);
     items.push(Item::new(Color::Black, line).labelled(format!("{adam} (tuned)")));
-    Figure::single(
+    Some(Figure::single(
         "Final training losses",
         "Mean final training loss over that of tuned Adam; adamw and sgd are tuned, too.",
         Axis::logarithmic("final loss over tuned Adam's"),
         axis,
         items,
-    )
+    ))
 }

@@ -7,14 +7,17 @@ use crate::{
     ContenderResult, Outcome, Result, Summary, TaskReport, Tuned, evaluate::write_json, figures,
 };
 
-/// Writes `report.json`, `report.csv`, `losses.svg` and `curves/NNN-TASK.svg` to `out`.
+/// Writes `report.json`, `report.csv`, `losses.svg` (with tuned Adam only) and `curves/NNN-TASK.svg` to
+/// `out`.
 ///
 /// # Errors
 /// Returns an error if a file cannot be written or a figure cannot be drawn.
 pub fn write_reports(summary: &Summary, out: &Path) -> Result<()> {
     write_json(&out.join("report.json"), summary)?;
     file::write_atomically(&out.join("report.csv"), &csv(summary)?)?;
-    figures::losses(&summary.tasks).save(&out.join("losses.svg"))?;
+    if let Some(figure) = figures::losses(&summary.tasks) {
+        figure.save(&out.join("losses.svg"))?;
+    }
     let curves = out.join("curves");
     std::fs::create_dir_all(&curves).map_err(lopt_core::Error::io("create", &curves))?;
     for (index, task) in summary.tasks.iter().enumerate() {

@@ -72,7 +72,8 @@ pub struct Settings {
     pub groups: Vec<String>,
     /// The number of seeds 0, 1, … for each task and optimizer.
     pub seeds: u64,
-    /// The tuned baselines; [`Baseline::Adam`] must be one of them.
+    /// The tuned baselines. [`Baseline::Adam`] must be one of them, unless there are none: then there are
+    /// no speed-ups.
     pub tuned: Vec<Tuning>,
     /// Maximum number of horizons that tuned Adam is run for, to find when it reaches the final
     /// losses of the contenders.
@@ -116,7 +117,10 @@ impl Settings {
 
     /// The longest continuation of tuned Adam, in horizons.
     pub(crate) fn continuation(&self) -> u64 {
-        self.seeds * self.adam_horizons
+        match self.tuned.is_empty() {
+            true => 0,
+            false => self.seeds * self.adam_horizons,
+        }
     }
 
     /// The tasks of the chosen groups.
@@ -143,6 +147,8 @@ impl Settings {
         crate::train::check_seeds(self.seeds)?;
         let problem = if let Some(empty) = self.tuned.iter().find(|t| t.grid.is_empty()) {
             format!("the grid of {} is empty", empty.baseline.name())
+        } else if self.tuned.is_empty() {
+            return Ok(());
         } else if self.tuned.iter().all(|t| t.baseline != Baseline::Adam) {
             "without tuned Adam there is no speed-up".to_owned()
         } else if self.adam_horizons == 0 {

@@ -6,33 +6,38 @@ use lopt_page::{Block, Page, Section};
 
 use super::table;
 use crate::table::{
-    diverged, explanation, numbers, optimizer, optional, share, speed_up, speed_up_explanation,
+    diverged, groups_explanation, numbers, optimizer, optional, share, speed_up, tasks_explanation,
     title,
 };
 
 /// The page of an evaluation.
 pub fn of_evaluation(summary: &Summary) -> Page {
     let settings = &summary.settings;
-    let mut sections = vec![
-        Section::new("Evaluation").with(Block::List(vec![
-            format!("suite: {}", settings.suite.name()),
-            format!("seeds: {}", settings.seeds),
-            format!("program: {}", settings.program),
-        ])),
-        Section::new("Final losses over those of tuned Adam")
-            .figure(figures::losses(&summary.tasks)),
-        Section::new("Groups")
-            .table(table(groups(summary)))
-            .text(speed_up_explanation())
-            .text(
-                "loss over B: final training loss over that of the tuned baseline B, interquartile \
+    let mut sections = vec![Section::new("Evaluation").with(Block::List(vec![
+        format!("suite: {}", settings.suite.name()),
+        format!("seeds: {}", settings.seeds),
+        format!("program: {}", settings.program),
+    ]))];
+    let losses = figures::losses(&summary.tasks);
+    let losses =
+        losses.map(|figure| Section::new("Final losses over those of tuned Adam").figure(figure));
+    sections.extend(losses);
+    let groups = Section::new("Groups")
+        .table(table(groups(summary)))
+        .text(groups_explanation(settings));
+    sections.push(match settings.tuned.is_empty() {
+        true => groups,
+        false => groups.text(
+            "loss over B: final training loss over that of the tuned baseline B, interquartile \
              mean over tasks; below 1 the optimizer is better. below B: share of tasks on which \
              the mean final training loss is below that of B.",
-            ),
+        ),
+    });
+    sections.push(
         Section::new("Tasks")
             .table(table(tasks(summary)))
-            .text(explanation(settings)),
-    ];
+            .text(tasks_explanation(settings)),
+    );
     let skipped = summary.tasks.iter().filter_map(|task| match &task.outcome {
         Outcome::Skipped { reason } => Some(format!("{}: {reason}", title(task))),
         Outcome::Done { .. } => None,
@@ -66,14 +71,18 @@ fn groups(summary: &Summary) -> Table {
         "group",
         "optimizer",
         "tasks",
+        "diverged",
         "speed-up",
         &capped,
-        "diverged",
     ];
-    let header = header
-        .map(str::to_owned)
-        .into_iter()
-        .chain(baselines.flat_map(|name| [format!("loss over {name}"), format!("below {name}")]));
+    let columns = match summary.settings.tuned.is_empty() {
+        true => 4,
+        false => header.len(),
+    };
+    let header =
+        header.map(str::to_owned).into_iter().take(columns).chain(
+            baselines.flat_map(|name| [format!("loss over {name}"), format!("below {name}")]),
+        );
     let mut table = Table::new(header, 2);
     for of in &summary.groups {
         let GroupSummary {
@@ -88,13 +97,13 @@ fn groups(summary: &Summary) -> Table {
             group.clone(),
             contender.clone(),
             tasks.to_string(),
+            diverged(of),
             speed_up(of),
             optional(*capped_speed_up),
-            diverged(of),
         ];
         let versus = versus.iter();
         let versus = versus.flat_map(|of| [optional(of.loss_ratio), share(of.share_below)]);
-        table.row(start.into_iter().chain(versus));
+        table.row(start.into_iter().take(columns).chain(versus));
     }
     table
 }
@@ -111,7 +120,8 @@ fn tasks(summary: &Summary) -> Table {
         "diverged",
         "speed-up",
     ];
-    let mut table = Table::new(header, 2);
+    let columns = header.len() - usize::from(summary.settings.tuned.is_empty());
+    let mut table = Table::new(header.into_iter().take(columns), 2);
     for task in &summary.tasks {
         if let Outcome::Done { tuned, results, .. } = &task.outcome {
             for result in results {
@@ -120,7 +130,7 @@ fn tasks(summary: &Summary) -> Table {
                     optimizer(result, tuned),
                     task.entry.horizon.to_string(),
                 ];
-                table.row(start.into_iter().chain(numbers(result)));
+                table.row(start.into_iter().chain(numbers(result)).take(columns));
             }
         }
     }
