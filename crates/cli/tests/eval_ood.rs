@@ -187,10 +187,7 @@ fn without_baselines_only_learned_optimizers_are_trained() {
     let here = folder.path();
     let alone = [&EVAL[..], &["--no-baselines"]].concat();
     let text = succeed(here, &alone);
-    assert!(
-        text.contains("2 training runs on 1 task: about "),
-        "{text}"
-    );
+    assert!(text.contains("2 training runs on 1 task: about "), "{text}");
     let of_baselines = ["Adam", "speed-up", "tuned", "losses.svg"];
     let found = of_baselines.iter().find(|word| text.contains(**word));
     assert_eq!(found, None, "{text}");
@@ -213,7 +210,10 @@ fn without_baselines_only_learned_optimizers_are_trained() {
     let text = fail(here, &EVAL);
     assert!(text.contains("other settings"), "{text}");
     fs::remove_dir_all(here.join("result")).unwrap();
-    succeed(here, &[&EVAL[..], &["--adam-learning-rate", "1e-2"]].concat());
+    succeed(
+        here,
+        &[&EVAL[..], &["--adam-learning-rate", "1e-2"]].concat(),
+    );
     assert_eq!(losses(&report(here))[..2], of_learned);
 }
 
