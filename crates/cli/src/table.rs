@@ -201,10 +201,7 @@ pub fn diverged(of: &GroupSummary) -> String {
 fn groups(summary: &Summary) -> Table {
     let capped = format!("at most {}", SpeedUp::CAP);
     let header = ["optimizer", "diverged", "speed-up", &capped];
-    let columns = match summary.settings.tuned.is_empty() {
-        true => 2,
-        false => header.len(),
-    };
+    let columns = header.len() - 2 * usize::from(summary.settings.tuned.is_empty());
     let mut table = Table::new(header.into_iter().take(columns), 1);
     let mut last = "";
     let tasks = |group: &str| {

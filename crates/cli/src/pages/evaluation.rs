@@ -75,10 +75,7 @@ fn groups(summary: &Summary) -> Table {
         "speed-up",
         &capped,
     ];
-    let columns = match summary.settings.tuned.is_empty() {
-        true => 4,
-        false => header.len(),
-    };
+    let columns = header.len() - 2 * usize::from(summary.settings.tuned.is_empty());
     let header =
         header.map(str::to_owned).into_iter().take(columns).chain(
             baselines.flat_map(|name| [format!("loss over {name}"), format!("below {name}")]),
