@@ -58,6 +58,9 @@ enum Command {
     /// Show a meta-training in a browser while it runs; see `watch --help`.
     #[command(disable_help_flag = true)]
     Watch(Passed),
+    /// Write a θ file with other settings of its optimizer; see `configure --help`.
+    #[command(disable_help_flag = true)]
+    Configure(Passed),
     /// Read a checkpoint of the JAX original; see `import --help`.
     #[command(disable_help_flag = true)]
     Import(Passed),
@@ -106,6 +109,7 @@ fn main() -> ExitCode {
         Command::Stability(passed) => lopt::run("stability", &passed.arguments),
         Command::Reproduce(passed) => lopt::run("reproduce", &passed.arguments),
         Command::Watch(passed) => lopt::run("watch", &passed.arguments),
+        Command::Configure(passed) => lopt::run("configure", &passed.arguments),
         Command::Import(passed) => lopt::run("import", &passed.arguments),
         Command::Export(passed) => lopt::run("export", &passed.arguments),
         Command::Bench(passed) => bench::run(&passed.arguments),

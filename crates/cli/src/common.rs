@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use lopt_core::{LearnedOptimizer, Workers, file};
+use lopt_core::{LearnedOptimizer, Theta, Workers, file};
 use lopt_experiments::Table;
 use lopt_kernels::Isa;
 use lopt_meta::{Provenance, registry};
@@ -124,4 +124,22 @@ pub fn provenance() -> Provenance {
         commit: env!("LOPT_COMMIT").to_owned(),
         kernels: Isa::best().to_string(),
     }
+}
+
+/// Checks that there is no file yet where a θ file is to be written.
+pub fn ensure_free(out: &Path) -> anyhow::Result<()> {
+    let path = out.display();
+    anyhow::ensure!(
+        !out.exists(),
+        "{path} exists; choose another file with --out"
+    );
+    Ok(())
+}
+
+/// Writes a θ file and says what it contains.
+pub fn save_theta(theta: &Theta, out: &Path) -> anyhow::Result<()> {
+    theta.save(out)?;
+    let (path, kind, count) = (out.display(), theta.kind(), theta.values().len());
+    println!("{path}: θ of `{kind}`, {count} meta-parameters");
+    Ok(())
 }

@@ -9,7 +9,10 @@ use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 use lopt_core::{Theta, file};
 
-use crate::output::paragraph;
+use crate::{
+    common::{ensure_free, save_theta},
+    output::paragraph,
+};
 
 /// The name of the settings' file beside a checkpoint.
 const GIN: &str = "config.gin";
@@ -42,11 +45,7 @@ pub struct ExportArgs {
 
 /// Writes the θ file of a checkpoint.
 pub fn import(args: &ImportArgs) -> Result<bool> {
-    let out = args.out.display();
-    ensure!(
-        !args.out.exists(),
-        "{out} exists; choose another file with --out"
-    );
+    ensure_free(&args.out)?;
     let read =
         |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let params = read(&args.params)?;
@@ -61,9 +60,7 @@ pub fn import(args: &ImportArgs) -> Result<bool> {
     };
     let theta = lopt_jax::import(&params, &settings)
         .with_context(|| format!("cannot import {}", args.params.display()))?;
-    theta.save(&args.out)?;
-    let (kind, count) = (theta.kind(), theta.values().len());
-    println!("{out}: θ of `{kind}`, {count} meta-parameters");
+    save_theta(&theta, &args.out)?;
     let given = &theta.provenance()["imported"]["settings"];
     let settings = match gin {
         Some(path) if given.as_object().is_some_and(|given| given.is_empty()) => format!(

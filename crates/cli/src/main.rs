@@ -5,6 +5,7 @@
 mod output;
 
 mod common;
+mod configure;
 mod eval_ood;
 mod exchange;
 mod grad_study;
@@ -43,6 +44,8 @@ enum Command {
     MetaTrain(meta_train::Args),
     /// Compare learned optimizers with tuned baselines, in and out of distribution.
     EvalOod(eval_ood::Args),
+    /// Write a θ file with other settings of its optimizer, such as an ablation or an online scale.
+    Configure(configure::Args),
     /// Read a checkpoint of the JAX original, google/learned_optimization.
     Import(exchange::ImportArgs),
     /// Write a checkpoint for the JAX original, google/learned_optimization.
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
     let finished = match cli.command {
         Command::MetaTrain(args) => meta_train::run(args),
         Command::EvalOod(args) => eval_ood::run(args),
+        Command::Configure(args) => configure::run(&args),
         Command::Import(args) => exchange::import(&args),
         Command::Export(args) => exchange::export(&args),
         Command::SumLatency(args) => ranks::latency(&args),

@@ -68,3 +68,38 @@ fn checkpoints_are_imported_and_exported() {
     );
     assert!(text.contains("original/config.gin"), "{text}");
 }
+
+#[test]
+fn theta_is_written_with_other_settings() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../star/weights/star.safetensors");
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    fs::copy(&shipped, here.join("star.safetensors")).unwrap();
+    let configure = [
+        "configure",
+        "star.safetensors",
+        "--set",
+        "time-limit=7",
+        "--set",
+        "online-scale=",
+        "--out",
+        "other.safetensors",
+    ];
+    let text = succeed(here, &configure);
+    assert!(
+        text.contains("202 meta-parameters")
+            && text.contains("\"time-limit\": 7")
+            && !text.contains("online-scale"),
+        "{text}"
+    );
+    let text = fail(here, &configure);
+    assert!(text.contains("other.safetensors exists"), "{text}");
+    let unchanged = fs::read(here.join("star.safetensors")).unwrap();
+    assert!(unchanged == fs::read(&shipped).unwrap());
+    let text = fail(here, &["configure", "star.safetensors", "--set", "limit=7"]);
+    assert!(
+        text.contains("star.safetensors") && text.contains("limit"),
+        "{text}"
+    );
+    assert!(!here.join("theta.safetensors").exists());
+}

@@ -165,6 +165,7 @@ pub(crate) fn json(rule: &impl Rule) -> Result<Value> {
 /// Checks the configuration and returns the sizes of the MLP's layers.
 pub(crate) fn sizes(rule: &impl Rule) -> Result<Vec<usize>> {
     rule.online_scale().map_or(Ok(()), OnlineScale::check)?;
+    rule.timed_formula().map_or(Ok(()), |timed| timed.check())?;
     let hidden = rule.hidden();
     let sound = |size: &usize| (1..=MAX_SIZE).contains(size);
     if hidden.len() > MAX_HIDDEN || !hidden.iter().all(sound) {

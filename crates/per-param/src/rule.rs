@@ -111,6 +111,21 @@ pub struct TimedFormula {
 }
 
 impl TimedFormula {
+    /// Checks the time limit.
+    ///
+    /// # Errors
+    /// Returns [`Error::Setting`](lopt_core::Error::Setting) if it is 0: the nominal term would grow
+    /// without bound.
+    pub fn check(&self) -> Result<()> {
+        match self.time_limit {
+            Some(0) => {
+                let problem = "`time-limit` must be at least 1";
+                Err(lopt_core::Error::Setting(problem.to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The inner step whose features the MLP reads at inner step t.
     pub fn seen_step(&self, t: u64) -> u64 {
         self.time_limit.map_or(t, |limit| t.min(limit))

@@ -28,7 +28,7 @@ pub struct Config {
     pub precondition_blackbox: bool,
     /// The granularity of the learned magnitude of the blackbox term. Default: per parameter.
     pub blackbox_magnitude: Magnitude,
-    /// If set, the 11 step features are constant from this inner step on, so that the MLP never sees
+    /// If set, at least 1: the 11 step features are constant from this inner step on, so that the MLP never sees
     /// values that it was not trained on. At later steps t the blackbox term, which could drift, is
     /// multiplied by limit/t: in the end, the nominal term descends alone. With an online scale, the
     /// nominal term is multiplied by √(t/limit): the scale multiplies the sum of all updates, and

@@ -171,7 +171,7 @@ fn parse(table: &mut toml::Table) -> Result<OptimizerConfig, String> {
 }
 
 /// Returns an error if a value in a section is NaN or ±inf.
-fn check_finite(value: &toml::Value, key: &str) -> Result<(), String> {
+pub(crate) fn check_finite(value: &toml::Value, key: &str) -> Result<(), String> {
     match value {
         toml::Value::Float(x) if !x.is_finite() => Err(format!("`{key}` must be finite")),
         toml::Value::Table(table) => table
