@@ -1,5 +1,5 @@
 use lopt_datasets::{
-    DatasetName::{FashionMnist, Mnist},
+    DatasetName::{self, Cifar10, FashionMnist, Mnist},
     Source,
 };
 
@@ -12,10 +12,7 @@ use crate::{
 const STEPS: u64 = 500;
 
 pub(super) fn entries() -> Vec<Entry> {
-    let own = MlpConfig {
-        activation: Activation::Tanh,
-        ..mlp(FashionMnist, 8, &[24])
-    };
+    let own = tanh(mlp(FashionMnist, 8, &[24]));
     let mut all = vec![
         mlp_entry("mlp", "like meta-training", STEPS, own.clone()),
         mlp_entry("mlp", "width 96", STEPS, mlp(Mnist, 14, &[96, 96])),
@@ -29,8 +26,60 @@ pub(super) fn entries() -> Vec<Entry> {
     all.extend(models());
     all.push(lstm());
     all.push(autoencoder());
-    all.push(mlp_entry("horizon", "MLP, 5,000 steps", 5000, own));
+    all.push(mlp_entry("horizon", "MLP, 5,000 steps", 5000, own.clone()));
+    all.extend(larger());
+    all.extend(long(own));
     all
+}
+
+fn tanh(task: MlpConfig) -> MlpConfig {
+    MlpConfig {
+        activation: Activation::Tanh,
+        ..task
+    }
+}
+
+/// A ReLU MLP on all images of a data set.
+fn full(dataset: DatasetName, image_size: usize, hidden: &[usize]) -> MlpConfig {
+    MlpConfig {
+        source: Source::Full,
+        ..mlp(dataset, image_size, hidden)
+    }
+}
+
+/// MLPs of the size that people train, beyond that of meta-training.
+fn larger() -> [Entry; 6] {
+    let entry = |name, task| mlp_entry("larger", name, 2000, task);
+    let fashion = |image_size, hidden| full(FashionMnist, image_size, hidden);
+    [
+        entry("linear, 24×24", fashion(24, &[])),
+        entry("width 24, 24×24", fashion(24, &[24; 2])),
+        entry("width 128, 20×20", fashion(20, &[128; 2])),
+        entry("width 512, 20×20", fashion(20, &[512; 2])),
+        entry("3 hidden layers, 24×24", fashion(24, &[96; 3])),
+        entry("CIFAR-10, 16×16", full(Cifar10, 16, &[128; 2])),
+    ]
+}
+
+/// Up to 40 times as many steps as `own` takes otherwise; some of these networks can memorize their
+/// data.
+fn long(own: MlpConfig) -> [Entry; 5] {
+    let entry = |name, steps, task| mlp_entry("long", name, steps, task);
+    [
+        entry(
+            "Fashion-MNIST, 20×20",
+            12_000,
+            mlp(FashionMnist, 20, &[96; 2]),
+        ),
+        entry("MNIST, 12×12", 12_000, tanh(mlp(Mnist, 12, &[64; 2]))),
+        entry(
+            "full Fashion-MNIST, 24×24",
+            20_000,
+            full(FashionMnist, 24, &[64; 2]),
+        ),
+        entry("Fashion-MNIST, 8×8", 20_000, own),
+        entry("CIFAR-10, 12×12", 20_000, full(Cifar10, 12, &[128; 2])),
+    ]
 }
 
 fn models() -> [Entry; 5] {
