@@ -18,7 +18,7 @@ use crate::{
 
 use optimizer::ONLINE_SCALE;
 pub use optimizer::OptimizerConfig;
-pub(crate) use optimizer::check_finite;
+pub(crate) use optimizer::check_section;
 
 /// The configuration of the [`Trainer`], independent of the task family and the optimizer.
 ///

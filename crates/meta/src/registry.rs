@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Error, Result,
-    config::{check_finite, overrides},
+    config::{check_section, overrides},
 };
 
 /// All kinds. To add a learned optimizer, implement [`Rule`](lopt_per_param::Rule) and add its kind
@@ -54,15 +54,12 @@ const CHANGED: &str = "changed-settings";
 /// error if the MLP of the new configuration has another number of meta-parameters.
 pub fn configure(theta: &Theta, settings: &[String]) -> Result<Theta> {
     let kind = kind(theta.kind())?;
-    let not_valid = |error: &dyn std::fmt::Display| Error::Config(error.to_string());
-    let mut table = toml::Table::try_from(theta.config()).map_err(|error| not_valid(&error))?;
+    let table = toml::Table::try_from(theta.config());
+    let mut table = table.map_err(|error| Error::Config(error.to_string()))?;
     for setting in settings {
         overrides::apply(&mut table, setting)?;
     }
-    let section = toml::Value::Table(table);
-    check_finite(&section, theta.kind()).map_err(Error::Config)?;
-    let config = serde_json::to_value(section).map_err(|error| not_valid(&error))?;
-    let config = kind.check_config(&config)?;
+    let config = check_section(kind, toml::Value::Table(table)).map_err(Error::Config)?;
     let (layout, values) = (theta.layout().clone(), theta.values().to_vec());
     let changed = Theta::new(theta.kind(), config, layout, values)?;
     let optimizer = kind.of_theta(changed.with_provenance(changed_by(theta, settings)))?;

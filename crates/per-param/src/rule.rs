@@ -1,5 +1,5 @@
 use candle_core::Tensor;
-use lopt_core::{Result, StepContext};
+use lopt_core::{Error, Result, StepContext};
 use lopt_kernels::per_param::Formula;
 use lopt_online_scale::OnlineScale;
 use serde::{Serialize, de::DeserializeOwned};
@@ -114,14 +114,10 @@ impl TimedFormula {
     /// Checks the time limit.
     ///
     /// # Errors
-    /// Returns [`Error::Setting`](lopt_core::Error::Setting) if it is 0: the nominal term would grow
-    /// without bound.
+    /// Returns [`Error::Setting`] if it is 0: the nominal term would grow without bound.
     pub fn check(&self) -> Result<()> {
         match self.time_limit {
-            Some(0) => {
-                let problem = "`time-limit` must be at least 1";
-                Err(lopt_core::Error::Setting(problem.to_owned()))
-            }
+            Some(0) => Err(Error::Setting("`time-limit` must be at least 1".to_owned())),
             _ => Ok(()),
         }
     }

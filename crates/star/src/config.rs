@@ -28,13 +28,13 @@ pub struct Config {
     pub precondition_blackbox: bool,
     /// The granularity of the learned magnitude of the blackbox term. Default: per parameter.
     pub blackbox_magnitude: Magnitude,
-    /// If set, at least 1: the 11 step features are constant from this inner step on, so that the MLP never sees
-    /// values that it was not trained on. At later steps t the blackbox term, which could drift, is
-    /// multiplied by limit/t: in the end, the nominal term descends alone. With an online scale, the
-    /// nominal term is multiplied by √(t/limit): the scale multiplies the sum of all updates, and
-    /// without this, new updates would matter less and less beside the old ones. A limit at the
-    /// longest horizon of meta-training changes nothing within that horizon. Not in the paper;
-    /// `REPRODUCTION.md` measures its effect. Default: none.
+    /// If set, the 11 step features are constant from this inner step on, so that the MLP never
+    /// sees values that it was not trained on. At later steps t the blackbox term, which could
+    /// drift, is multiplied by limit/t: in the end, the nominal term descends alone. With an online
+    /// scale, the nominal term is multiplied by √(t/limit): the scale multiplies the sum of all
+    /// updates, and without this, new updates would matter less and less beside the old ones. A
+    /// limit at the longest horizon of meta-training changes nothing within that horizon. Not in
+    /// the paper; `REPRODUCTION.md` measures its effect. At least 1. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_limit: Option<u64>,
     /// If set, the scale of the steps is found online; see [`lopt_online_scale`]. Default: none.

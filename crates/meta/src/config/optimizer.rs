@@ -142,9 +142,6 @@ fn parse(table: &mut toml::Table) -> Result<OptimizerConfig, String> {
     let init = table.remove("init").map(PathBuf::deserialize).transpose();
     let init = init.map_err(|e| format!("`init`: {}", e.message()))?;
     let config = table.remove(kind.name());
-    if let Some(config) = &config {
-        check_finite(config, &format!("optimizer.{}", kind.name()))?;
-    }
     if let Some(other) = table.keys().next() {
         return Err(match registry::kind(other) {
             Ok(_) => format!(
@@ -158,20 +155,24 @@ fn parse(table: &mut toml::Table) -> Result<OptimizerConfig, String> {
             ),
         });
     }
-    let checked = config.map(|config| {
-        let json = serde_json::to_value(config).map_err(|e| e.to_string())?;
-        kind.check_config(&json).map_err(|e| e.to_string())
-    });
+    let config = config.map(|section| check_section(kind, section));
     Ok(OptimizerConfig {
         kind,
         last_layer_scale,
         init,
-        config: checked.transpose()?,
+        config: config.transpose()?,
     })
 }
 
+/// Returns the complete configuration of an optimizer of this kind, given as a section of TOML.
+pub(crate) fn check_section(kind: Kind, section: toml::Value) -> Result<Value, String> {
+    check_finite(&section, &format!("optimizer.{}", kind.name()))?;
+    let json = serde_json::to_value(section).map_err(|e| e.to_string())?;
+    kind.check_config(&json).map_err(|e| e.to_string())
+}
+
 /// Returns an error if a value in a section is NaN or ±inf.
-pub(crate) fn check_finite(value: &toml::Value, key: &str) -> Result<(), String> {
+fn check_finite(value: &toml::Value, key: &str) -> Result<(), String> {
     match value {
         toml::Value::Float(x) if !x.is_finite() => Err(format!("`{key}` must be finite")),
         toml::Value::Table(table) => table
