@@ -380,7 +380,7 @@ fn bounded_losses_have_no_gradient() {
 }
 
 /// PES in truncations of 3 steps sums to the exact gradient of the mean loss of 12 steps: over 40
-/// independent estimates of 25 pairs each, the mean of every entry is within the expected number
+/// independent estimates of 10 pairs each, the mean of every entry is within the expected number
 /// of standard errors, and so are all entries together.
 #[test]
 fn pes_is_unbiased() {
@@ -397,7 +397,7 @@ fn pes_is_unbiased() {
     let (mut estimates, mut exact) = (vec![], vec![0.0; n]);
     for seed in 0..runs {
         let config = TruncatedConfig {
-            tasks: 25,
+            tasks: 10,
             truncation,
             sigma: 0.003,
             horizon: Horizon::Constant { steps: horizon },
@@ -405,7 +405,7 @@ fn pes_is_unbiased() {
         };
         let (pes, workers) = (TruncatedEs::pes(config), Workers::new(None));
         let driver = Driver::new(pes, seed, family.clone(), workers, &star, &Alone);
-        let mut driver = driver.unwrap().with_inner_steps(&[0; 25]);
+        let mut driver = driver.unwrap().with_inner_steps(&[0; 10]);
         let parts = horizon / truncation as u64;
         let mut mean = vec![0.0; n];
         for outer_step in 0..parts {
@@ -419,7 +419,7 @@ fn pes_is_unbiased() {
         let streams = Streams::new(seed);
         let params = Quadratic.init(&mut rng(0)).unwrap();
         let state = star.init(&params).unwrap();
-        for pair in 0..25 {
+        for pair in 0..10 {
             let batch = |t: usize| {
                 let mut rng = streams.stream(Purpose::InnerBatch, pair, 0, t as u64);
                 Ok(Quadratic.batch(Split::Train, &mut rng)?)
@@ -434,7 +434,7 @@ fn pes_is_unbiased() {
                 &batch,
             );
             for (mean, g) in exact.iter_mut().zip(of_pair.unwrap().gradient) {
-                *mean += g / (25 * runs) as f64;
+                *mean += g / (10 * runs) as f64;
             }
         }
     }

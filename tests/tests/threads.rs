@@ -1,7 +1,7 @@
 //! Steps that several threads share: the same bits for any number of threads, and the values of the
 //! candle-op path.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, sync::LazyLock};
 
 use candle_core::Tensor;
 use lopt_adam::Adam;
@@ -31,13 +31,20 @@ fn tensors(seed: u64, scale: f32) -> Vec<Tensor> {
     SHAPES.iter().enumerate().map(tensor).collect()
 }
 
+/// Made once, because so many random numbers take longer than the steps.
+static START: LazyLock<Vec<Tensor>> = LazyLock::new(|| tensors(0, 0.3));
+static GRADIENTS: LazyLock<[Vec<Tensor>; 2]> =
+    LazyLock::new(|| [tensors(1, 1e-2), tensors(2, 1e-2)]);
+
+/// Copies, because steps change the parameters in place.
 fn params() -> Params {
-    let named = tensors(0, 0.3).into_iter().enumerate();
-    Params::new(named.map(|(index, tensor)| (format!("p{index}"), tensor))).unwrap()
+    let named = START.iter().enumerate();
+    Params::new(named.map(|(index, tensor)| (format!("p{index}"), tensor.copy().unwrap()))).unwrap()
 }
 
 fn grads(step: u64) -> Grads {
-    Grads::new(tensors(1 + step, 1e-2).into_iter().map(Some).collect())
+    let tensors = GRADIENTS[step as usize].iter().cloned();
+    Grads::new(tensors.map(Some).collect())
 }
 
 fn optimizers() -> Vec<(&'static str, Box<dyn Optimizer>)> {
@@ -112,7 +119,7 @@ fn bad_gradients_are_refused() {
     for at in [0, n / 2, n - 1] {
         let mut values = vec![0f32; n];
         values[at] = f32::NAN;
-        let mut grads = tensors(1, 1.0);
+        let mut grads = GRADIENTS[0].clone();
         grads[0] = Tensor::from_vec(values, (1024, 1030), grads[1].device()).unwrap();
         let grads = Grads::new(grads.into_iter().map(Some).collect());
         let context = StepContext::new(0, 0.1);

@@ -36,13 +36,22 @@ static u64 take_number() {
 
 #ifdef CONCURRENT_THREADS
 
-template <class Run> static void run_block(u64 count, bool, Run run) {
+// Calls `start` and then `run` for each block. The threads stay for all of them, because starting one
+// takes much longer than its part of a block.
+template <class Start, class Run>
+static void run_blocks(u64 blocks, u64 count, bool, Start start, Run run) {
     pthread_barrier_init(&lopt::cpu::barrier, nullptr, (unsigned)count);
     std::vector<std::thread> threads;
     for (u64 at = 0; at < count; ++at) {
-        threads.emplace_back([&run, at] {
+        threads.emplace_back([&, at] {
             lopt::cpu::thread = (lopt::u32)at;
-            run();
+            for (u64 block = 0; block < blocks; ++block) {
+                lopt::cpu::wait();
+                if (at == 0)
+                    start(block);
+                lopt::cpu::wait();
+                run();
+            }
         });
     }
     for (std::thread &thread : threads)
@@ -52,9 +61,14 @@ template <class Run> static void run_block(u64 count, bool, Run run) {
 
 #else
 
-template <class Run> static void run_block(u64, bool backwards, Run run) {
+// Calls `start` and then `run` for each block.
+template <class Start, class Run>
+static void run_blocks(u64 blocks, u64, bool backwards, Start start, Run run) {
     lopt::cpu::backwards = backwards;
-    run();
+    for (u64 at = 0; at < blocks; ++at) {
+        start(backwards ? blocks - 1 - at : at);
+        run();
+    }
 }
 
 #endif
@@ -65,12 +79,11 @@ static void run_grid(void (*kernel)(Argument), u64 blocks, u64 networks, u64 thr
     Argument argument;
     if (!take(&argument, sizeof argument))
         fail("the input ends early");
-    for (u64 at = 0; at < blocks * networks; ++at) {
-        const u64 block = backwards ? blocks * networks - 1 - at : at;
+    const auto start = [&](u64 block) {
         blockIdx.x = (lopt::u32)(block % blocks);
         blockIdx.y = (lopt::u32)(block / blocks);
-        run_block(threads, backwards, [&] { kernel(argument); });
-    }
+    };
+    run_blocks(blocks * networks, threads, backwards, start, [&] { kernel(argument); });
 }
 
 static void launch() {

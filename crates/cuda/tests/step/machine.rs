@@ -117,7 +117,10 @@ impl Machine {
         input.extend_from_slice(&self.commands);
         fs::write(&path, input).unwrap();
         let program = program(self.threads).unwrap_or_else(|why| panic!("{why}"));
-        let output = Command::new(&program.path).arg(&path).output().unwrap();
+        // After a data race, threads may wait for one another for ever.
+        let mut command = Command::new(&program.path);
+        command.arg(&path).env("TSAN_OPTIONS", "halt_on_error=1");
+        let output = command.output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && errors.is_empty(), "{errors}");
         assert_eq!(output.stdout.len(), size * self.printed);

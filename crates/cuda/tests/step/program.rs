@@ -1,13 +1,24 @@
 //! The kernels compiled for the CPU, as a program.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    ffi::OsString,
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use lopt_cuda::source;
-use tempfile::TempDir;
 
-/// The compiled kernels, in a folder that is kept until the tests end.
+/// What is compiled: the kernels, and a program that runs them.
+const FILES: [(&str, &str); 2] = [
+    ("table.h", include_str!("table.h")),
+    ("harness.cpp", include_str!("harness.cpp")),
+];
+
+/// The compiled kernels. The file stays in Cargo's target folder, so the next run need not compile
+/// the same source again.
 pub struct Program {
-    _folder: TempDir,
     pub path: PathBuf,
 }
 
@@ -15,7 +26,7 @@ impl Program {
     /// Compiles the kernels so that the threads of a block run at the same time, watched by the
     /// compiler's thread sanitizer; an error says why that is not possible here.
     pub fn watched() -> Result<Self, String> {
-        let options = ["-O1", "-g", "-fsanitize=thread", "-DCONCURRENT_THREADS"];
+        let options = ["-O1", "-g1", "-fsanitize=thread", "-DCONCURRENT_THREADS"];
         let program = Self::compile(&options)
             .map_err(|_| "the C++ compiler has no thread sanitizer".to_owned())?;
         let output = Command::new(&program.path).output().unwrap();
@@ -28,35 +39,49 @@ impl Program {
 
     /// Compiles the kernels with these further options.
     pub fn compile(options: &[&str]) -> Result<Self, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("harness");
-        fs::write(folder.path().join("source.cu"), source()).unwrap();
-        fs::write(folder.path().join("table.h"), include_str!("table.h")).unwrap();
-        let main = folder.path().join("harness.cpp");
-        fs::write(&main, include_str!("harness.cpp")).unwrap();
         let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
-        let mut command = Command::new(&compiler);
-        command.args(["-std=c++17", "-ffp-contract=off", "-fno-strict-aliasing"]);
+        let mut arguments = vec!["-std=c++17", "-ffp-contract=off", "-fno-strict-aliasing"];
         if cfg!(target_arch = "x86_64") {
             // Else each fused multiply-add is a call.
-            command.arg("-march=native");
+            arguments.push("-march=native");
         }
-        command.args(["-Wall", "-Wextra", "-Werror", "-pthread"]);
-        command.args(options);
-        let output = command.arg(main).arg("-o").arg(&path).output();
-        let output = output.unwrap_or_else(|error| {
-            panic!(
-                "cannot run the C++ compiler {compiler:?} ({error}): these tests compile the CUDA \
-                 kernels for the CPU. Install one beside the C compiler that the README asks for, \
-                 or set CXX."
-            )
-        });
-        match output.status.success() {
-            true => Ok(Self {
-                _folder: folder,
-                path,
-            }),
-            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        arguments.extend(["-Wall", "-Wextra", "-Werror", "-pthread"]);
+        arguments.extend(options);
+        let mut hasher = DefaultHasher::new();
+        (source(), FILES, &compiler, &arguments).hash(&mut hasher);
+        let tests = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let path = tests.join(format!("kernels-{:016x}", hasher.finish()));
+        if !path.exists() {
+            build(&compiler, &arguments, &path)?;
         }
+        Ok(Self { path })
     }
+}
+
+/// Compiles to this path; the error is what the compiler printed.
+fn build(compiler: &OsString, arguments: &[&str], to: &Path) -> Result<(), String> {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    fs::write(folder.path().join("source.cu"), source()).unwrap();
+    for (name, text) in FILES {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    let program = folder.path().join("program");
+    let mut command = Command::new(compiler);
+    command
+        .args(arguments)
+        .arg(folder.path().join("harness.cpp"));
+    let output = command.arg("-o").arg(&program).output();
+    let output = output.unwrap_or_else(|error| {
+        panic!(
+            "cannot run the C++ compiler {compiler:?} ({error}): these tests compile the CUDA \
+             kernels for the CPU. Install one beside the C compiler that the README asks for, \
+             or set CXX."
+        )
+    });
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    // Two tests may compile the same; the file is whole at any time.
+    fs::rename(program, to).unwrap();
+    Ok(())
 }
