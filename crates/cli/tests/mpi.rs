@@ -117,7 +117,7 @@ fn process_of_rank(mpirun: &Child, rank: usize) -> u32 {
 fn a_rank_that_dies_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let more = ["--set", "outer.steps=400"];
+    let more = ["--set", "outer.steps=150"];
     succeed(folder, &arguments("alone", &more));
     for (victim, ranks_after) in [(1, 2), (0, 4), (2, 0)] {
         let name = format!("victim{victim}");
@@ -134,7 +134,7 @@ fn a_rank_that_dies_loses_nothing() {
         if victim != 0 {
             assert!(text.contains(&format!("--resume {name}")), "{text}");
         }
-        assert!(lines(&path) < 400, "the run was over");
+        assert!(lines(&path) < 150, "the run was over");
         let resume = ["meta-train", "--threads", "1", "--resume", &name];
         match ranks_after {
             0 => drop(succeed(folder, &resume)),
@@ -149,7 +149,7 @@ fn a_rank_that_dies_loses_nothing() {
 fn a_signal_to_one_rank_stops_all() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let more = ["--set", "outer.steps=400"];
+    let more = ["--set", "outer.steps=150"];
     succeed(folder, &arguments("alone", &more));
     let path = folder.join("stopped");
     let mut child = mpirun(folder, 2, &arguments("stopped", &more))
@@ -161,7 +161,7 @@ fn a_signal_to_one_rank_stops_all() {
     assert!(status.unwrap().success());
     let text = both(&child.wait_with_output().unwrap());
     assert!(text.contains("stopped after outer step"), "{text}");
-    assert!(lines(&path) < 400);
+    assert!(lines(&path) < 150);
     run(folder, 2, &["meta-train", "--resume", "stopped"]);
     assert_same_run(&folder.join("alone"), &path, "stopped");
 }
