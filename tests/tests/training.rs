@@ -50,8 +50,12 @@ impl Model {
     }
 
     fn optimizer<O: Optimizer>(&self, config: DropInConfig<O>) -> DropIn<O> {
+        self.try_optimizer(config).unwrap()
+    }
+
+    fn try_optimizer<O: Optimizer>(&self, config: DropInConfig<O>) -> lopt_core::Result<DropIn<O>> {
         let names = SHAPES.iter().map(|(name, _)| (*name).to_owned());
-        DropIn::with_names(names.zip(self.vars.iter().cloned()), config).unwrap()
+        DropIn::with_names(names.zip(self.vars.iter().cloned()), config)
     }
 
     /// A loss whose gradients are those of `step`, times a factor.
@@ -267,6 +271,44 @@ fn frozen_variables_have_no_state() {
     assert_eq!(some.state_bytes().unwrap(), 2 * 4 * 15);
 }
 
+/// A group that would silently do nothing.
+#[test]
+fn groups_that_cannot_be_meant_are_refused() {
+    let model = Model::new(DType::F32);
+    let error = |groups: Vec<Group>| {
+        let config = DropInConfig {
+            groups,
+            ..DropInConfig::new(Adam::new(0.1))
+        };
+        model.try_optimizer(config).unwrap_err().to_string()
+    };
+    let backbone = || Group::new("backbone", |name, _| name.starts_with("backbone.")).frozen();
+    let message = error(vec![backbone()]);
+    assert!(
+        message.contains("`backbone`") && message.contains("from_var_map"),
+        "{message}"
+    );
+    // The first group takes all.
+    let message = error(vec![
+        Group::new("all", |_, _| true),
+        Group::new("w", |_, _| true).frozen(),
+    ]);
+    assert!(message.contains("the groups before it"), "{message}");
+    let twice = || Group::new("vectors", |_, shape| shape.len() <= 1);
+    let message = error(vec![twice(), twice().factor(0.1)]);
+    assert!(
+        message.contains("two groups are named `vectors`"),
+        "{message}"
+    );
+
+    let mut frozen = model.optimizer(DropInConfig {
+        groups: vec![Group::new("all but w", |name, _| name != "w").frozen()],
+        ..DropInConfig::new(Adam::new(0.1))
+    });
+    let message = frozen.set_factor("all but w", 0.5).unwrap_err().to_string();
+    assert!(message.contains("is frozen"), "{message}");
+}
+
 /// A schedule is a learning rate that is set before each step.
 #[test]
 fn schedules_set_the_rate_of_each_step() {
@@ -454,7 +496,7 @@ fn one_file_has_all_of_the_training() {
             });
             let error = other.load_state(&path).unwrap_err().to_string();
             assert!(
-                error.contains("other groups") && error.contains("`w`"),
+                error.contains("with the groups `w`; the optimizer has the groups (none)"),
                 "{error}"
             );
         }
@@ -467,7 +509,16 @@ fn one_file_has_all_of_the_training() {
     let mut other = model.optimizer(DropInConfig::new(other));
     let error = other.load_state(&path).unwrap_err().to_string();
     assert!(error.contains("another θ"), "{error}");
+    assert!(error.contains("load_state_of_other_theta"), "{error}");
     other.load_state_of_other_theta(&path).unwrap();
+    // Variables of another type, both ways.
+    for (saved, loaded) in [(DType::F32, DType::BF16), (DType::BF16, DType::F32)] {
+        let (saved, loaded) = (Model::new(saved), Model::new(loaded));
+        let adam = || DropInConfig::new(Adam::new(0.1));
+        saved.optimizer(adam()).save_state(&path).unwrap();
+        let error = loaded.optimizer(adam()).load_state(&path).unwrap_err();
+        assert!(error.to_string().contains("had another type"), "{error}");
+    }
 }
 
 #[test]

@@ -33,7 +33,8 @@ pub struct Args {
     /// Bandwidth of the modeled link. [default: measured between two ranks on this machine]
     #[arg(long, value_name = "GB/S")]
     bandwidth: Option<f64>,
-    /// Override a value of the preset `quick`, such as seed=3. May be repeated.
+    /// Override a value of the preset `quick`, such as seed=3. May be repeated. Tasks, outer steps,
+    /// held-out evaluations and checkpoints are set by this command.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
 }
@@ -228,7 +229,8 @@ fn meta_train(lopt: &Path, args: &Args, ranks: u64) -> Result<Measured> {
         "held-out.horizon=1".to_owned(),
         "checkpoint.every=1000000".to_owned(),
     ];
-    for setting in own.iter().chain(&args.overrides) {
+    // The table is about these settings, so they come last.
+    for setting in args.overrides.iter().chain(&own) {
         command.args(["--set", setting]);
     }
     let output = command.output().context("cannot run mpirun")?;

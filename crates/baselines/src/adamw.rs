@@ -2,7 +2,7 @@ use candle_core::Tensor;
 use lopt_adam::Adam;
 use lopt_core::{DropIn, Error, FusedUpdate, Grads, Optimizer, Params, Result, State, StepContext};
 
-use crate::Schedule;
+use crate::WarmUpCosine;
 
 /// The peak learning rates for tuning [`AdamW`]: {1, 3}·10^k from 1e-4 to 1e-1, and 3e-1.
 pub const ADAMW_GRID: [f64; 8] = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1];
@@ -15,10 +15,14 @@ pub const ADAMW_GRID: [f64; 8] = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1
 pub struct AdamW {
     /// Adam, with the peak learning rate.
     pub adam: Adam,
-    /// λ, the weight decay. Default: 0.01.
+    /// λ, the weight decay, of all parameters. In a [`DropIn`], [`DropInConfig::weight_decay`] and those
+    /// of groups add to it; set it to 0 to use only them. Default: 0.01.
+    ///
+    /// [`DropInConfig::weight_decay`]: lopt_core::DropInConfig::weight_decay
     pub weight_decay: f64,
-    /// The schedule. Default: warm-up over 5 % of the horizon.
-    pub schedule: Schedule,
+    /// The schedule, if the horizon is known; a [`DropIn`] has one of its own. Default: warm-up over 5 %
+    /// of the horizon.
+    pub schedule: WarmUpCosine,
 }
 
 /// [`AdamW`] as a [`candle_nn::Optimizer`](https://docs.rs/candle-nn).
@@ -37,7 +41,7 @@ impl AdamW {
         Self {
             adam: Adam::new(learning_rate),
             weight_decay: 0.01,
-            schedule: Schedule { warm_up: 0.05 },
+            schedule: WarmUpCosine { warm_up: 0.05 },
         }
     }
 

@@ -2,7 +2,7 @@
 //! [`Sgd`] with momentum and cosine decay.
 //!
 //! The schedule needs the length of the training run, [`StepContext::horizon`]. Without it the
-//! learning rate is constant.
+//! learning rate is constant. A [`DropIn`] does not know it: there, use [`DropInConfig::schedule`].
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
@@ -26,8 +26,8 @@ mod adamw;
 mod schedule;
 mod sgd;
 
-pub use lopt_core::{Clip, DropIn, DropInConfig, Group, LossScale, NonFinite};
+pub use lopt_core::{Clip, DropIn, DropInConfig, Group, LossScale, NonFinite, Schedule, Workers};
 
 pub use adamw::{ADAMW_GRID, AdamW, AdamWOptimizer};
-pub use schedule::Schedule;
+pub use schedule::WarmUpCosine;
 pub use sgd::{SGD_GRID, Sgd, SgdOptimizer};

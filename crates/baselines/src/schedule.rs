@@ -2,19 +2,19 @@ use lopt_core::StepContext;
 
 /// A schedule of the learning rate: linear warm-up, then cosine decay to 0 at the horizon.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Schedule {
+pub struct WarmUpCosine {
     /// The fraction of the horizon for the warm-up, which takes at least one step unless this is 0.
     pub warm_up: f64,
 }
 
-impl Schedule {
+impl WarmUpCosine {
     /// Returns the factor of the learning rate for a step; 1 if the horizon is unknown.
     ///
     /// ```
-    /// use lopt_baselines::Schedule;
+    /// use lopt_baselines::WarmUpCosine;
     /// use lopt_core::StepContext;
     ///
-    /// let schedule = Schedule { warm_up: 0.1 };
+    /// let schedule = WarmUpCosine { warm_up: 0.1 };
     /// let factor = |step| schedule.factor(&StepContext::new(step, 1e-3).with_horizon(100));
     /// assert_eq!((factor(4), factor(9), factor(10)), (0.5, 1.0, 1.0));
     /// assert!((factor(55) - 0.5).abs() < 1e-12 && factor(100) == 0.0);
@@ -52,7 +52,7 @@ mod tests {
 
     fn factors(warm_up: f64, horizon: u64) -> Vec<f64> {
         let at = |step| StepContext::new(step, 1.0).with_horizon(horizon);
-        let factor = |step| Schedule { warm_up }.factor(&at(step));
+        let factor = |step| WarmUpCosine { warm_up }.factor(&at(step));
         (0..horizon + 2).map(factor).collect()
     }
 
@@ -92,7 +92,7 @@ mod tests {
     fn without_a_horizon_the_rate_is_constant() {
         for step in [0, 7, 1_000_000] {
             let context = StepContext::new(step, 0.3);
-            assert_eq!(Schedule { warm_up: 0.05 }.apply(&context), context);
+            assert_eq!(WarmUpCosine { warm_up: 0.05 }.apply(&context), context);
         }
     }
 }

@@ -3,7 +3,7 @@ use lopt_core::{
     DropIn, Error, FusedUpdate, Grads, Optimizer, Params, Result, Slot, State, StepContext,
 };
 
-use crate::Schedule;
+use crate::WarmUpCosine;
 
 /// The peak learning rates for tuning [`Sgd`]: {1, 3}·10^k from 1e-3 to 3.
 pub const SGD_GRID: [f64; 8] = [1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0];
@@ -17,8 +17,8 @@ pub struct Sgd {
     pub learning_rate: f64,
     /// μ, the momentum. Default: 0.9.
     pub momentum: f64,
-    /// The schedule. Default: no warm-up.
-    pub schedule: Schedule,
+    /// The schedule, if the horizon is known; a [`DropIn`] has one of its own. Default: no warm-up.
+    pub schedule: WarmUpCosine,
 }
 
 /// [`Sgd`] as a [`candle_nn::Optimizer`](https://docs.rs/candle-nn).
@@ -37,7 +37,7 @@ impl Sgd {
         Self {
             learning_rate,
             momentum: 0.9,
-            schedule: Schedule { warm_up: 0.0 },
+            schedule: WarmUpCosine { warm_up: 0.0 },
         }
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor, Var};
 use candle_nn::{Optimizer as _, ParamsAdamW};
 use lopt_adam::Adam;
-use lopt_baselines::{AdamW, Schedule, Sgd};
+use lopt_baselines::{AdamW, Sgd, WarmUpCosine};
 use lopt_core::{Backend, Fused, Grads, Optimizer, Params, StepContext};
 
 const START: [f64; 4] = [0.5, -1.25, 2.0, 0.0];
@@ -94,7 +94,7 @@ fn sgd_is_the_heavy_ball() {
 #[test]
 fn adamw_decays_beside_adam() {
     let optimizer = AdamW {
-        schedule: Schedule { warm_up: 0.2 },
+        schedule: WarmUpCosine { warm_up: 0.2 },
         weight_decay: 0.5,
         ..AdamW::new(0.03)
     };

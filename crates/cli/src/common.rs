@@ -34,12 +34,15 @@ impl Compute {
         Ok(lopt_core::device::parse(&self.device)?)
     }
 
-    /// The argument that selects the same device in another command, after a blank; empty for the CPU.
-    pub fn device_argument(&self) -> String {
-        match &*self.device {
+    /// The arguments for the same device and data in another command, each after a blank. There are none
+    /// for the defaults.
+    pub fn arguments(&self) -> String {
+        let device = match &*self.device {
             "cpu" => String::new(),
             device => format!(" --device {device}"),
-        }
+        };
+        let data = self.data_dir.as_ref().map(|path| quoted(path));
+        device + &data.map_or_else(String::new, |path| format!(" --data-dir {path}"))
     }
 
     pub fn workers(&self) -> Workers {
@@ -54,6 +57,16 @@ impl Compute {
 /// What a user types before a subcommand: `lopt`, or the command that `cargo xtask` sets.
 pub fn invocation() -> String {
     std::env::var("LOPT_PROGRAM").unwrap_or_else(|_| "lopt".to_owned())
+}
+
+/// A path as a word of a shell's command line.
+pub fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
+    match path.chars().all(plain) && !path.is_empty() {
+        true => path,
+        false => format!("'{}'", path.replace('\'', "'\\''")),
+    }
 }
 
 /// A number with what it counts: `1 task`, `2 tasks`.

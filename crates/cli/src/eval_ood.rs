@@ -27,15 +27,17 @@ use crate::{
 
 #[derive(ClapArgs)]
 pub struct Args {
-    /// A θ file to evaluate; may be repeated, for one of each kind of optimizer. [default: the shipped
-    /// STAR and blackbox]
+    /// A θ file to evaluate; may be given once for each kind of optimizer. [default: the shipped STAR
+    /// and blackbox]
     #[arg(long, value_name = "FILE")]
     theta: Vec<PathBuf>,
-    /// `quick`: variations of an MLP on 8×8 images, 500 steps, embedded data. `full`: the same on
+    /// `quick`: variations of an MLP on 8×8 images, 500 steps, embedded data (one task needs the full
+    /// CIFAR-10). `full`: the same on
     /// full-size images, 2000 steps, the full data sets; runs overnight. `beyond-mlps`:
     /// layer-norm, convolutional, residual and recurrent networks and a transformer, on the full
     /// CIFAR-10 and embedded data. `held-out`: other losses, networks, batch sizes and initializers,
-    /// 500 and 2000 steps. `selection`: the tasks on which to choose an optimizer.
+    /// 500 and 2000 steps, with the full CIFAR-10 and MNIST. `selection`: the tasks on which to choose an
+    /// optimizer; its groups `larger` and `long` need the full CIFAR-10 and Fashion-MNIST.
     #[arg(long, default_value = "quick", value_parser = one_of(Suite::ALL.map(|s| (s.name(), s))))]
     suite: Suite,
     /// Evaluate only this group of the suite, such as `width`; may be repeated.
@@ -52,8 +54,8 @@ pub struct Args {
     /// rates from 1e-7 to 1]
     #[arg(long, value_name = "RATE", value_parser = learning_rate)]
     adam_learning_rate: Vec<f64>,
-    /// Train only the learned optimizers, for their losses and divergence over many seeds: nothing that
-    /// they are compared with.
+    /// Train only the learned optimizers, without anything to compare them with: shows their losses and
+    /// whether any of many seeds diverges.
     #[arg(long, conflicts_with_all = ["adam_learning_rate", "reuse"])]
     no_baselines: bool,
     /// Folder for the results. The same command resumes there after an interruption.
@@ -85,7 +87,8 @@ pub fn run(args: Args) -> Result<bool> {
         contenders.extend(untuned());
     }
     let device = args.compute.device()?;
-    let mut settings = Settings::new(args.suite, args.seeds, program(&provenance()), &contenders);
+    let program = program(&provenance(), &device);
+    let mut settings = Settings::new(args.suite, args.seeds, program, &contenders);
     settings.groups = args.group.clone();
     if args.no_baselines {
         settings.tuned.clear();
@@ -94,6 +97,8 @@ pub fn run(args: Args) -> Result<bool> {
         let tuned = settings.tuned.iter_mut();
         for adam in tuned.filter(|tuning| tuning.baseline == Baseline::Adam) {
             adam.grid = args.adam_learning_rate.clone();
+            adam.grid.sort_by(f64::total_cmp);
+            adam.grid.dedup();
         }
     }
     let out = args

@@ -53,9 +53,22 @@ pub struct Args {
     compute: Compute,
 }
 
+/// Whether an override sets what the study takes from the configuration.
+fn of_task_or_seed(text: &str) -> bool {
+    let key = text.split(['.', '=']).next().map(str::trim);
+    matches!(key, Some("task" | "seed"))
+}
+
 /// Returns whether the study is complete.
 pub fn run(args: Args) -> Result<bool> {
     one_process()?;
+    let (own, other) = (
+        "--theta, --lengths, --truncation, --sigma or --samples",
+        args.overrides.iter().find(|text| !of_task_or_seed(text)),
+    );
+    if let Some(other) = other {
+        anyhow::bail!("`--set {other}` has no effect here, only `task` and `seed` have; see {own}");
+    }
     let quick = Preset::Quick.text();
     let config = RunConfig::parse(quick, "preset quick", None, &args.overrides)?;
     anyhow::ensure!(

@@ -22,7 +22,7 @@ use lopt_per_param::Kind;
 use lopt_tasks::Task;
 
 use crate::{
-    common::{Compute, invocation, one_of, provenance},
+    common::{Compute, invocation, one_of, provenance, quoted},
     output::paragraph,
     pages,
     progress::{Bar, duration},
@@ -42,7 +42,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
     /// Set a value of the configuration, such as outer.steps=500; an empty value removes the key.
-    /// May be repeated. With --resume only outer.steps, to take more outer steps than planned.
+    /// May be repeated. With --resume, only outer.steps can be set, for example to take more outer
+    /// steps than planned.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
     /// Start from the values of θ in this file instead of random ones. The configuration of the
@@ -153,14 +154,14 @@ pub fn run(args: Args) -> Result<bool> {
     let events = EventFile::folder(trainer.path());
     let tensorboard = args.tensorboard || events.is_dir();
     let ranks = comm.size();
-    let device = args.compute.device_argument();
+    let compute = args.compute.arguments();
     train(
         &config,
         &mut trainer,
         own_task,
         workers,
         ranks,
-        &device,
+        &compute,
         tensorboard,
     )
 }
@@ -185,6 +186,12 @@ fn outer_steps(overrides: &[String]) -> Result<Option<u64>> {
 fn configuration(args: &Args) -> Result<(RunConfig, String)> {
     let mut overrides = vec![];
     if let Some(kind) = args.optimizer {
+        let key = |text: &String| text.split('=').next().map(str::trim) == Some("optimizer.kind");
+        if args.overrides.iter().any(key) {
+            bail!(
+                "--optimizer and --set optimizer.kind=… both choose the optimizer; give one of them"
+            );
+        }
         overrides.push(format!("optimizer.kind={}", kind.name()));
         if args.config.is_none() {
             // The presets' scale is for their own kind; with 0, a blackbox would never update the
@@ -281,11 +288,11 @@ fn train(
     own_task: Arc<dyn Task>,
     workers: Workers,
     ranks: usize,
-    device: &str,
+    compute: &str,
     tensorboard: bool,
 ) -> Result<bool> {
     let path = trainer.path().to_owned();
-    let again = format!("meta-train --resume {}{device}", quoted(&path));
+    let again = format!("meta-train --resume {}{compute}", quoted(&path));
     let program = invocation();
     let resume = match ranks {
         1 => format!("{program} {again}"),
@@ -347,7 +354,7 @@ fn train(
         println!("  {program} {again} --set outer.steps={steps}");
     }
     let theta = quoted(&found_theta(&path));
-    println!("to evaluate it on other tasks:\n  {program} eval-ood --theta {theta}{device}");
+    println!("to evaluate it on other tasks:\n  {program} eval-ood --theta {theta}{compute}");
     Ok(true)
 }
 
@@ -357,16 +364,6 @@ fn found_theta(path: &Path) -> PathBuf {
     match best.exists() {
         true => best,
         false => path.join("theta.safetensors"),
-    }
-}
-
-/// A path as a word of a shell's command line.
-fn quoted(path: &Path) -> String {
-    let path = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
-    match path.chars().all(plain) && !path.is_empty() {
-        true => path,
-        false => format!("'{}'", path.replace('\'', "'\\''")),
     }
 }
 

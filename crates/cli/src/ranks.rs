@@ -117,6 +117,12 @@ mod by_mpi {
     }
 
     pub fn start() -> Result<Rc<Ranks>> {
+        // Unwinding would finalize MPI, and the other ranks would wait for this one for ever.
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            print(info);
+            std::process::abort();
+        }));
         let started = mpi::initialize_with_threading(Threading::Funneled);
         let (universe, _) = started.context("MPI is already initialized")?;
         let ranks = Rc::new(Ranks {

@@ -34,8 +34,8 @@ pub struct Args {
     /// [default: 2,000, and 1,000 for the many meta-trainings of C6]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     outer_steps: Option<u64>,
-    /// Meta-train all optimizers with an online scale, in place of those of the paper. Use another
-    /// `--out` for it.
+    /// Give every optimizer an online scale, which those of the paper do not have. Use another `--out`
+    /// for it.
     #[arg(long)]
     online_scale: bool,
     /// Folder for meta-trainings, figures and tables. The same command resumes there after an

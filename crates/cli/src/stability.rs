@@ -6,10 +6,10 @@ use anyhow::Result;
 use clap::{Args as ClapArgs, builder::ArgPredicate};
 use lopt_experiments::{linearized::Linearization, theory};
 use lopt_page::{Page, Section};
-use lopt_tasks::suite::Suite;
+use lopt_tasks::{DataStore, suite::Suite};
 
 use crate::{
-    common::{Compute, one_of, save},
+    common::{one_of, save},
     output::paragraph,
     pages,
     ranks::one_process,
@@ -67,8 +67,12 @@ pub struct Args {
         default_value_if("theta", ArgPredicate::IsPresent, "stability/training")
     )]
     out: PathBuf,
-    #[command(flatten)]
-    compute: Compute,
+    /// Device to compute on: `cpu` or `cuda:N` (needs a build with `--features cuda`).
+    #[arg(long, default_value = "cpu", requires = "theta")]
+    device: String,
+    /// Folder with the full data sets. [default: $LOPT_DATA_DIR, else datasets/downloaded]
+    #[arg(long, value_name = "DIR", requires = "theta")]
+    data_dir: Option<PathBuf>,
 }
 
 /// Returns whether the study is complete.
@@ -113,9 +117,9 @@ fn linearize(args: &Args) -> Result<bool> {
         products: args.products as usize,
         seed: args.seed,
     };
-    let device = args.compute.device()?;
+    let device = lopt_core::device::parse(&args.device)?;
     let stop = stop_flag()?;
-    let mut store = args.compute.store();
+    let mut store = DataStore::new(args.data_dir.as_deref());
     let results = settings.run(&mut store, &device, &stop, &mut |name, point| {
         eprintln!(
             "{name}: after {} steps, ρ = {:.5}",

@@ -208,9 +208,9 @@ fn groups(summary: &Summary) -> Table {
         let of_group = summary.groups.iter().find(|of| of.group == group);
         of_group.map(|of| of.tasks)
     };
-    let all_are_out = tasks(GroupSummary::ALL) == tasks(GroupSummary::OUT_OF_DISTRIBUTION);
+    let no_base = tasks(GroupSummary::ALL) == tasks(GroupSummary::ALL_BUT_BASE);
     for of in &summary.groups {
-        if all_are_out && of.group == GroupSummary::ALL {
+        if no_base && of.group == GroupSummary::ALL_BUT_BASE {
             continue;
         }
         if of.group != last {
@@ -234,15 +234,15 @@ fn groups(summary: &Summary) -> Table {
     table
 }
 
-/// A cell for each optimizer and tuned baseline, over the tasks out of distribution, or over all if
-/// there are none.
+/// A cell for each optimizer and tuned baseline, over all tasks but the base task, or over all if
+/// there is no other.
 fn versus(summary: &Summary, text: impl Fn(&Versus) -> String) -> Table {
     let baselines = summary.settings.tuned.iter();
     let baselines = baselines.map(|tuning| format!("tuned {}", tuning.baseline.name()));
     let mut table = Table::new(["optimizer".to_owned()].into_iter().chain(baselines), 1);
-    let out = GroupSummary::OUT_OF_DISTRIBUTION;
-    let name = match summary.groups.iter().any(|of| of.group == out) {
-        true => out,
+    let others = GroupSummary::ALL_BUT_BASE;
+    let name = match summary.groups.iter().any(|of| of.group == others) {
+        true => others,
         false => GroupSummary::ALL,
     };
     for of in summary.groups.iter().filter(|of| of.group == name) {

@@ -127,8 +127,11 @@ impl Site {
             name.eq_ignore_ascii_case("host").then(|| value.trim())
         });
         // A name of another site that leads here is not for its scripts.
-        let local = ["127.0.0.1", "localhost"].map(|name| format!("{name}:{port}"));
-        let ours = host.is_some_and(|host| local.iter().any(|name| name == host));
+        let ours = host.is_some_and(|host| {
+            // Clients leave out the port of HTTP.
+            let (name, given) = host.rsplit_once(':').unwrap_or((host, "80"));
+            ["127.0.0.1", "localhost"].contains(&name) && given == port.to_string()
+        });
         match words[..] {
             ["GET" | "HEAD", "/", "HTTP/1.1" | "HTTP/1.0"] if ours => match self.page() {
                 Ok(html) => (OK, html),

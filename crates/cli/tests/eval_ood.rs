@@ -257,7 +257,7 @@ fn an_interrupted_evaluation_keeps_what_is_finished() {
         "result",
     ];
     let mut child = lopt(here, &arguments).spawn().unwrap();
-    while !here.join("result/tasks/000.json").exists() {
+    while !here.join("result/tasks/000.safetensors").exists() {
         assert!(
             child.try_wait().unwrap().is_none(),
             "ended before the first task was kept"
@@ -266,12 +266,12 @@ fn an_interrupted_evaluation_keeps_what_is_finished() {
     }
     signal(&child, "INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    let kept = fs::metadata(here.join("result/tasks/000.json"))
+    let kept = fs::metadata(here.join("result/tasks/000.safetensors"))
         .unwrap()
         .modified()
         .unwrap();
     succeed(here, &arguments);
-    let after = fs::metadata(here.join("result/tasks/000.json"))
+    let after = fs::metadata(here.join("result/tasks/000.safetensors"))
         .unwrap()
         .modified()
         .unwrap();
@@ -287,7 +287,7 @@ fn a_full_disk_loses_nothing() {
     let size = |file: &str| fs::metadata(here.join("result").join(file)).unwrap().len();
     succeed(here, &EVAL);
     let whole = report(here);
-    let files = ["settings.json", "tasks/000.json", "report.json"];
+    let files = ["settings.json", "tasks/000.safetensors", "report.json"];
     let sizes = files.map(size);
     assert!(sizes.is_sorted(), "{sizes:?}");
     fs::remove_dir_all(here.join("result")).unwrap();

@@ -90,6 +90,8 @@ fn bad_input_is_told() {
     assert!(text.contains("missing.safetensors"), "{text}");
     let text = study(&["--set", "task.hiden=[[4]]"]);
     assert!(text.contains("hiden"), "{text}");
+    let text = study(&["--set", "estimator.truncation=7"]);
+    assert!(text.contains("has no effect here"), "{text}");
     assert!(!here.join("study").exists());
 }
 

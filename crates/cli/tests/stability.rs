@@ -107,6 +107,8 @@ fn bad_input_is_told() {
         ["--suite", "full"],
         ["--steps", "4"],
         ["--products", "9"],
+        ["--device", "cpu"],
+        ["--data-dir", "."],
     ] {
         let output = output(here, &["stability", option[0], option[1]]);
         assert_eq!(output.status.code(), Some(2), "{option:?}");

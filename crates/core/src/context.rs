@@ -12,7 +12,7 @@ use crate::{Error, Result};
 pub struct StepContext {
     /// The number of steps before this one; 0 for the first.
     pub step: u64,
-    /// The learning rate; a learned optimizer multiplies its step by it.
+    /// The learning rate; a learned optimizer multiplies its update by it, before an online scale.
     pub learning_rate: f64,
     /// The training loss on this step's minibatch before the update, if known.
     pub loss: Option<f32>,

@@ -48,6 +48,8 @@ pub struct DropIn<O> {
     named: bool,
     /// Skipped here, because the backend returned an error.
     skipped_steps: u64,
+    /// Steps that a GPU skipped before the state was saved that is loaded now.
+    schedule_offset: u64,
 }
 
 impl<O: std::fmt::Debug> std::fmt::Debug for DropIn<O> {
@@ -65,18 +67,33 @@ impl<O: Optimizer> DropIn<O> {
     ///
     /// # Errors
     /// Returns [`Error::Mismatch`] if two variables have the same name or a variable has a float type
-    /// other than f16, bf16, f32 and f64, and [`Error::Setting`] if a setting is out of range.
+    /// other than f16, bf16, f32 and f64, and [`Error::Setting`] if a setting is out of range or no
+    /// variable belongs to a frozen group.
     pub fn with_names(
         vars: impl IntoIterator<Item = (String, Var)>,
         config: DropInConfig<O>,
     ) -> Result<Self> {
         config.check()?;
         let group_of = |name: &str, var: &Var| config.group_of(name, var.dims());
-        let frozen = |group: Option<usize>| group.is_some_and(|index| config.groups[index].frozen);
-        let mut vars: Vec<_> = vars
-            .into_iter()
-            .filter(|(name, var)| var.dtype().is_float() && !frozen(group_of(name, var)))
-            .collect();
+        let all = vars.into_iter().filter(|(_, var)| var.dtype().is_float());
+        let (mut vars, mut frozen) = (vec![], vec![]);
+        for (name, var) in all {
+            match group_of(&name, &var).filter(|index| config.groups[*index].frozen) {
+                Some(index) => frozen.push(index),
+                None => vars.push((name, var)),
+            }
+        }
+        for (index, group) in config.groups.iter().enumerate().filter(|(_, g)| g.frozen) {
+            if !frozen.contains(&index) {
+                let example = vars.first().map_or("", |(name, _)| name);
+                return Err(Error::Setting(format!(
+                    "no variable belongs to the frozen group `{}`, so nothing would be frozen; check \
+                     the condition and the groups before it, and see that the variables have names \
+                     (`from_var_map`, not `new`): one is `{example}`",
+                    group.name
+                )));
+            }
+        }
         if let Some((name, var)) = vars.iter().find(|(_, var)| !supported(var.dtype())) {
             return Err(Error::Mismatch(format!(
                 "variable `{name}` has type {:?}; the optimizers of lopt support f16, bf16, f32 and \
@@ -131,6 +148,7 @@ impl<O: Optimizer> DropIn<O> {
             pending: Pending::default(),
             named: true,
             skipped_steps: 0,
+            schedule_offset: 0,
         };
         if drop_in.leaves_gradients() && drop_in.copies().next().is_some() {
             let views = drop_in.vars.iter().map(|var| var.as_detached_tensor());
@@ -183,8 +201,8 @@ impl<O: Optimizer> DropIn<O> {
     /// Sets the factor of the learning rate of a group.
     ///
     /// # Errors
-    /// Returns [`Error::Setting`] if there is no such group, or if the factor is negative or not
-    /// finite.
+    /// Returns [`Error::Setting`] if there is no such group or it is frozen, or if the factor is
+    /// negative or not finite.
     pub fn set_factor(&mut self, group: &str, factor: f64) -> Result<()> {
         self.group_mut(group, factor)?.factor = factor;
         Ok(())
@@ -193,7 +211,8 @@ impl<O: Optimizer> DropIn<O> {
     /// Sets the weight decay λ of a group.
     ///
     /// # Errors
-    /// Returns [`Error::Setting`] if there is no such group, or if λ is negative or not finite.
+    /// Returns [`Error::Setting`] if there is no such group or it is frozen, or if λ is negative or not
+    /// finite.
     pub fn set_weight_decay(&mut self, group: &str, lambda: f64) -> Result<()> {
         self.group_mut(group, lambda)?.weight_decay = Some(lambda);
         Ok(())
@@ -206,8 +225,12 @@ impl<O: Optimizer> DropIn<O> {
                 "{value} for the group `{name}`; it must be finite and at least 0"
             )));
         }
-        let found = self.groups.iter_mut().find(|of| of.name == name);
-        found.ok_or_else(|| Error::Setting(format!("there is no group `{name}`")))
+        match self.groups.iter_mut().find(|of| of.name == name) {
+            Some(group) if group.frozen => Err(Error::Setting(format!(
+                "the group `{name}` is frozen; its parameters are not updated"
+            ))),
+            found => found.ok_or_else(|| Error::Setting(format!("there is no group `{name}`"))),
+        }
     }
 
     /// The bytes of the optimizer's state: its slots, the copies of variables in f16 and bf16, and the
@@ -330,6 +353,11 @@ impl<O: Optimizer> DropIn<O> {
         }))
     }
 
+    /// The step of the schedule: the number of steps before this one, with those that a GPU skipped.
+    fn schedule_step(&self) -> u64 {
+        self.backend.steps() + self.schedule_offset
+    }
+
     /// The factor of the learning rate and λ of a variable.
     fn rule(&self, index: usize) -> (f64, f64) {
         let group = self.group_of[index].map(|index| &self.groups[index]);
@@ -349,7 +377,7 @@ impl<O: Optimizer> DropIn<O> {
 
     fn take_step(&mut self, grads: &dyn GradSource, loss: Option<f32>) -> Result<()> {
         let step = self.backend.steps();
-        let rate = self.optimizer.learning_rate() * self.schedule.factor(step);
+        let rate = self.optimizer.learning_rate() * self.schedule.factor(self.schedule_step());
         let mut context = StepContext::new(step, rate);
         context.loss = loss;
         let before = self.decay(&context, grads)?;

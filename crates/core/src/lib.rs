@@ -1,4 +1,4 @@
-//! The types that all crates of lopt share.
+//! The types that the crates of lopt share.
 //!
 //! * [`Params`] and [`Grads`]: the named tensors of the network being trained, in name
 //!   order.

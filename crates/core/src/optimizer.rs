@@ -72,7 +72,8 @@ pub trait Optimizer: Send + Sync {
         None
     }
 
-    /// The learning rate. Learned optimizers multiply their step by it; their default is 1.
+    /// The learning rate. Learned optimizers multiply their update by it, before an online scale; their
+    /// default is 1.
     fn learning_rate(&self) -> f64;
 
     /// Sets the learning rate.

@@ -213,7 +213,10 @@ impl State {
             return Err(Error::file(path, problem));
         }
         if !any_theta && description["theta"].as_str() != theta_of(optimizer).as_deref() {
-            let problem = format!("contains the state of `{kind}` with another θ or configuration");
+            let problem = format!(
+                "contains the state of `{kind}` with another θ or configuration; use that one, or in a \
+                 drop-in `load_state_of_other_theta`"
+            );
             return Err(Error::file(path, problem));
         }
         let learning_rate = description["learning-rate"]

@@ -76,7 +76,7 @@ pub fn evaluate(
     let mut reports = vec![];
     for (index, entry) in entries.into_iter().enumerate() {
         let path = task_file(out, index);
-        let report = match read_report(&path, &entry)? {
+        let report = match read_report(&path, &entry, settings) {
             Some(report) => {
                 observer(Event::Kept(cost(&entry)));
                 report
@@ -107,7 +107,7 @@ pub fn evaluate(
                 let report = TaskReport { entry, outcome };
                 // A skipped task is tried again next time.
                 if matches!(report.outcome, Outcome::Done { .. }) {
-                    write_json(&path, &report)?;
+                    write_report(&path, &report)?;
                 }
                 report
             }
@@ -132,7 +132,7 @@ fn nothing_done(reports: &[TaskReport]) -> Option<Error> {
 
 /// The file of a finished task.
 pub(crate) fn task_file(out: &Path, index: usize) -> PathBuf {
-    out.join("tasks").join(format!("{index:03}.json"))
+    out.join("tasks").join(format!("{index:03}.safetensors"))
 }
 
 /// Creates `out` for these settings, or checks that it holds results of the same settings. Other
@@ -197,11 +197,25 @@ fn read_text(path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// Reads a finished task; `None` if the file is missing, damaged or of another task.
-pub(crate) fn read_report(path: &Path, entry: &suite::Entry) -> Result<Option<TaskReport>> {
-    let text = read_text(path)?;
-    let report: Option<TaskReport> = text.and_then(|text| serde_json::from_str(&text).ok());
-    Ok(report.filter(|report| report.entry == *entry))
+/// The kind of the file of a finished task.
+const TASK_REPORT: &str = "task-report";
+
+/// Reads a finished task; `None` if the file is missing, damaged, or of another task or other
+/// settings.
+pub(crate) fn read_report(
+    path: &Path,
+    entry: &suite::Entry,
+    settings: &Settings,
+) -> Option<TaskReport> {
+    let description = file::read(path, TASK_REPORT).ok()?.description;
+    let report: TaskReport = serde_json::from_value(description).ok()?;
+    (report.entry == *entry && report.outcome.fits(settings)).then_some(report)
+}
+
+fn write_report(path: &Path, report: &TaskReport) -> Result<()> {
+    let description = serde_json::to_value(report)
+        .map_err(|e| Error::Settings(format!("{}: {e}", path.display())))?;
+    Ok(file::write(path, TASK_REPORT, &description, &[])?)
 }
 
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {

@@ -1,7 +1,7 @@
 use lopt_tasks::suite;
 use serde::{Deserialize, Serialize};
 
-use crate::{Baseline, SpeedUp, stats::mean};
+use crate::{Baseline, Settings, SpeedUp, stats::mean};
 
 /// The outcome of one task of the suite.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,24 @@ impl Outcome {
             Outcome::Skipped { .. } => None,
             Outcome::Done { results, .. } => results.iter().find(|result| result.name == name),
         }
+    }
+
+    /// Whether it is the outcome of a task that was run with these settings.
+    pub(crate) fn fits(&self, settings: &Settings) -> bool {
+        let Outcome::Done { tuned, results, .. } = self else {
+            return false;
+        };
+        let baselines = settings.tuned.iter().map(|tuning| tuning.baseline);
+        let contenders = settings.contenders.iter().map(|(name, _)| name.clone());
+        let names = contenders.chain(baselines.clone().map(|baseline| baseline.name().to_owned()));
+        let of_all_seeds = |losses: &[f64]| losses.len() as u64 == settings.seeds;
+        tuned.iter().map(|tuned| tuned.baseline).eq(baselines)
+            && results.iter().map(|result| result.name.clone()).eq(names)
+            && results.iter().all(|result| {
+                of_all_seeds(&result.final_losses)
+                    && of_all_seeds(&result.mean_losses)
+                    && of_all_seeds(&result.test_accuracies)
+            })
     }
 }
 

@@ -79,17 +79,19 @@ impl Runs {
         folders.any(|(_, folder)| folder.join(&name).exists())
     }
 
-    /// A finished run; `None` if it is missing or damaged.
+    /// A finished run on a task whose normalized losses are at most `ceiling`; `None` if it is missing
+    /// or damaged.
     pub fn find(
         &self,
         entry: &suite::Entry,
         runner: &Runner,
         seed: u64,
+        ceiling: f32,
     ) -> Option<(Curve, Source)> {
         let description = describe(entry, runner, seed);
         let name = name(&description);
         let mut found = self.folders(runner).filter_map(|(source, folder)| {
-            let curve = read(&folder.join(&name), &description)?;
+            let curve = read(&folder.join(&name), &description, ceiling)?;
             (curve.losses.len() as u64 == entry.horizon).then_some((curve, source))
         });
         found.next()
@@ -151,7 +153,7 @@ fn name(description: &Value) -> String {
     format!("{digits}.safetensors")
 }
 
-fn read(path: &Path, description: &Value) -> Option<Curve> {
+fn read(path: &Path, description: &Value, ceiling: f32) -> Option<Curve> {
     let mut contents = file::read(path, KIND).ok()?;
     if contents.description != *description {
         return None;
@@ -163,6 +165,7 @@ fn read(path: &Path, description: &Value) -> Option<Curve> {
         .map(|&[loss, accuracy]| TestScore { loss, accuracy });
     Some(Curve {
         losses: vector("losses")?,
+        ceiling,
         not_finite: vector("not-finite")? != [0.0],
         tests: vec![test],
     })
@@ -175,7 +178,7 @@ mod tests {
         sync::atomic::{AtomicBool, AtomicU64, Ordering},
     };
 
-    use lopt_core::Workers;
+    use lopt_core::{Workers, file::Contents};
     use lopt_tasks::{DataStore, suite::Suite};
     use lopt_tests::{Attack, Checksum, temporary_folder};
 
@@ -246,18 +249,23 @@ mod tests {
         ));
     }
 
+    /// Also if the best run of a baseline is one of this evaluation's own, and only others are reused.
     #[test]
     fn runs_that_cannot_be_repeated_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let (first, second) = (&folder.path().join("1"), &folder.path().join("2"));
         let (reports, _) = evaluated(first, None, "program").unwrap();
+        let (partly, _) = evaluated(second, None, "program").unwrap();
+        assert_eq!(reports, partly);
+        fs::remove_dir_all(second.join("tasks")).unwrap();
         let Outcome::Done { tuned, .. } = &reports[0].outcome else {
             panic!("{reports:?}");
         };
         let best = json!([tuned[0].baseline, tuned[0].learning_rate]);
+        let of_adam = |description: &Value| description["optimizer"][0] == "adam";
         for path in files(first) {
             let mut contents = file::read(&path, KIND).unwrap();
-            if contents.description["optimizer"] == best {
+            if of_adam(&contents.description) {
                 let mut losses = contents.tensors["losses"].to_vec1::<f32>().unwrap();
                 losses[3] *= 0.999;
                 let losses = Tensor::new(losses, &Device::Cpu).unwrap();
@@ -266,10 +274,42 @@ mod tests {
                 file::write(&path, KIND, &contents.description, &tensors).unwrap();
             }
         }
-        assert!(matches!(
-            evaluated(second, Some(first), "program"),
-            Err(Error::Settings(message)) if message.contains("the runs of adam to reuse")
-        ));
+        for path in files(second) {
+            let Contents { description, .. } = file::read(&path, KIND).unwrap();
+            if of_adam(&description) && description["optimizer"] != best {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        for out in [&folder.path().join("3"), second] {
+            assert!(matches!(
+                evaluated(out, Some(first), "program"),
+                Err(Error::Settings(message)) if message.contains("the runs of adam to reuse")
+            ));
+        }
+    }
+
+    /// A finished task whose file is damaged or of other settings is repeated.
+    #[test]
+    fn damaged_reports_are_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path();
+        let (reports, _) = evaluated(out, None, "program").unwrap();
+        let path = out.join("tasks/000.safetensors");
+        let whole = fs::read(&path).unwrap();
+        let mut contents = file::read(&path, "task-report").unwrap();
+        let results = &mut contents.description["outcome"]["done"]["results"];
+        results[0]["final_losses"] = json!([]);
+        file::write(&path, "task-report", &contents.description, &[]).unwrap();
+        let forged = fs::read(&path).unwrap();
+        for content in [
+            b"\xff\xfe".to_vec(),
+            whole[..whole.len() - 1].to_vec(),
+            forged,
+        ] {
+            fs::write(&path, content).unwrap();
+            assert_eq!(evaluated(out, None, "program").unwrap().0, reports);
+            assert_eq!(fs::read(&path).unwrap(), whole);
+        }
     }
 
     /// What cannot be used is trained again.
@@ -289,6 +329,7 @@ mod tests {
         };
         let curve = Curve {
             losses: losses.collect(),
+            ceiling: 3.0,
             not_finite: false,
             tests: vec![Some(test)],
         };
@@ -305,7 +346,7 @@ mod tests {
         };
         attack.run(|bytes| {
             fs::write(path, bytes).unwrap();
-            let (curve, _) = runs.find(entry, runner, 0).ok_or("unusable")?;
+            let (curve, _) = runs.find(entry, runner, 0, 3.0).ok_or("unusable")?;
             assert_eq!(curve.losses.len() as u64, entry.horizon);
             Ok(format!("{curve:?}"))
         });

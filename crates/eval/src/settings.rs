@@ -78,7 +78,7 @@ pub struct Settings {
     /// Maximum number of horizons that tuned Adam is run for, to find when it reaches the final
     /// losses of the contenders.
     pub adam_horizons: u64,
-    /// Version and commit of the program.
+    /// Version and commit of the program, its CPU kernels and the device: what may change results.
     pub program: String,
     /// The name and identity of each contender.
     pub contenders: Vec<(String, Value)>,

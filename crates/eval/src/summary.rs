@@ -12,7 +12,7 @@ use crate::{
 /// [`stratified_bootstrap`](crate::stats::stratified_bootstrap).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GroupSummary {
-    /// A group of the suite, [`Self::OUT_OF_DISTRIBUTION`] or [`Self::ALL`].
+    /// A group of the suite, [`Self::ALL_BUT_BASE`] or [`Self::ALL`].
     pub group: String,
     /// The name of the contender.
     pub contender: String,
@@ -47,8 +47,9 @@ pub struct Versus {
 }
 
 impl GroupSummary {
-    /// The group of all tasks except the base task of a suite, which the others vary.
-    pub const OUT_OF_DISTRIBUTION: &str = "out of distribution";
+    /// The group of all tasks except the base task of a suite, which the others vary. Whether they are
+    /// out of distribution depends on what θ was meta-trained on.
+    pub const ALL_BUT_BASE: &str = "all but the base task";
     /// The group of all tasks.
     pub const ALL: &str = "all";
 }
@@ -58,7 +59,7 @@ impl GroupSummary {
 pub struct Summary {
     /// The settings of the evaluation.
     pub settings: Settings,
-    /// Each contender in each group, then over all tasks out of distribution, then over all tasks.
+    /// Each contender in each group, then over all tasks but the base task, then over all tasks.
     pub groups: Vec<GroupSummary>,
     /// The result of each task.
     pub tasks: Vec<TaskReport>,
@@ -87,7 +88,7 @@ impl Summary {
         for name in &names {
             add(name, &|group| group == name);
         }
-        add(GroupSummary::OUT_OF_DISTRIBUTION, &|group| {
+        add(GroupSummary::ALL_BUT_BASE, &|group| {
             group != IN_DISTRIBUTION
         });
         add(GroupSummary::ALL, &|_| true);
@@ -263,7 +264,7 @@ mod tests {
         let expected = [
             (IN_DISTRIBUTION, 1),
             ("width", 1),
-            ("out of distribution", 1),
+            ("all but the base task", 1),
             ("all", 2),
         ];
         assert_eq!(names, expected);

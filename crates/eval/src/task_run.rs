@@ -1,10 +1,7 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Instant,
 };
 
@@ -37,6 +34,14 @@ pub struct TaskRun<'a> {
     pub index: u64,
 }
 
+/// All runs of a task.
+struct Trained {
+    /// Those of each optimizer and seed: `curves[optimizer][seed]`.
+    curves: Vec<Vec<Curve>>,
+    /// The optimizers and seeds whose runs are those of another evaluation.
+    reused: BTreeSet<(usize, u64)>,
+}
+
 impl TaskRun<'_> {
     /// Runs every contender, then tunes every baseline.
     pub fn compare(&self) -> Result<Outcome> {
@@ -45,7 +50,7 @@ impl TaskRun<'_> {
             contenders,
             ..
         } = self.evaluation;
-        let (curves, reused) = self.curves()?;
+        let Trained { curves, reused } = self.curves()?;
         let (of_contenders, mut grids) = curves.split_at(contenders.len());
         let named = contenders.iter().zip(of_contenders);
         let mut results: Vec<ContenderResult> = named
@@ -53,12 +58,18 @@ impl TaskRun<'_> {
             .collect();
         let mut tuned = vec![];
         for tuning in &settings.tuned {
+            let start = curves.len() - grids.len();
             let (own, rest) = grids.split_at(tuning.grid.len());
             grids = rest;
             let (tuned_baseline, best) = self.tune(tuning.baseline, &tuning.grid, own)?;
             let optimizer = tuning.baseline.optimizer(tuned_baseline.learning_rate);
-            if reused {
-                self.repeat(tuning.baseline, &optimizer, best)?;
+            // Of the best learning rate if possible, because the report is about it.
+            let grid = start..start + tuning.grid.len();
+            let mut of_baseline = reused.iter().filter(|(index, _)| grid.contains(index));
+            let is_best = |index: usize| tuning.grid[index - start] == tuned_baseline.learning_rate;
+            let first = of_baseline.clone().next();
+            if let Some(&(index, seed)) = of_baseline.find(|(index, _)| is_best(*index)).or(first) {
+                self.repeat(tuning.baseline, index, seed, &curves[index][seed as usize])?;
             }
             if tuning.baseline == Baseline::Adam {
                 self.set_speed_ups(&mut results[..contenders.len()], optimizer, best)?;
@@ -73,25 +84,21 @@ impl TaskRun<'_> {
         })
     }
 
-    /// Checks that the first run of a baseline can be repeated bit for bit.
-    fn repeat(
-        &self,
-        baseline: Baseline,
-        optimizer: &Arc<dyn Optimizer>,
-        curves: &[Curve],
-    ) -> Result<()> {
+    /// Checks that a run of a baseline from another evaluation can be repeated bit for bit.
+    fn repeat(&self, baseline: Baseline, index: usize, seed: u64, curve: &Curve) -> Result<()> {
+        let optimizer = &self.runners[index].optimizer;
         let horizon = self.entry.horizon;
         let stop = self.evaluation.stop;
-        let together = train_together(&self.task, optimizer, horizon, false, &[0], stop)?;
+        let together = train_together(&self.task, optimizer, horizon, false, &[seed], stop)?;
         let again = match together.and_then(|mut curves| curves.pop()) {
             Some(curve) => curve,
-            None => train(&self.task, optimizer, horizon, &[], 0)?,
+            None => train(&self.task, optimizer, horizon, &[], seed)?,
         };
         let bits = |curve: &Curve| -> Vec<u32> {
             let losses = curve.losses.iter();
             losses.map(|loss| loss.to_bits()).collect()
         };
-        if curves.first().map(bits) != Some(bits(&again)) {
+        if bits(curve) != bits(&again) {
             return Err(Error::Settings(format!(
                 "{}: the runs of {} to reuse are those of other data, another program or other \
                  vector instructions, because repeating one gives other losses; evaluate without \
@@ -162,9 +169,8 @@ impl TaskRun<'_> {
         Ok(())
     }
 
-    /// Trains each optimizer on each seed, or reads its runs: `curves[optimizer][seed]`, and whether
-    /// some are of another evaluation.
-    fn curves(&self) -> Result<(Vec<Vec<Curve>>, bool)> {
+    /// Trains each optimizer on each seed, or reads its runs.
+    fn curves(&self) -> Result<Trained> {
         let Evaluation {
             settings,
             workers,
@@ -172,14 +178,17 @@ impl TaskRun<'_> {
             ..
         } = self.evaluation;
         let horizon = self.entry.horizon;
-        let reused = AtomicBool::new(false);
+        let reused = Mutex::new(BTreeSet::new());
         let trained = self.train_together()?;
         let run = |(index, runner): &(usize, &Runner), seed| {
             if let Some(curve) = trained.get(&(*index, seed)) {
                 return Ok(curve.clone());
             }
-            if let Some((curve, source)) = self.runs.find(self.entry, runner, seed) {
-                reused.fetch_or(source == Source::Other, Ordering::Relaxed);
+            if let Some((curve, source)) = self.find(runner, seed) {
+                if source == Source::Other {
+                    let mut reused = reused.lock().unwrap_or_else(PoisonError::into_inner);
+                    reused.insert((*index, seed));
+                }
                 (self.observer)(Event::Kept(horizon));
                 return Ok(curve);
             }
@@ -192,7 +201,14 @@ impl TaskRun<'_> {
         };
         let runners: Vec<_> = self.runners.iter().enumerate().collect();
         let curves = for_all(&runners, settings.seeds, workers, stop, run)?;
-        Ok((curves, reused.into_inner()))
+        let reused = reused.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(Trained { curves, reused })
+    }
+
+    /// A finished run of an optimizer.
+    fn find(&self, runner: &Runner, seed: u64) -> Option<(Curve, Source)> {
+        let ceiling = self.task.normalize(f32::INFINITY);
+        self.runs.find(self.entry, runner, seed, ceiling)
     }
 
     /// The runs that are missing and that a GPU can make, those of all seeds together, by the index of
@@ -206,7 +222,7 @@ impl TaskRun<'_> {
         }
         for (index, runner) in self.runners.iter().enumerate() {
             let mut seeds: Vec<u64> = (0..settings.seeds).collect();
-            seeds.retain(|seed| self.runs.find(entry, runner, *seed).is_none());
+            seeds.retain(|seed| self.find(runner, *seed).is_none());
             let (start, optimizer) = (Instant::now(), &runner.optimizer);
             let curves = train_together(&self.task, optimizer, entry.horizon, true, &seeds, stop)?;
             let took = start.elapsed();

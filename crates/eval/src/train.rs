@@ -13,6 +13,8 @@ use crate::{Error, Result, stats::mean};
 pub struct Curve {
     /// The normalized training loss on each minibatch, before the step on it.
     pub losses: Vec<f32>,
+    /// The upper bound of the normalized loss; infinite if there is none.
+    pub ceiling: f32,
     /// Whether a loss or gradient was not finite.
     pub not_finite: bool,
     /// Test scores after the requested numbers of steps, in order.
@@ -51,10 +53,14 @@ impl Curve {
         mean(self.losses[end.saturating_sub(window)..end].iter().copied())
     }
 
-    /// Whether a loss or gradient was not finite, or the final loss is more than 10 %
-    /// above that of the untrained network.
+    /// Whether a loss or gradient was not finite, or the final loss is more than 10 % above that of
+    /// the untrained network, or at the upper bound of the normalized loss. Without the last
+    /// condition no run could diverge on a task that starts near the bound.
     pub fn diverged(&self, horizon: usize) -> bool {
-        self.not_finite || self.final_loss(horizon) > DIVERGENCE_FACTOR * f64::from(self.losses[0])
+        let final_loss = self.final_loss(horizon);
+        self.not_finite
+            || final_loss > DIVERGENCE_FACTOR * f64::from(self.losses[0])
+            || final_loss >= self.ceiling.into()
     }
 }
 
@@ -105,6 +111,7 @@ impl Training {
             seed,
             curve: Curve {
                 losses: Vec::with_capacity(horizon as usize),
+                ceiling: task.normalize(f32::INFINITY),
                 not_finite: false,
                 tests: vec![],
             },
@@ -161,6 +168,7 @@ impl TogetherTraining {
         }
         let curve = Curve {
             losses: vec![],
+            ceiling: task.normalize(f32::INFINITY),
             not_finite: false,
             tests: vec![],
         };
@@ -301,6 +309,28 @@ mod tests {
 
     use super::*;
     use crate::Baseline;
+
+    #[test]
+    fn runs_that_end_at_the_bound_of_the_loss_diverged() {
+        let curve = |losses: [f32; 20]| Curve {
+            losses: losses.into(),
+            ceiling: 1.5,
+            not_finite: false,
+            tests: vec![],
+        };
+        // The untrained network may be at the bound too.
+        let mut losses = [1.5; 20];
+        assert!(curve(losses).diverged(20));
+        losses[19] = 1.4;
+        assert!(!curve(losses).diverged(20));
+        losses[0] = 1.0;
+        assert!(curve(losses).diverged(20));
+        let unbounded = Curve {
+            ceiling: f32::INFINITY,
+            ..curve([1.5; 20])
+        };
+        assert!(!unbounded.diverged(20));
+    }
 
     #[test]
     fn a_run_in_pieces_is_the_whole_run() {

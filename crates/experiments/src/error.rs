@@ -47,6 +47,16 @@ pub enum Error {
         source: serde_json::Error,
     },
 
+    /// The metrics of a finished meta-training lack some of its held-out evaluations.
+    #[error(
+        "the metrics.jsonl of {} lacks some of the held-out evaluations; remove the run to repeat it",
+        path.display()
+    )]
+    MissingMetrics {
+        /// The run directory.
+        path: PathBuf,
+    },
+
     /// A table cannot be written as CSV.
     #[error("cannot write a table as CSV")]
     Csv(#[from] csv::Error),

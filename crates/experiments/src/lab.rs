@@ -124,7 +124,8 @@ impl Lab<'_> {
             variant.overrides.iter().map(|o| (*o).to_owned()).collect();
         overrides.push(format!("seed={seed}"));
         overrides.push(format!("outer.steps={outer_steps}"));
-        overrides.push(format!("held-out.every={}", (outer_steps / 10).max(1)));
+        let every = (outer_steps / 10).max(1);
+        overrides.push(format!("held-out.every={every}"));
         let mut config = RunConfig::parse(Preset::Quick.text(), "preset quick", None, &overrides)?;
         if !self.online_scale {
             config.optimizer = config.optimizer.without_online_scale();
@@ -145,10 +146,17 @@ impl Lab<'_> {
         }
         let evaluated = metrics(&path)?.into_iter();
         let held_out = evaluated.filter_map(|m| Some((m.outer_step, m.held_out?.mean_loss)));
+        let held_out: Vec<_> = held_out.collect();
+        // The claims compare the seeds and optimizers step by step.
+        let expected = |step: &u64| step.is_multiple_of(every) || *step == outer_steps;
+        let steps = held_out.iter().map(|(step, _)| *step);
+        if !steps.eq((1..=outer_steps).filter(expected)) {
+            return Err(Error::MissingMetrics { path });
+        }
         Ok(Run {
             variant,
             seed,
-            held_out: held_out.collect(),
+            held_out,
             optimizer: registry::load(&path.join("best.safetensors"))?.into(),
         })
     }
@@ -220,7 +228,7 @@ impl Lab<'_> {
                 Contender::learned(&name, run.optimizer.clone())
             })
             .collect();
-        let program = program(&self.provenance);
+        let program = program(&self.provenance, &self.device);
         let mut settings = Settings::new(suite, seeds, program, &contenders);
         settings.groups = groups.iter().map(|group| (*group).to_owned()).collect();
         // The claims are about tuned Adam, and their speed-ups are capped.
@@ -259,9 +267,18 @@ impl Lab<'_> {
     }
 }
 
-/// Version and commit of a program, for [`Settings::program`].
-pub fn program(provenance: &Provenance) -> String {
-    format!("{} {}", provenance.version, provenance.commit)
+/// Version and commit of a program, its CPU kernels and the device, for [`Settings::program`].
+pub fn program(provenance: &Provenance, device: &Device) -> String {
+    let Provenance {
+        version,
+        commit,
+        kernels,
+    } = provenance;
+    let device = match device.is_cpu() {
+        true => "cpu",
+        false => "cuda",
+    };
+    format!("{version} {commit}, {kernels}, {device}")
 }
 
 /// Inner steps of the preset's unrolls.

@@ -300,10 +300,10 @@ impl RunConfig {
             table.insert("estimator".to_owned(), other);
         }
         let mut kinds = overrides.iter().rev();
-        let kind = kinds.find_map(|text| text.strip_prefix("optimizer.kind="));
+        let kind = kinds.find_map(|text| overrides::string(text, "optimizer.kind"));
         let optimizer = table.get_mut("optimizer");
         if let (Some(kind), Some(toml::Value::Table(optimizer))) = (kind, optimizer) {
-            let kind = kind.trim().trim_matches('"');
+            let kind = &*kind;
             for other in LEARNED.iter().filter(|other| other.name() != kind) {
                 let removed = optimizer.remove(other.name());
                 let scale = removed.and_then(|mut section| {
@@ -500,14 +500,20 @@ mod tests {
             RunConfig::parse(Preset::Quick.text(), "preset quick", None, &overrides)
         };
         assert!(parse(&[]).unwrap().optimizer.config.is_some());
-        for kind in ["optimizer.kind=blackbox", "optimizer.kind=\"blackbox\""] {
+        for kind in [
+            "optimizer.kind=blackbox",
+            "optimizer.kind=\"blackbox\"",
+            "optimizer.kind='blackbox'",
+            "optimizer . kind = blackbox",
+        ] {
             let config = parse(&[kind, "optimizer.last-layer-scale=1.0"]).unwrap();
             // It takes over the online scale.
             assert_eq!(of_optimizer(&config, "online-scale")["initial"], 0.3);
             assert!(of_optimizer(&config, "time-limit").is_null());
         }
-        let star = parse(&["optimizer.kind=star"]).unwrap();
-        assert!(star.optimizer.config.is_some());
+        for kind in ["optimizer.kind=star", "optimizer.kind='star'"] {
+            assert_eq!(parse(&[kind]).unwrap(), parse(&[]).unwrap());
+        }
         // Sections that an override sets are kept.
         let both = [
             "optimizer.kind=blackbox",
@@ -524,6 +530,13 @@ mod tests {
             let set: Vec<String> = set.iter().map(|&o| o.to_owned()).collect();
             RunConfig::parse(Preset::Quick.text(), "preset quick", Some(kind), &set)
         };
+        let own = [
+            "estimator.kind=full-es",
+            "estimator.loss=min",
+            "estimator.clip=0.5",
+        ];
+        let own = of(FullEs, &own).unwrap().trainer.estimator;
+        assert_eq!(own.of_kind(FullEs), own);
         for kind in [Pes, Es, FullEs, Backprop] {
             let config = of(kind, &["estimator.tasks=3"]).unwrap();
             let again = RunConfig::parse(&config.to_toml().unwrap(), "again", None, &[]);

@@ -302,15 +302,14 @@ impl RunDir {
         Ok(theta.save(&self.path.join("theta.safetensors"))?)
     }
 
-    /// Removes the final θ, because the run is no longer complete. The newest checkpoint has it too.
+    /// Removes the final θ, because the run is not complete. The newest checkpoint has it too.
     pub(crate) fn remove_last(&self) -> Result<()> {
-        let path = self.path.join("theta.safetensors");
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(CoreError::io("remove", &path)(error).into())
-            }
-            _ => Ok(()),
-        }
+        remove(&self.path.join("theta.safetensors"))
+    }
+
+    /// Removes the best θ.
+    pub(crate) fn remove_best(&self) -> Result<()> {
+        remove(&self.best_path())
     }
 
     /// The path of the best θ.
@@ -497,4 +496,13 @@ pub(crate) fn restore(
         best: description.best,
         inner_steps: description.inner_steps,
     })
+}
+/// Removes a file, if it exists.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(CoreError::io("remove", path)(error).into())
+        }
+        _ => Ok(()),
+    }
 }

@@ -238,11 +238,13 @@ impl Trainer {
                 "`outer.steps` is {steps}, but the run has already taken {taken} outer steps"
             )));
         }
-        if let (true, Some(run)) = (changed, &trainer.run) {
+        if let Some(run) = &trainer.run {
             if taken < steps {
                 run.remove_last()?;
             }
-            run.save_config(&text)?;
+            if changed {
+                run.save_config(&text)?;
+            }
         }
         Ok(trainer)
     }
@@ -267,14 +269,31 @@ impl Trainer {
         self.optimizer = optimizer.with_values(resumed.theta)?.into();
         self.best = resumed.best;
         self.inner_steps = resumed.inner_steps;
-        let lost = |run: &RunDir| !run.best_path().exists();
-        if self.best.is_some() && self.run.as_ref().is_some_and(lost) {
-            tracing::warn!(
-                "best.safetensors is missing; the best θ of the outer steps from here is saved"
-            );
-            self.best = None;
-        }
+        let (Some(run), Some((step, _))) = (&self.run, self.best) else {
+            return Ok(());
+        };
+        let path = run.best_path();
+        let lost = if !path.exists() {
+            "is missing"
+        } else if self.is_abandoned(&path, step)? {
+            run.remove_best()?;
+            "was of an outer step that this run does not take, and was removed"
+        } else {
+            return Ok(());
+        };
+        tracing::warn!("best.safetensors {lost}; the best θ of the outer steps from here is saved");
+        self.best = None;
         Ok(())
+    }
+
+    /// Whether the best θ is not that of the checkpoint, but of a later outer step with another
+    /// configuration, such as another number of outer steps. A later one with this configuration
+    /// will be found again.
+    fn is_abandoned(&self, path: &Path, step: u64) -> Result<bool> {
+        let theta = Theta::load(path)?;
+        let provenance = theta.provenance();
+        let same = provenance["outer_step"] == step;
+        Ok(!same && provenance["configuration"] != self.description)
     }
 
     fn assemble(

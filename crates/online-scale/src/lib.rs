@@ -15,8 +15,8 @@
 //! φ ← φ + (S′ − S) · Δ + S′ · u, Δ ← Δ + u,
 //!
 //! with S before and S′ after the learners' update. Δ, m, v, r and s start at 0. While every
-//! parameter has a gradient, φ is φ₀ + S · Δ: the initial parameters plus the scaled sum of all
-//! updates.
+//! parameter has a gradient and nothing else changes φ, such as weight decay, φ is φ₀ + S · Δ: the
+//! initial parameters plus the scaled sum of all updates.
 //!
 //! The slope tells whether the loss would fall or rise if all steps so far had been larger. Each
 //! learner bets what it has won, with its own memory; S is what they win together. It starts near s₀

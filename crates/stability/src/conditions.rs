@@ -51,8 +51,11 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The verdict for a P with λ_min(P) = `lowest` and λ_max(P) = `highest`.
+    /// The verdict for a P with λ_min(P) = `lowest` and λ_max(P) = `highest`. NaN is unstable.
     pub fn verdict(&self, lowest: f64, highest: f64) -> Verdict {
+        if lowest.is_nan() || highest.is_nan() {
+            return Verdict::Unstable(f64::NAN);
+        }
         let margin = (lowest - self.lower).min(self.upper - highest);
         let violation = (self.necessary_lower - lowest).max(highest - self.necessary_upper);
         match (margin >= 0.0, violation > 0.0) {

@@ -30,10 +30,11 @@ fn config(optimizer: &str) -> Result<DropInConfig<Box<dyn Optimizer>>> {
     Ok(DropInConfig {
         clip: Some(Clip::GlobalNorm(1.0)),
         weight_decay: 1e-4,
-        // Biases are not decayed; the first layer takes smaller steps.
+        // The first layer takes smaller steps; the biases of the others are not decayed. A parameter
+        // belongs to the first group that it is a member of.
         groups: vec![
-            Group::new("vectors", |_, shape| shape.len() <= 1).weight_decay(0.0),
             Group::new("first", |name, _| name.starts_with("first.")).factor(0.5),
+            Group::new("vectors", |_, shape| shape.len() <= 1).weight_decay(0.0),
         ],
         schedule: Schedule::Cosine {
             warm_up: 20,

@@ -5,7 +5,7 @@
 //! Δφ = −η · \[ β₁ · exp(β₂ · m_g) · g̃ + β₃ · (d · (v + 1e-6)^{-1/2}) · exp(β₄ · m_b) \],
 //!
 //! β₁ = β₂ = β₃ = β₄ = 0.001, η = 1, where g̃ is the mean of m_i · (v + 1e-6)^{-1/2} over the three
-//! momenta m_i: AggMo with Adam's preconditioner. In addition to [`lopt_blackbox`], STAR has
+//! momenta m_i: AggMo with Adam's preconditioner. To [`lopt_blackbox`], STAR adds
 //!
 //! 1. a **nominal term** that is a descent direction by itself, with a learned magnitude;
 //! 2. the nominal term's **preconditioner** in the blackbox term;

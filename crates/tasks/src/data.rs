@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Batch, DataStore, Error, Images, Result, Split,
+    error::at_most_largest,
     models::{Image, Input, Tokens},
     table::Table,
     target::Target,
@@ -140,12 +141,14 @@ impl DataConfig {
                 let (text, vocabulary) = numbered(&*store.text()?);
                 Data::text(Arc::new(text), vocabulary, length)
             }
-            Self::Tabular { seed, classes } => match classes {
-                Some(classes @ 0..=1) => Err(Error::Config(format!(
-                    "`classes` is {classes}; it must be at least 2"
-                ))),
-                _ => Ok(Data::Tabular(Table::new(seed, classes))),
-            },
+            Self::Tabular { seed, classes } => {
+                if let Some(classes @ 0..=1) = classes {
+                    let problem = format!("`classes` is {classes}; it must be at least 2");
+                    return Err(Error::Config(problem));
+                }
+                at_most_largest("classes", classes.unwrap_or_default())?;
+                Ok(Data::Tabular(Table::new(seed, classes)))
+            }
         }
     }
 

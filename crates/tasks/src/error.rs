@@ -69,6 +69,17 @@ pub(crate) fn sizes_in_range(key: &str, sizes: &[usize]) -> Result<()> {
     }
 }
 
+/// Returns an error if a number in the configuration's `key`, which may be 0, is above
+/// [`LARGEST_SIZE`].
+pub(crate) fn at_most_largest(key: &str, number: usize) -> Result<()> {
+    match number {
+        0..=LARGEST_SIZE => Ok(()),
+        _ => Err(Error::Config(format!(
+            "`{key}` is {number}; it must be at most {LARGEST_SIZE}"
+        ))),
+    }
+}
+
 /// Returns an error if the list in the configuration's `key` is empty.
 pub(crate) fn not_empty<T>(key: &str, list: &[T]) -> Result<()> {
     match list {

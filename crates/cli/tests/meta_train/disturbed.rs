@@ -304,6 +304,56 @@ fn a_complete_run_says_so() {
     assert!(text.contains("θ: my run/theta.safetensors"), "{text}");
 }
 
+/// After a kill, the best θ may be of a later outer step than the checkpoint. If the run then takes
+/// other steps, it is not the best of them.
+#[test]
+fn the_best_theta_of_abandoned_steps_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let run = reference(here, &["--set", "checkpoint.keep=100"]);
+    let best = || {
+        let theta = lopt_core::Theta::load(&run.join("best.safetensors")).unwrap();
+        theta.provenance()["outer_step"].as_u64().unwrap()
+    };
+    assert!(best() > 7, "{}", best());
+    for step in 7..=12 {
+        let checkpoint = format!("checkpoints/step-{step:08}.safetensors");
+        fs::remove_file(run.join(checkpoint)).unwrap();
+    }
+    let resume = [
+        "meta-train",
+        "--resume",
+        "reference",
+        "--set",
+        "outer.steps=7",
+    ];
+    let text = succeed(here, &resume);
+    assert!(text.contains("was removed"), "{text}");
+    assert_eq!(best(), 7);
+}
+
+/// The number of outer steps may also be changed in the file; the last θ is that of a complete run.
+#[test]
+fn a_run_that_goes_on_has_no_last_theta() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let run = reference(here, &[]);
+    let config = run.join("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("steps = 12\n", "steps = 1000000\n")).unwrap();
+    let mut child = lopt(here, &["meta-train", "--resume", "reference"])
+        .spawn()
+        .unwrap();
+    let last = run.join("theta.safetensors");
+    let start = Instant::now();
+    while last.exists() {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 #[test]
 fn a_run_without_checkpoints_does_not_start_over() {
     let folder = tempfile::tempdir().unwrap();

@@ -331,6 +331,20 @@ fn unwritable_run_directories_are_told() {
 }
 
 #[test]
+fn two_choices_of_the_optimizer_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let both = [
+        "meta-train",
+        "--optimizer",
+        "blackbox",
+        "--set",
+        "optimizer.kind=star",
+    ];
+    let text = fail(folder.path(), &both);
+    assert!(text.contains("both choose the optimizer"), "{text}");
+}
+
+#[test]
 fn other_data_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
@@ -364,7 +378,8 @@ fn other_data_are_refused() {
         "{text}"
     );
     assert_eq!(before, fs::read(run.join("metrics.jsonl")).unwrap());
-    succeed(here, &resume("dark"));
+    let text = succeed(here, &resume("dark"));
+    assert!(text.contains("--data-dir dark"), "{text}");
     // Neither are the checkpoints of a run on other data taken.
     let mut bright = cifar;
     bright[5] = "bright";

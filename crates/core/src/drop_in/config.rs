@@ -83,6 +83,10 @@ impl Group {
     }
 
     /// Multiplies the steps of these parameters by a factor, as if it scaled their learning rate.
+    ///
+    /// An online scale does not see this factor: it finds the scale that steps without the factor
+    /// should have, also for other parameters. So do not pause parameters by a factor of 0; use
+    /// [`Group::frozen`].
     pub fn factor(self, factor: f64) -> Self {
         Self { factor, ..self }
     }
@@ -109,6 +113,9 @@ impl Group {
 /// A step t takes the mean of [`accumulate`](Self::accumulate) gradients, clips it, decays the
 /// parameters to (1 − ηₜ·λ)·φ, and takes the optimizer's step with the learning rate
 /// ηₜ = η · [`schedule`](Self::schedule)(t) · (the factor of the parameter's group).
+///
+/// An online scale multiplies what the optimizer's update is after ηₜ. When it changes, the sum of all
+/// updates so far is scaled anew, so parameters can move a little even if ηₜ is 0.
 #[derive(Clone, Debug)]
 pub struct DropInConfig<O> {
     /// The optimizer, with its learning rate η. That of learned optimizers is a factor, by default 1.
@@ -165,6 +172,13 @@ impl<O> DropInConfig<O> {
     }
 
     pub(super) fn check(&self) -> Result<()> {
+        for (index, Group { name, .. }) in self.groups.iter().enumerate() {
+            if self.groups[..index].iter().any(|other| other.name == *name) {
+                return Err(Error::Setting(format!(
+                    "two groups are named `{name}`; give each a name of its own"
+                )));
+            }
+        }
         let require = |ok: bool, name: &str, value: f64, must: &str| match ok {
             true => Ok(()),
             false => Err(Error::Setting(format!(

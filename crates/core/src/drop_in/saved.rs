@@ -17,6 +17,8 @@ struct Training {
     loss_scale: Option<Scale>,
     groups: Vec<Factors>,
     weight_decay: f64,
+    /// The step of the schedule. It differs from the optimizer's if a GPU skipped steps.
+    schedule_step: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -44,10 +46,25 @@ impl Training {
         let wrong = at_least_0.find(|(_, value)| !(*value >= 0.0 && value.is_finite()));
         let scale = self.loss_scale.as_ref().map(|of| ("loss scale", of.scale));
         let wrong = wrong.or(scale.filter(|(_, scale)| !(*scale > 0.0 && scale.is_finite())));
-        match wrong {
-            Some((what, value)) => Err(Error::file(path, format!("contains a {what} of {value}"))),
+        if let Some((what, value)) = wrong {
+            return Err(Error::file(path, format!("contains a {what} of {value}")));
+        }
+        // Beyond, a step more could not be added safely.
+        let good_steps = self.loss_scale.as_ref().map(|of| of.good_steps);
+        let counts = [good_steps, self.schedule_step];
+        match counts.into_iter().flatten().find(|count| *count > 1 << 53) {
+            Some(count) => Err(Error::file(path, format!("contains a count of {count}"))),
             None => Ok(()),
         }
+    }
+}
+
+/// Names in an error message.
+fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
+    match names.is_empty() {
+        true => "(none)".to_owned(),
+        false => names.join(", "),
     }
 }
 
@@ -81,6 +98,7 @@ impl<O: Optimizer> DropIn<O> {
                 })
                 .collect(),
             weight_decay: self.weight_decay,
+            schedule_step: Some(self.schedule_step()),
         };
         let training = serde_json::to_value(training)
             .map_err(|e| Error::file(path, format!("cannot be written: {e}")))?;
@@ -133,8 +151,11 @@ impl<O: Optimizer> DropIn<O> {
             .clone()
             .eq(self.groups.iter().map(|group| &group.name))
         {
-            let theirs = theirs.map(|name| format!("`{name}`")).collect::<Vec<_>>();
-            let problem = format!("has other groups than the optimizer: {}", theirs.join(", "));
+            let problem = format!(
+                "was saved with the groups {}; the optimizer has the groups {}",
+                listed(theirs),
+                listed(self.groups.iter().map(|group| &group.name))
+            );
             return Err(Error::file(path, problem));
         }
         let as_before = training.accumulate == self.accumulate
@@ -166,14 +187,18 @@ impl<O: Optimizer> DropIn<O> {
             sums[index] = take(SUM)?;
             copies.push(take(COPY)?);
         }
-        for (index, _) in self.copies() {
-            if copies[index].is_none() {
-                let name = &self.params.names()[index];
-                return Err(Error::file(path, format!("has no `{COPY}/{name}`")));
+        let copied: Vec<usize> = self.copies().map(|(index, _)| index).collect();
+        for (index, copy) in copies.iter().enumerate() {
+            if copy.is_some() != copied.contains(&index) {
+                let (name, dtype) = (&self.params.names()[index], self.vars[index].dtype());
+                let problem = format!("was saved when `{name}` had another type than {dtype:?}");
+                return Err(Error::file(path, problem));
             }
         }
         loaded.check_complete(path)?;
         self.backend.set_state(state)?;
+        let step = self.backend.steps();
+        self.schedule_offset = training.schedule_step.unwrap_or(step).saturating_sub(step);
         for (value, copy) in self.values.iter().zip(&copies) {
             if let Some(copy) = copy {
                 value.set(copy)?;

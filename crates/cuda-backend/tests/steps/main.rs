@@ -10,9 +10,12 @@ mod sixteen_bits;
 mod stand_in;
 mod subject;
 
+use std::sync::{Arc, Mutex};
+
 use candle_core::{DType, Device, Tensor, Var};
 use lopt_core::{
-    Backend, DropIn, DropInConfig, Error, Grads, NonFinite, Optimizer, Params, StepContext,
+    Backend, DropIn, DropInConfig, Error, Grads, NonFinite, Optimizer, Params, Schedule,
+    StepContext,
 };
 use lopt_cuda_backend::OnDevice;
 use on_stand_in::OnStandIn;
@@ -261,6 +264,41 @@ fn a_drop_in_skips_without_waiting() {
         stand_in
     };
     assert_eq!(stand_in.counts().freed, 3);
+}
+
+/// The schedule goes on where it was, also with steps that the device skipped.
+#[test]
+fn schedules_survive_skipped_steps_and_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    let var = Var::from_tensor(&tensor(&[5, 3], 0, 0)).unwrap();
+    let steps = Arc::new(Mutex::new(vec![]));
+    let scheduled = || {
+        let seen = steps.clone();
+        let schedule = Schedule::own(move |step| {
+            seen.lock().unwrap().push(step);
+            1.0
+        });
+        let config = DropInConfig {
+            non_finite: NonFinite::Skip,
+            schedule,
+            ..DropInConfig::new(pretrained())
+        };
+        DropIn::with_names([("w".to_owned(), var.clone())], config).unwrap()
+    };
+    let mut first = scheduled();
+    for factor in [1.0, f64::NAN, 1.0] {
+        descend(&mut first, &var, factor).unwrap();
+    }
+    first.save_state(&path).unwrap();
+    let mut second = scheduled();
+    second.load_state(&path).unwrap();
+    descend(&mut second, &var, 1.0).unwrap();
+    second.save_state(&path).unwrap();
+    let mut third = scheduled();
+    third.load_state(&path).unwrap();
+    descend(&mut third, &var, 1.0).unwrap();
+    assert_eq!(*steps.lock().unwrap(), [0, 1, 2, 3, 4]);
 }
 
 /// From the CPU kernels to the device and back, through files.

@@ -61,6 +61,8 @@ mod tests {
         let config = parse("extends = 'quick'\nseed = 3\n[outer]\nsteps = 7\n").unwrap();
         assert_eq!((config.trainer.seed, config.trainer.outer.steps), (3, 7));
         assert_eq!(config.task, quick.task);
+        let mlp = "extends = 'quick'\n[task]\nkind = 'mlp'\nhidden = [[8]]\n";
+        assert_eq!(parse(mlp).unwrap().trainer, quick.trainer);
         // A section of another kind stands for itself.
         let es = "extends = 'quick'\n[estimator]\nkind = 'full-es'\ntasks = 2\nsigma = 0.1\n\
                   horizon = { kind = 'constant', steps = 9 }\n";

@@ -41,6 +41,16 @@ pub fn apply(table: &mut toml::Table, text: &str) -> Result<()> {
     Ok(())
 }
 
+/// The string that an override sets `key` to, if it does.
+pub fn string(text: &str, key: &str) -> Option<String> {
+    let (path, value) = text.split_once('=')?;
+    let path: Vec<&str> = path.split('.').map(str::trim).collect();
+    match parse_value(value.trim()) {
+        Ok(toml::Value::String(value)) if path.join(".") == key => Some(value),
+        _ => None,
+    }
+}
+
 /// Parses a TOML value; text that is not one is taken as a string.
 fn parse_value(text: &str) -> Result<toml::Value, String> {
     let parsed = format!("value = {text}").parse::<toml::Table>();

@@ -103,6 +103,13 @@ macro_rules! estimators {
                 }
             }
 
+            /// The kind.
+            pub fn kind(&self) -> EstimatorKind {
+                match self {
+                    $(Self::$kind(_) => EstimatorKind::$kind,)*
+                }
+            }
+
             fn configuration(&self) -> &dyn WithSettings {
                 match self {
                     $(Self::$kind(config) => config,)*
@@ -150,10 +157,13 @@ impl EstimatorConfig {
         self.settings().horizon
     }
 
-    /// An estimator of another kind with the settings that both have. The truncation is 50
-    /// inner steps and σ 0.01 where this one has none.
+    /// This estimator if it is of that kind; else one of that kind with the settings that both have.
+    /// The truncation is 50 inner steps and σ 0.01 where this one has none.
     pub fn of_kind(&self, kind: EstimatorKind) -> Self {
-        Self::new(kind, &self.settings())
+        match self.kind() == kind {
+            true => self.clone(),
+            false => Self::new(kind, &self.settings()),
+        }
     }
 
     /// Checks the ranges of all settings.

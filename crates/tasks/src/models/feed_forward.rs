@@ -6,7 +6,10 @@ use super::{
     Architecture, Input, Model, Parameter, Size,
     ops::{dense, dense_parameters},
 };
-use crate::{Activation, error::sizes_in_range};
+use crate::{
+    Activation,
+    error::{at_most_largest, sizes_in_range},
+};
 
 /// A plain MLP on images or tables, for losses and data that [`MlpTask`](crate::MlpTask) does not
 /// have:
@@ -29,6 +32,7 @@ pub struct FeedForwardConfig {
 impl Architecture for FeedForwardConfig {
     fn of_size(size: Size) -> crate::Result<Self> {
         let (width, depth) = size.without_heads()?;
+        at_most_largest("depth", depth)?;
         Ok(Self {
             hidden: vec![width; depth],
             activation: Activation::Relu,

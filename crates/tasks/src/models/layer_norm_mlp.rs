@@ -6,7 +6,7 @@ use super::{
     Architecture, Input, Model, Parameter, Size,
     ops::{dense, dense_parameters, layer_norm, layer_norm_parameters},
 };
-use crate::error::sizes_in_range;
+use crate::error::{at_most_largest, sizes_in_range};
 
 /// An MLP with layer normalization (Ba et al. 2016, arXiv 1607.06450) on images or tables:
 ///
@@ -27,6 +27,7 @@ pub struct LayerNormMlpConfig {
 impl Architecture for LayerNormMlpConfig {
     fn of_size(size: Size) -> crate::Result<Self> {
         let (width, depth) = size.without_heads()?;
+        at_most_largest("depth", depth)?;
         Ok(Self {
             hidden: vec![width; depth],
         })
