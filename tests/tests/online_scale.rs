@@ -112,41 +112,31 @@ fn the_largest_gradients_leave_finite_numbers() {
         }),
         ..Adam::default()
     };
-    let params = Params::new([(
-        "w".to_owned(),
-        Tensor::zeros(4096, DType::F32, &Device::Cpu).unwrap(),
-    )])
-    .unwrap();
-    let Chosen::Fused(fused) = Chosen::new(&adam, &params).unwrap() else {
-        panic!("no fused update");
-    };
-    let ops = CandleOps::new(&adam, &params).unwrap();
-    for mut backend in [fused as Box<dyn Backend>, Box::new(ops)] {
-        let mut params = Params::new([(
-            "w".to_owned(),
-            Tensor::zeros(4096, DType::F32, &Device::Cpu).unwrap(),
-        )])
-        .unwrap();
-        for (t, size) in [1e18f32, 1.0, 1e18].into_iter().enumerate() {
-            let g = Tensor::full(size, 4096, &Device::Cpu).unwrap();
-            let context = StepContext::new(t as u64, 1e-3);
-            let new = backend
-                .step(&adam, &context, &params, &Grads::new(vec![Some(g)]))
-                .unwrap();
-            params = new.unwrap_or(params);
-        }
-        let state = backend.state().unwrap();
-        let slots = state
-            .all_slots()
-            .map(|slot| slot.value.flatten_all().unwrap());
-        for tensor in slots.chain(params.tensors().iter().cloned()) {
-            assert!(
-                tensor
-                    .to_vec1::<f32>()
-                    .unwrap()
-                    .iter()
-                    .all(|x| x.is_finite())
-            );
+    let zeros = || Tensor::zeros(4096, DType::F32, &Device::Cpu).unwrap();
+    let params = || Params::new([("w".to_owned(), zeros())]).unwrap();
+    // In the second sequence the squares of the slopes overflow too.
+    for (sizes, rate) in [([1e18f32, 1.0, 1e18], 1e-3), ([1e18, 1e18, -1e18], 1.0)] {
+        let Chosen::Fused(fused) = Chosen::new(&adam, &params()).unwrap() else {
+            panic!("no fused update");
+        };
+        let ops = CandleOps::new(&adam, &params()).unwrap();
+        for mut backend in [fused as Box<dyn Backend>, Box::new(ops)] {
+            let mut params = params();
+            for (t, size) in sizes.into_iter().enumerate() {
+                let g = Tensor::full(size, 4096, &Device::Cpu).unwrap();
+                let context = StepContext::new(t as u64, rate);
+                let new = backend
+                    .step(&adam, &context, &params, &Grads::new(vec![Some(g)]))
+                    .unwrap();
+                params = new.unwrap_or(params);
+            }
+            let state = backend.state().unwrap();
+            let slots = state.all_slots().map(|slot| &slot.value);
+            for tensor in slots.chain(params.tensors()) {
+                let flat = lopt_tests::flat(tensor);
+                let finite = flat.iter().all(|x| x.is_finite());
+                assert!(finite, "{} at {rate}", backend.path());
+            }
         }
     }
 }

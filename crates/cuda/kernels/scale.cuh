@@ -12,6 +12,8 @@ constexpr float LEARNER_EPSILON = 1e-12f;
 constexpr double GRADIENT_DECAY = 0.99;
 // The largest mean square of a gradient.
 constexpr double LARGEST_SQUARE = 1e36;
+// The largest slope that a learner is told.
+constexpr float LARGEST_SLOPE = 1e18f;
 
 // Updates q and w with the mean square of the gradients; returns ρ/R.
 DEVICE float advance_square(const Settings &settings, double mean_square, float *q_and_w) {
@@ -32,7 +34,7 @@ DEVICE void advance(const Settings &settings, float slope, float *learners, floa
     for (u32 i = 0; i < count; ++i) {
         const float beta = settings.betas[i];
         before += s[i];
-        float h = slope;
+        float h = fminf(fmaxf(slope, -LARGEST_SLOPE), LARGEST_SLOPE);
         if (m[i] > LEARNER_EPSILON) {
             const float bound = settings.slope_limit * m[i];
             h = fminf(fmaxf(h, -bound), bound);

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use lopt_core::Workers;
 use lopt_kernels::{Gradient, Isa, Target, UpdateSum, inner_products};
 
-use crate::{EPSILON, GRADIENT_DECAY, LARGEST_SQUARE, OnlineScale, TINY};
+use crate::{EPSILON, GRADIENT_DECAY, LARGEST_SLOPE, LARGEST_SQUARE, OnlineScale, TINY};
 
 /// The online scale of a [`FusedUpdate`](lopt_core::FusedUpdate), or none.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl FusedScale {
                 square,
                 count,
             };
-            *self.tensor(index) = (seen, config.advance(slope as f32, learners));
+            *self.tensor(index) = (seen, config.advance(slope, learners));
         }
     }
 
@@ -97,7 +97,7 @@ impl FusedScale {
             seen.count += of_tensor.count;
         }
         if let Some(learners) = network.last_mut() {
-            self.network = config.advance(seen.slope as f32, learners);
+            self.network = config.advance(seen.slope, learners);
         }
         if let (Some(rms), Some([gradient, _])) = (config.gradient_rms, network.last_chunk_mut())
             && seen.count > 0
@@ -151,7 +151,8 @@ fn gradient_factor(rms: f64, mean: f64, q_and_w: &mut [f32]) -> f32 {
 
 impl OnlineScale {
     /// Updates the learners, \[4, K\], with the slope h.
-    fn advance(&self, h: f32, learners: &mut [f32]) -> Moved {
+    fn advance(&self, h: f64, learners: &mut [f32]) -> Moved {
+        let h = h.clamp(-LARGEST_SLOPE, LARGEST_SLOPE) as f32;
         let (m, rest) = learners.split_at_mut(self.learners);
         let (v, rest) = rest.split_at_mut(self.learners);
         let (r, s) = rest.split_at_mut(self.learners);

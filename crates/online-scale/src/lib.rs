@@ -26,7 +26,7 @@
 //!
 //! One slope that is much larger than all before it would take S back to s₀ at once, and φ with it:
 //! an unusual minibatch could throw the network far from where it was. So a slope counts for at most
-//! κ times the largest that a learner remembers.
+//! κ times the largest that a learner remembers, and at most for 1e18, whose square is finite in f32.
 //!
 //! With [`OnlineScale::gradient_rms`] the optimizer reads rescaled gradients ∇ · ρ/R, where R is the
 //! running root mean square of the gradients of the whole network: q ← 0.99·q +
@@ -79,6 +79,8 @@ const TINY: f64 = 1e-36;
 const GRADIENT_DECAY: f64 = 0.99;
 /// The largest mean square of a gradient; the sum of squares of accepted gradients can overflow.
 const LARGEST_SQUARE: f64 = 1e36;
+/// The largest slope that a learner is told, whose square is finite in f32.
+const LARGEST_SLOPE: f64 = 1e18;
 /// The slot \[2\] of q and w.
 const GRADIENT: &str = "gradient-square";
 /// The slot \[4, K\] of m, v, r and s.

@@ -3,7 +3,10 @@
 use candle_core::{DType, Device, Tensor};
 use lopt_core::{Error, Grads, Params, Result, Slot, State};
 
-use crate::{EPSILON, GRADIENT, GRADIENT_DECAY, LARGEST_SQUARE, LEARNERS, OnlineScale, SUM, TINY};
+use crate::{
+    EPSILON, GRADIENT, GRADIENT_DECAY, LARGEST_SLOPE, LARGEST_SQUARE, LEARNERS, OnlineScale, SUM,
+    TINY,
+};
 
 /// Adds the slots of the online scale, if there is one, to an optimizer's initial state.
 ///
@@ -169,7 +172,8 @@ impl OnlineScale {
         let row = |index: usize| learners.get(index);
         let (m, v, r, s) = (row(0)?, row(1)?, row(2)?, row(3)?);
         let old = s.sum_all()?;
-        let h = slope.broadcast_as(self.learners)?;
+        let h = slope.maximum(-LARGEST_SLOPE)?.minimum(LARGEST_SLOPE)?;
+        let h = h.broadcast_as(self.learners)?;
         let bound = m
             .gt(EPSILON)?
             .where_cond(&(&m * self.slope_limit)?, &h.abs()?)?;
