@@ -146,8 +146,8 @@ pub(crate) fn claim(out: &Path, settings: &Settings) -> Result<FolderLock> {
         let text = fs::read_to_string(&path).map_err(lopt_core::Error::io("read", &path))?;
         if serde_json::from_str(&text).ok().as_ref() != Some(settings) {
             return Err(Error::Settings(format!(
-                "{} holds results of other settings (optimizers, suite, seeds or program); \
-                 use another folder or remove this one",
+                "{} holds results of other settings (optimizers, suite, seeds, program, CPU or \
+                 device); use another folder or remove this one",
                 out.display()
             )));
         }
