@@ -33,8 +33,7 @@ pub struct Args {
     /// Bandwidth of the modeled link. [default: measured between two ranks on this machine]
     #[arg(long, value_name = "GB/S")]
     bandwidth: Option<f64>,
-    /// Override a value of the preset `quick`, such as seed=3. May be repeated. Tasks, outer steps,
-    /// held-out evaluations and checkpoints are set by this command.
+    /// Override a value of the preset `quick`, such as seed=3. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
 }
@@ -229,8 +228,12 @@ fn meta_train(lopt: &Path, args: &Args, ranks: u64) -> Result<Measured> {
         "held-out.horizon=1".to_owned(),
         "checkpoint.every=1000000".to_owned(),
     ];
-    // The table is about these settings, so they come last.
-    for setting in args.overrides.iter().chain(&own) {
+    let key = |setting: &str| setting.split('=').next().map(|key| key.trim().to_owned());
+    let of_own = |set: &&String| own.iter().any(|setting| key(setting) == key(set));
+    if let Some(set) = args.overrides.iter().find(of_own) {
+        bail!("`--set {set}`: this command sets that itself; see --tasks and --steps");
+    }
+    for setting in own.iter().chain(&args.overrides) {
         command.args(["--set", setting]);
     }
     let output = command.output().context("cannot run mpirun")?;

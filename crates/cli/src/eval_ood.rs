@@ -63,8 +63,8 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Folder of another evaluation. Its training runs of the tuned baselines are reused where tasks
-    /// and seeds are the same, which saves most of the time. One run of each baseline is repeated as
-    /// a check.
+    /// and seeds are the same, which saves most of the time. One of the reused runs of each
+    /// baseline is repeated on each task, as a check.
     #[arg(long, value_name = "DIR")]
     reuse: Option<PathBuf>,
     #[command(flatten)]

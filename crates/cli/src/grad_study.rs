@@ -62,12 +62,11 @@ fn of_task_or_seed(text: &str) -> bool {
 /// Returns whether the study is complete.
 pub fn run(args: Args) -> Result<bool> {
     one_process()?;
-    let (own, other) = (
-        "--theta, --lengths, --truncation, --sigma or --samples",
-        args.overrides.iter().find(|text| !of_task_or_seed(text)),
-    );
-    if let Some(other) = other {
-        anyhow::bail!("`--set {other}` has no effect here, only `task` and `seed` have; see {own}");
+    if let Some(other) = args.overrides.iter().find(|text| !of_task_or_seed(text)) {
+        anyhow::bail!(
+            "`--set {other}` has no effect here, only `task` and `seed` do; see --theta, --lengths, \
+             --truncation, --sigma and --samples"
+        );
     }
     let quick = Preset::Quick.text();
     let config = RunConfig::parse(quick, "preset quick", None, &args.overrides)?;

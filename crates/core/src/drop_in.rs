@@ -48,7 +48,7 @@ pub struct DropIn<O> {
     named: bool,
     /// Skipped here, because the backend returned an error.
     skipped_steps: u64,
-    /// Steps that a GPU skipped before the state was saved that is loaded now.
+    /// Steps that a GPU skipped before the loaded state was saved.
     schedule_offset: u64,
 }
 
@@ -75,22 +75,24 @@ impl<O: Optimizer> DropIn<O> {
     ) -> Result<Self> {
         config.check()?;
         let group_of = |name: &str, var: &Var| config.group_of(name, var.dims());
-        let all = vars.into_iter().filter(|(_, var)| var.dtype().is_float());
-        let (mut vars, mut frozen) = (vec![], vec![]);
+        let (all, mut frozen) = (vars, vec![]);
+        let mut vars = vec![];
         for (name, var) in all {
             match group_of(&name, &var).filter(|index| config.groups[*index].frozen) {
                 Some(index) => frozen.push(index),
-                None => vars.push((name, var)),
+                None if var.dtype().is_float() => vars.push((name, var)),
+                None => {}
             }
         }
         for (index, group) in config.groups.iter().enumerate().filter(|(_, g)| g.frozen) {
             if !frozen.contains(&index) {
-                let example = vars.first().map_or("", |(name, _)| name);
+                let example = vars.first().map(|(name, _)| format!(": one is `{name}`"));
                 return Err(Error::Setting(format!(
                     "no variable belongs to the frozen group `{}`, so nothing would be frozen; check \
                      the condition and the groups before it, and see that the variables have names \
-                     (`from_var_map`, not `new`): one is `{example}`",
-                    group.name
+                     (`from_var_map`, not `new`){}",
+                    group.name,
+                    example.unwrap_or_default()
                 )));
             }
         }

@@ -65,7 +65,7 @@ pub fn estimate(evaluation: Evaluation, store: &mut DataStore) -> Result<Estimat
         if evaluation.stop.load(Ordering::Relaxed) {
             return Err(Error::Stopped);
         }
-        if read_report(&task_file(out, index), entry, settings).is_some() {
+        if read_report(&task_file(out, index), entry, settings)?.is_some() {
             continue;
         }
         let task = match entry.task.load(store, evaluation.device) {

@@ -51,8 +51,8 @@ pub enum Event<'a> {
 ///
 /// Each finished task is saved in `out`, and so is each training run that takes longer than a
 /// second: the same call resumes after them if it was interrupted. With `reuse`, the runs of the
-/// tuned baselines are taken from another evaluation where it has them. As a check, each baseline
-/// is then trained once more on each task, at its best learning rate.
+/// tuned baselines are taken from another evaluation where it has them. As a check, one of these runs of
+/// each baseline is repeated on each task, if possible one at the best learning rate.
 ///
 /// # Errors
 /// Returns an error if `out` holds results of other settings, is in use by another process or cannot
@@ -76,7 +76,7 @@ pub fn evaluate(
     let mut reports = vec![];
     for (index, entry) in entries.into_iter().enumerate() {
         let path = task_file(out, index);
-        let report = match read_report(&path, &entry, settings) {
+        let report = match read_report(&path, &entry, settings)? {
             Some(report) => {
                 observer(Event::Kept(cost(&entry)));
                 report
@@ -206,10 +206,15 @@ pub(crate) fn read_report(
     path: &Path,
     entry: &suite::Entry,
     settings: &Settings,
-) -> Option<TaskReport> {
-    let description = file::read(path, TASK_REPORT).ok()?.description;
-    let report: TaskReport = serde_json::from_value(description).ok()?;
-    (report.entry == *entry && report.outcome.fits(settings)).then_some(report)
+) -> Result<Option<TaskReport>> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.map_err(lopt_core::Error::io("read", path))?,
+    };
+    let contents = file::parse(&bytes, path, TASK_REPORT).ok();
+    let report = contents.and_then(|found| serde_json::from_value(found.description).ok());
+    let fits = |report: &TaskReport| report.entry == *entry && report.outcome.fits(settings);
+    Ok(report.filter(fits))
 }
 
 fn write_report(path: &Path, report: &TaskReport) -> Result<()> {

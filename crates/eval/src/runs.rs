@@ -79,19 +79,18 @@ impl Runs {
         folders.any(|(_, folder)| folder.join(&name).exists())
     }
 
-    /// A finished run on a task whose normalized losses are at most `ceiling`; `None` if it is missing
-    /// or damaged.
+    /// A finished run; `None` if it is missing or damaged. The file does not have the upper bound of the
+    /// losses, which belongs to the task.
     pub fn find(
         &self,
         entry: &suite::Entry,
         runner: &Runner,
         seed: u64,
-        ceiling: f32,
     ) -> Option<(Curve, Source)> {
         let description = describe(entry, runner, seed);
         let name = name(&description);
         let mut found = self.folders(runner).filter_map(|(source, folder)| {
-            let curve = read(&folder.join(&name), &description, ceiling)?;
+            let curve = read(&folder.join(&name), &description)?;
             (curve.losses.len() as u64 == entry.horizon).then_some((curve, source))
         });
         found.next()
@@ -153,7 +152,7 @@ fn name(description: &Value) -> String {
     format!("{digits}.safetensors")
 }
 
-fn read(path: &Path, description: &Value, ceiling: f32) -> Option<Curve> {
+fn read(path: &Path, description: &Value) -> Option<Curve> {
     let mut contents = file::read(path, KIND).ok()?;
     if contents.description != *description {
         return None;
@@ -165,7 +164,7 @@ fn read(path: &Path, description: &Value, ceiling: f32) -> Option<Curve> {
         .map(|&[loss, accuracy]| TestScore { loss, accuracy });
     Some(Curve {
         losses: vector("losses")?,
-        ceiling,
+        ceiling: f32::INFINITY,
         not_finite: vector("not-finite")? != [0.0],
         tests: vec![test],
     })
@@ -329,7 +328,7 @@ mod tests {
         };
         let curve = Curve {
             losses: losses.collect(),
-            ceiling: 3.0,
+            ceiling: f32::INFINITY,
             not_finite: false,
             tests: vec![Some(test)],
         };
@@ -346,7 +345,7 @@ mod tests {
         };
         attack.run(|bytes| {
             fs::write(path, bytes).unwrap();
-            let (curve, _) = runs.find(entry, runner, 0, 3.0).ok_or("unusable")?;
+            let (curve, _) = runs.find(entry, runner, 0).ok_or("unusable")?;
             assert_eq!(curve.losses.len() as u64, entry.horizon);
             Ok(format!("{curve:?}"))
         });

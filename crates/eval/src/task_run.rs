@@ -207,8 +207,9 @@ impl TaskRun<'_> {
 
     /// A finished run of an optimizer.
     fn find(&self, runner: &Runner, seed: u64) -> Option<(Curve, Source)> {
-        let ceiling = self.task.normalize(f32::INFINITY);
-        self.runs.find(self.entry, runner, seed, ceiling)
+        let (mut curve, source) = self.runs.find(self.entry, runner, seed)?;
+        curve.ceiling = self.task.normalize(f32::INFINITY);
+        Some((curve, source))
     }
 
     /// The runs that are missing and that a GPU can make, those of all seeds together, by the index of

@@ -9,7 +9,9 @@ use lopt_eval::{
     Baseline, Contender, ContenderResult, Curve, Evaluation, Outcome, Settings, SpeedUp, Tuning,
     evaluate, train_all,
 };
-use lopt_meta::{Observer, Preset, Progress, Provenance, Resources, RunConfig, registry};
+use lopt_meta::{
+    Observer, Preset, Progress, Provenance, Resources, RunConfig, TrainerConfig, registry,
+};
 use lopt_tasks::{
     DataStore, MlpTask, Task,
     suite::{Entry, Suite},
@@ -144,19 +146,10 @@ impl Lab<'_> {
         if !path.join("theta.safetensors").exists() {
             self.meta_train(&path, config, variant)?;
         }
-        let evaluated = metrics(&path)?.into_iter();
-        let held_out = evaluated.filter_map(|m| Some((m.outer_step, m.held_out?.mean_loss)));
-        let held_out: Vec<_> = held_out.collect();
-        // The claims compare the seeds and optimizers step by step.
-        let expected = |step: &u64| step.is_multiple_of(every) || *step == outer_steps;
-        let steps = held_out.iter().map(|(step, _)| *step);
-        if !steps.eq((1..=outer_steps).filter(expected)) {
-            return Err(Error::MissingMetrics { path });
-        }
         Ok(Run {
             variant,
             seed,
-            held_out,
+            held_out: held_out(&path, [every, outer_steps], outer_steps)?,
             optimizer: registry::load(&path.join("best.safetensors"))?.into(),
         })
     }
@@ -179,6 +172,13 @@ impl Lab<'_> {
             path: path.to_owned(),
             source,
         })?;
+        // Before it takes hours.
+        let TrainerConfig {
+            held_out: settings,
+            outer,
+            ..
+        } = trainer.config();
+        held_out(path, [settings.every, outer.steps], trainer.outer_step())?;
         (self.observer)(Event::MetaTraining {
             variant: variant.name,
             seed: trainer.config().seed,
@@ -264,6 +264,26 @@ impl Lab<'_> {
             })
         });
         Ok(evaluated.collect())
+    }
+}
+
+/// The mean held-out losses of a meta-training after its first `taken` outer steps. There must be one
+/// after each `every` steps and after the last of all `steps`: the claims compare seeds and optimizers
+/// point by point.
+fn held_out(path: &Path, [every, steps]: [u64; 2], taken: u64) -> Result<Vec<(u64, f64)>> {
+    let evaluated = metrics(path)?.into_iter();
+    let losses = evaluated.filter_map(|m| Some((m.outer_step, m.held_out?.mean_loss)));
+    let losses: Vec<_> = losses.filter(|(step, _)| *step <= taken).collect();
+    let expected = |step: &u64| step.is_multiple_of(every) || *step == steps;
+    match losses
+        .iter()
+        .map(|(step, _)| *step)
+        .eq((1..=taken).filter(expected))
+    {
+        true => Ok(losses),
+        false => Err(Error::MissingMetrics {
+            path: path.to_owned(),
+        }),
     }
 }
 

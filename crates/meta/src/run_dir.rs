@@ -497,6 +497,7 @@ pub(crate) fn restore(
         inner_steps: description.inner_steps,
     })
 }
+
 /// Removes a file, if it exists.
 fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {

@@ -238,6 +238,7 @@ impl Trainer {
                 "`outer.steps` is {steps}, but the run has already taken {taken} outer steps"
             )));
         }
+        trainer.check_best()?;
         if let Some(run) = &trainer.run {
             if taken < steps {
                 run.remove_last()?;
@@ -269,31 +270,46 @@ impl Trainer {
         self.optimizer = optimizer.with_values(resumed.theta)?.into();
         self.best = resumed.best;
         self.inner_steps = resumed.inner_steps;
-        let (Some(run), Some((step, _))) = (&self.run, self.best) else {
+        Ok(())
+    }
+
+    /// Forgets the best θ if its file is lost, or if it is that of a later outer step which this run
+    /// will not take, because its configuration was another.
+    fn check_best(&mut self) -> Result<()> {
+        let Some(run) = &self.run else {
             return Ok(());
         };
         let path = run.best_path();
-        let lost = if !path.exists() {
-            "is missing"
-        } else if self.is_abandoned(&path, step)? {
-            run.remove_best()?;
-            "was of an outer step that this run does not take, and was removed"
-        } else {
-            return Ok(());
+        let lost = match (path.exists(), Theta::load(&path)) {
+            (false, _) if self.best.is_none() => return Ok(()),
+            (false, _) => "is missing",
+            (true, Err(_)) => "is damaged and was removed",
+            (true, Ok(theta)) if self.is_abandoned(theta.provenance()) => {
+                "was of an outer step that this run does not take, and was removed"
+            }
+            (true, Ok(_)) => return Ok(()),
         };
+        run.remove_best()?;
         tracing::warn!("best.safetensors {lost}; the best θ of the outer steps from here is saved");
         self.best = None;
         Ok(())
     }
 
-    /// Whether the best θ is not that of the checkpoint, but of a later outer step with another
-    /// configuration, such as another number of outer steps. A later one with this configuration
-    /// will be found again.
-    fn is_abandoned(&self, path: &Path, step: u64) -> Result<bool> {
-        let theta = Theta::load(path)?;
-        let provenance = theta.provenance();
-        let same = provenance["outer_step"] == step;
-        Ok(!same && provenance["configuration"] != self.description)
+    /// Whether the best θ with this provenance is neither that of the checkpoint nor of a later step
+    /// with the same configuration, which will be taken again.
+    fn is_abandoned(&self, provenance: &Value) -> bool {
+        let of_checkpoint = self
+            .best
+            .is_some_and(|(step, _)| provenance["outer_step"] == step);
+        // Checkpoints may be written at other steps.
+        let fixed = |configuration: &Value| {
+            let mut configuration = configuration.clone();
+            if let Some(sections) = configuration.as_object_mut() {
+                sections.remove("checkpoint");
+            }
+            configuration
+        };
+        !of_checkpoint && fixed(&provenance["configuration"]) != fixed(&self.description)
     }
 
     fn assemble(

@@ -17,7 +17,7 @@ pub enum Verdict {
     /// A sufficient condition holds, and keeps holding while the bounded quantities change by
     /// less than the margin (≥ 0).
     Stable(f64),
-    /// A necessary condition is violated by the margin (> 0).
+    /// A necessary condition is violated by the margin (> 0), or an argument is NaN, as is the margin.
     Unstable(f64),
     /// The sufficient condition is violated by the margin (> 0), but the necessary one holds.
     /// Stability depends on the eigenvectors: see [`crate::Dynamics::spectral_radius`].
@@ -51,7 +51,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The verdict for a P with λ_min(P) = `lowest` and λ_max(P) = `highest`. NaN is unstable.
+    /// The verdict for a P with λ_min(P) = `lowest` and λ_max(P) = `highest`.
     pub fn verdict(&self, lowest: f64, highest: f64) -> Verdict {
         if lowest.is_nan() || highest.is_nan() {
             return Verdict::Unstable(f64::NAN);

@@ -327,9 +327,38 @@ fn the_best_theta_of_abandoned_steps_is_removed() {
         "--set",
         "outer.steps=7",
     ];
+    // What cannot be resumed loses nothing.
+    let too_few = [&resume[..4], &["outer.steps=5"]].concat();
+    fail(here, &too_few);
+    assert!(best() > 7);
     let text = succeed(here, &resume);
     assert!(text.contains("was removed"), "{text}");
     assert_eq!(best(), 7);
+
+    fs::write(run.join("best.safetensors"), "damaged").unwrap();
+    let text = succeed(here, &["meta-train", "--resume", "reference"]);
+    assert!(text.contains("best.safetensors is damaged"), "{text}");
+}
+
+/// The best θ of outer steps that will be taken again stays, also if checkpoints are to be written at
+/// other steps.
+#[test]
+fn the_best_theta_of_repeated_steps_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let run = reference(here, &["--set", "checkpoint.keep=100"]);
+    let best = || lopt_core::Theta::load(&run.join("best.safetensors")).unwrap();
+    let before = best();
+    for step in 7..=12 {
+        let checkpoint = format!("checkpoints/step-{step:08}.safetensors");
+        fs::remove_file(run.join(checkpoint)).unwrap();
+    }
+    let config = run.join("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("keep = 100", "keep = 3")).unwrap();
+    let text = succeed(here, &["meta-train", "--resume", "reference"]);
+    assert!(!text.contains("removed"), "{text}");
+    assert_eq!(best().values(), before.values());
 }
 
 /// The number of outer steps may also be changed in the file; the last θ is that of a complete run.

@@ -84,9 +84,8 @@ impl Group {
 
     /// Multiplies the steps of these parameters by a factor, as if it scaled their learning rate.
     ///
-    /// An online scale does not see this factor: it finds the scale that steps without the factor
-    /// should have, also for other parameters. So do not pause parameters by a factor of 0; use
-    /// [`Group::frozen`].
+    /// An online scale does not see this factor: it is tuned as if the factor were 1, which also affects
+    /// the other parameters. So do not pause parameters by a factor of 0; use [`Group::frozen`].
     pub fn factor(self, factor: f64) -> Self {
         Self { factor, ..self }
     }
@@ -114,7 +113,7 @@ impl Group {
 /// parameters to (1 − ηₜ·λ)·φ, and takes the optimizer's step with the learning rate
 /// ηₜ = η · [`schedule`](Self::schedule)(t) · (the factor of the parameter's group).
 ///
-/// An online scale multiplies what the optimizer's update is after ηₜ. When it changes, the sum of all
+/// An online scale multiplies the optimizer's update, after ηₜ. When the scale changes, the sum of all
 /// updates so far is scaled anew, so parameters can move a little even if ηₜ is 0.
 #[derive(Clone, Debug)]
 pub struct DropInConfig<O> {

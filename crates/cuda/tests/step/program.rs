@@ -48,7 +48,13 @@ impl Program {
         arguments.extend(["-Wall", "-Wextra", "-Werror", "-pthread"]);
         arguments.extend(options);
         let mut hasher = DefaultHasher::new();
-        (source(), FILES, &compiler, &arguments).hash(&mut hasher);
+        (
+            source(),
+            FILES,
+            &arguments,
+            described(&compiler, &arguments),
+        )
+            .hash(&mut hasher);
         let tests = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let path = tests.join(format!("kernels-{:016x}", hasher.finish()));
         if !path.exists() {
@@ -56,6 +62,15 @@ impl Program {
         }
         Ok(Self { path })
     }
+}
+
+/// What the compiler says about itself and, with these arguments, about this machine.
+fn described(compiler: &OsString, arguments: &[&str]) -> Option<Vec<u8>> {
+    let mut command = Command::new(compiler);
+    command
+        .args(arguments)
+        .args(["-E", "-v", "-x", "c++", "/dev/null"]);
+    Some(command.output().ok()?.stderr)
 }
 
 /// Compiles to this path; the error is what the compiler printed.
