@@ -135,6 +135,13 @@ fn check(what: &str, case: &Case) {
 
 const WIDTHS: [Hidden; 4] = [Hidden::H4, Hidden::H8, Hidden::H16, Hidden::H32];
 
+/// It takes as long as the other tests together. Tests start in the order of their names, so with this
+/// one it runs beside them.
+#[test]
+fn all_kernels_compile_to_ptx() {
+    ptx::check();
+}
+
 #[test]
 fn every_shape_is_the_same() {
     for scale in scales() {

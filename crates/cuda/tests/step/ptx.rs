@@ -18,9 +18,8 @@ fn kernels() -> Vec<String> {
     of_fleet.chain(one).chain(losses).collect()
 }
 
-/// All kernels are there, and no sum depends on the order of threads.
-#[test]
-fn kernels_compile_to_ptx() {
+/// Checks that all kernels are there, and that no sum depends on the order of threads.
+pub fn check() {
     let given = std::env::var_os("NVCC");
     let compiler = given.clone().unwrap_or_else(|| OsString::from("nvcc"));
     match Command::new(&compiler).arg("--version").output() {
