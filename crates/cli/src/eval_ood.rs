@@ -32,9 +32,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     theta: Vec<PathBuf>,
     /// `quick`: variations of an MLP on 8×8 images, 500 steps, embedded data (one task needs the full
-    /// CIFAR-10). `full`: the same on
-    /// full-size images, 2000 steps, the full data sets; runs overnight. `beyond-mlps`:
-    /// layer-norm, convolutional, residual and recurrent networks and a transformer, on the full
+    /// CIFAR-10). `full`: the same on full-size images, 2000 steps, the full data sets; runs overnight.
+    /// `beyond-mlps`: layer-norm, convolutional, residual and recurrent networks and a transformer, on the full
     /// CIFAR-10 and embedded data. `held-out`: other losses, networks, batch sizes and initializers,
     /// 500 and 2000 steps, with the full CIFAR-10 and MNIST. `selection`: the tasks on which to choose an
     /// optimizer; its groups `larger` and `long` need the full CIFAR-10 and Fashion-MNIST.

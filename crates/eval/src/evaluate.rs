@@ -181,17 +181,17 @@ fn same_data(
 const DATA: &str = "data.json";
 
 fn read_data(path: &Path) -> Result<DataChecksums> {
-    let Some(text) = read_text(path)? else {
+    let Some(bytes) = read_file(path)? else {
         return Ok(DataChecksums::default());
     };
-    let parsed = serde_json::from_str(&text);
+    let parsed = serde_json::from_slice(&bytes);
     Ok(parsed.map_err(|error| lopt_core::Error::file(path, error.to_string()))?)
 }
 
-/// Reads a text file; `None` if it does not exist.
-fn read_text(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
+/// Reads a file; `None` if it does not exist.
+fn read_file(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(lopt_core::Error::io("read", path)(error).into()),
     }
@@ -207,11 +207,8 @@ pub(crate) fn read_report(
     entry: &suite::Entry,
     settings: &Settings,
 ) -> Result<Option<TaskReport>> {
-    let bytes = match fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        bytes => bytes.map_err(lopt_core::Error::io("read", path))?,
-    };
-    let contents = file::parse(&bytes, path, TASK_REPORT).ok();
+    let bytes = read_file(path)?;
+    let contents = bytes.and_then(|bytes| file::parse(&bytes, path, TASK_REPORT).ok());
     let report = contents.and_then(|found| serde_json::from_value(found.description).ok());
     let fits = |report: &TaskReport| report.entry == *entry && report.outcome.fits(settings);
     Ok(report.filter(fits))

@@ -64,8 +64,7 @@ impl TaskRun<'_> {
             let (tuned_baseline, best) = self.tune(tuning.baseline, &tuning.grid, own)?;
             let optimizer = tuning.baseline.optimizer(tuned_baseline.learning_rate);
             // Of the best learning rate if possible, because the report is about it.
-            let grid = start..start + tuning.grid.len();
-            let mut of_baseline = reused.iter().filter(|(index, _)| grid.contains(index));
+            let mut of_baseline = reused.range((start, 0)..(start + own.len(), 0));
             let is_best = |index: usize| tuning.grid[index - start] == tuned_baseline.learning_rate;
             let first = of_baseline.clone().next();
             if let Some(&(index, seed)) = of_baseline.find(|(index, _)| is_best(*index)).or(first) {

@@ -301,15 +301,8 @@ impl Trainer {
         let of_checkpoint = self
             .best
             .is_some_and(|(step, _)| provenance["outer_step"] == step);
-        // Checkpoints may be written at other steps.
-        let fixed = |configuration: &Value| {
-            let mut configuration = configuration.clone();
-            if let Some(sections) = configuration.as_object_mut() {
-                sections.remove("checkpoint");
-            }
-            configuration
-        };
-        !of_checkpoint && fixed(&provenance["configuration"]) != fixed(&self.description)
+        let theirs = without_checkpoint(&provenance["configuration"]);
+        !of_checkpoint && theirs != without_checkpoint(&self.description)
     }
 
     fn assemble(
@@ -513,12 +506,20 @@ impl Trainer {
     }
 }
 
+/// A configuration without the section `checkpoint`, which changes no result.
+fn without_checkpoint(description: &Value) -> Value {
+    let mut description = description.clone();
+    if let Some(sections) = description.as_object_mut() {
+        sections.remove("checkpoint");
+    }
+    description
+}
+
 /// A digest of the full data sets and of the configuration without what may change: the number of
 /// outer steps and the section `checkpoint`.
 fn identity(description: &Value, data: &DataChecksums) -> Result<String> {
-    let mut fixed = description.clone();
+    let mut fixed = without_checkpoint(description);
     if let Some(sections) = fixed.as_object_mut() {
-        sections.remove("checkpoint");
         if let Some(outer) = sections.get_mut("outer").and_then(Value::as_object_mut) {
             outer.remove("steps");
         }

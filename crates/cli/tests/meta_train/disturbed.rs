@@ -304,6 +304,14 @@ fn a_complete_run_says_so() {
     assert!(text.contains("θ: my run/theta.safetensors"), "{text}");
 }
 
+/// Removes the later checkpoints of a run of 12 outer steps, as if it had been killed before them.
+fn back_to_step_6(run: &Path) {
+    for step in 7..=12 {
+        let checkpoint = format!("checkpoints/step-{step:08}.safetensors");
+        fs::remove_file(run.join(checkpoint)).unwrap();
+    }
+}
+
 /// After a kill, the best θ may be of a later outer step than the checkpoint. If the run then takes
 /// other steps, it is not the best of them.
 #[test]
@@ -316,10 +324,7 @@ fn the_best_theta_of_abandoned_steps_is_removed() {
         theta.provenance()["outer_step"].as_u64().unwrap()
     };
     assert!(best() > 7, "{}", best());
-    for step in 7..=12 {
-        let checkpoint = format!("checkpoints/step-{step:08}.safetensors");
-        fs::remove_file(run.join(checkpoint)).unwrap();
-    }
+    back_to_step_6(&run);
     let resume = [
         "meta-train",
         "--resume",
@@ -349,10 +354,7 @@ fn the_best_theta_of_repeated_steps_is_kept() {
     let run = reference(here, &["--set", "checkpoint.keep=100"]);
     let best = || lopt_core::Theta::load(&run.join("best.safetensors")).unwrap();
     let before = best();
-    for step in 7..=12 {
-        let checkpoint = format!("checkpoints/step-{step:08}.safetensors");
-        fs::remove_file(run.join(checkpoint)).unwrap();
-    }
+    back_to_step_6(&run);
     let config = run.join("config.toml");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("keep = 100", "keep = 3")).unwrap();
